@@ -1,0 +1,12 @@
+//! What Postern decides, free of sockets, files, threads, clocks and randomness.
+//!
+//! Bytes, time and random numbers are arguments; decisions are return values.
+//! The crate knows the PostgreSQL wire format, SCRAM, login names, group rules, the rules of the
+//! credential cache and the form of the audit records, and nothing about how any of them travels.
+
+pub mod cache;
+pub mod limits;
+pub mod mapping;
+pub mod principal;
+pub mod secret;
+pub mod sqlstate;

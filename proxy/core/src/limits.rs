@@ -1,0 +1,40 @@
+//! Every limit of this crate, with its unit and its reason.
+
+/// The longest startup packet, in bytes, its own length word included.
+/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+
+/// The longest password message body, in bytes.
+/// Access tokens that are used as passwords are a few KiB; nothing legitimate is larger.
+pub const PASSWORD_BYTES_MAX: usize = 16_384;
+
+/// The longest message that a backend may send before it is ready for queries, in bytes.
+/// libpq's own bound for messages before authentication is 30,000 (`fe-connect.c`).
+pub const BACKEND_LOGIN_MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// The longest role or group role name, in bytes: PostgreSQL's `NAMEDATALEN - 1`.
+/// Longer names are refused, because PostgreSQL would truncate them and two would become one.
+pub const ROLE_NAME_BYTES_MAX: usize = 63;
+
+/// The longest login name that is accepted from a client, in bytes.
+/// `DOMAIN\name` and `name@domain` with a DNS name of 253 bytes fit.
+pub const LOGIN_NAME_BYTES_MAX: usize = 512;
+
+/// The most SCRAM iterations that a backend may ask for.
+/// A hostile backend must not buy minutes of CPU; PostgreSQL's default is 4,096.
+pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// The longest SCRAM message that is accepted from a peer, in bytes.
+pub const SCRAM_MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// The shortest and longest cancel key, in bytes (protocol 3.0 always uses four).
+pub const CANCEL_KEY_BYTES_MIN: usize = 4;
+/// See [`CANCEL_KEY_BYTES_MIN`].
+pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+
+/// The most groups of one principal that are looked at.
+/// Active Directory itself refuses a logon with more than about 1,010 security groups.
+pub const GROUPS_PER_PRINCIPAL_MAX: usize = 5_000;
+
+/// The longest audit text that is copied from a peer, in bytes; the rest is cut and said so.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 1_024;

@@ -1,0 +1,33 @@
+//! The SQLSTATE codes that a client may see from Postern itself.
+//!
+//! Source: PostgreSQL, Appendix A, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+
+/// A five-character SQLSTATE code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sqlstate(&'static str);
+
+impl Sqlstate {
+    /// `protocol_violation`: what the peer sent is not the protocol.
+    pub const PROTOCOL_VIOLATION: Self = Self("08P01");
+    /// `connection_failure`: the backend was lost.
+    pub const CONNECTION_FAILURE: Self = Self("08006");
+    /// `feature_not_supported`: a request that Postern refuses by design or configuration.
+    pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");
+    /// `invalid_authorization_specification`: refused before a password was asked for.
+    pub const INVALID_AUTHORIZATION: Self = Self("28000");
+    /// `invalid_password`: the one refusal for every credential failure.
+    pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `too_many_connections`: over a limit.
+    pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `admin_shutdown`: shutting down, or revoked.
+    pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+    /// `cannot_connect_now`: the directory or the database is not reachable.
+    pub const CANNOT_CONNECT_NOW: Self = Self("57P03");
+    /// `internal_error`: a defect of Postern.
+    pub const INTERNAL_ERROR: Self = Self("XX000");
+
+    /// The five characters.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
