@@ -10,3 +10,4 @@ pub mod mapping;
 pub mod principal;
 pub mod secret;
 pub mod sqlstate;
+pub mod wire;

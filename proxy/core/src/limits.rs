@@ -1,8 +1,12 @@
 //! Every limit of this crate, with its unit and its reason.
 
 /// The longest startup packet, in bytes, its own length word included.
-/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
+/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH` is the same number without the length word, so that
+/// whatever passes here also passes there.
 pub const STARTUP_BYTES_MAX: usize = 10_000;
+
+/// The shortest first packet, in bytes: a length word and a code.
+pub const STARTUP_BYTES_MIN: usize = 8;
 
 /// The longest password message body, in bytes.
 /// Access tokens that are used as passwords are a few KiB; nothing legitimate is larger.
@@ -11,6 +15,17 @@ pub const PASSWORD_BYTES_MAX: usize = 16_384;
 /// The longest message that a backend may send before it is ready for queries, in bytes.
 /// libpq's own bound for messages before authentication is 30,000 (`fe-connect.c`).
 pub const BACKEND_LOGIN_MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// The longest text of one field of an ErrorResponse that Postern itself writes, in bytes.
+/// A reason and a hint are a few lines; names that a peer chose must not make it more.
+pub const ERROR_TEXT_BYTES_MAX: usize = 2_048;
+
+/// The longest text of a cluster key file, in bytes: 64 hexadecimal digits and some white space.
+pub const CLUSTER_KEY_TEXT_BYTES_MAX: usize = 256;
+
+/// The longest text of a SCRAM verifier, in bytes.
+/// PostgreSQL's own is 133 bytes; a longer salt fits.
+pub const SCRAM_VERIFIER_BYTES_MAX: usize = 512;
 
 /// The longest role or group role name, in bytes: PostgreSQL's `NAMEDATALEN - 1`.
 /// Longer names are refused, because PostgreSQL would truncate them and two would become one.

@@ -1,0 +1,365 @@
+//! The first packet of a connection, which has a length word and no tag.
+//!
+//! Source: PostgreSQL, Message Formats (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest),
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>, and
+//! `ProcessStartupPacket` in `backend_startup.c` for what the page leaves open.
+
+use std::fmt;
+
+use super::{LENGTH_BYTES, Reader, put_message, put_text};
+use crate::limits::{
+    CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
+};
+
+/// The code of an SSLRequest: "version" 1234.5679.
+pub(super) const SSL_REQUEST: u32 = 80_877_103;
+/// The code of a GSSENCRequest: "version" 1234.5680.
+const GSSENC_REQUEST: u32 = 80_877_104;
+/// The code of a CancelRequest: "version" 1234.5678.
+pub(super) const CANCEL_REQUEST: u32 = 80_877_102;
+/// Protocol 3.0, which Postern speaks to every backend.
+const PROTOCOL_3_0: u32 = 3 << 16;
+
+/// What parameters of protocol extensions start with.
+const PROTOCOL_OPTION_PREFIX: &str = "_pq_.";
+
+/// What a client wants first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstPacket {
+    /// SSLRequest: the client asks for TLS, and waits for `S` or `N`.
+    Ssl,
+    /// GSSENCRequest: the client asks for GSSAPI encryption, and waits for `G` or `N`.
+    Gss,
+    /// CancelRequest: the client wants a query cancelled, and expects no answer.
+    Cancel(CancelRequest),
+    /// StartupMessage: the client wants a session.
+    Startup(Startup),
+}
+
+/// A request to cancel what a session is doing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// The process id of the BackendKeyData that the client was given.
+    pub pid: u32,
+    /// The key that was given with it, 4 to 256 bytes.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for CancelRequest {
+    /// Leaves the key out, because whoever reads it can cancel the session's queries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = format_args!("{} bytes", self.key.len());
+        f.debug_struct("CancelRequest")
+            .field("pid", &self.pid)
+            .field("key", &key)
+            .finish()
+    }
+}
+
+/// A request for a session: protocol 3 with any minor version, a user, a database, and the other
+/// parameters as they were sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Startup {
+    minor: u16,
+    user: String,
+    database: String,
+    parameters: Vec<(String, Vec<u8>)>,
+}
+
+/// The whole length of the first packet, in bytes, the length word included.
+///
+/// # Errors
+///
+/// [`StartupError::Length`] when the word is under [`STARTUP_BYTES_MIN`] or over
+/// [`STARTUP_BYTES_MAX`]; nothing has been allocated for it yet.
+pub fn first_packet_len(word: &[u8; LENGTH_BYTES]) -> Result<usize, StartupError> {
+    let length = u32::from_be_bytes(*word);
+    match usize::try_from(length) {
+        Ok(bytes) if (STARTUP_BYTES_MIN..=STARTUP_BYTES_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(StartupError::Length(length)),
+    }
+}
+
+/// Reads one whole first packet, from its length word to its last byte.
+///
+/// # Errors
+///
+/// One variant of [`StartupError`] for each rule that the packet breaks.
+pub fn parse(packet: &[u8]) -> Result<FirstPacket, StartupError> {
+    let mut reader = Reader(packet);
+    let word = reader.take().ok_or(StartupError::LengthMismatch)?;
+    if first_packet_len(&word)? != packet.len() {
+        return Err(StartupError::LengthMismatch);
+    }
+    let code = reader.u32().ok_or(StartupError::LengthMismatch)?;
+    match (code, code.to_be_bytes()) {
+        (SSL_REQUEST | GSSENC_REQUEST, _) if !reader.is_empty() => {
+            Err(StartupError::NegotiationLength)
+        }
+        (SSL_REQUEST, _) => Ok(FirstPacket::Ssl),
+        (GSSENC_REQUEST, _) => Ok(FirstPacket::Gss),
+        (CANCEL_REQUEST, _) => parse_cancel(reader).map(FirstPacket::Cancel),
+        (_, [0, 3, high, low]) => {
+            parse_startup(u16::from_be_bytes([high, low]), reader).map(FirstPacket::Startup)
+        }
+        (_, [a, b, c, d]) => Err(StartupError::ProtocolVersion {
+            major: u16::from_be_bytes([a, b]),
+            minor: u16::from_be_bytes([c, d]),
+        }),
+    }
+}
+
+impl Startup {
+    /// The minor version of protocol 3 that the client asked for.
+    pub fn minor(&self) -> u16 {
+        self.minor
+    }
+
+    /// The login as the client typed it; never empty.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database; the user when the client named none, as in PostgreSQL.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The value of a parameter other than `user` and `database`.
+    ///
+    /// When the client sent it more than once the last one counts, as in PostgreSQL.
+    /// The name is compared without ASCII case, as PostgreSQL compares setting names.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.parameters
+            .iter()
+            .rev()
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
+    }
+
+    /// The parameters other than `user` and `database`, in the order in which they were sent,
+    /// repeated ones repeated.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// The names of the protocol extensions that the client asked for, which a
+    /// NegotiateProtocolVersion must list.
+    pub fn protocol_options(&self) -> Vec<&str> {
+        let names = self.parameters.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| is_protocol_option(name)).collect()
+    }
+
+    /// True when the client must be told which protocol it gets: it asked for more than 3.0, or
+    /// for a protocol extension.
+    pub fn wants_negotiation(&self) -> bool {
+        self.minor > 0
+            || self
+                .parameters
+                .iter()
+                .any(|(name, _)| is_protocol_option(name))
+    }
+
+    /// The same request without the parameters of these names, compared without ASCII case.
+    ///
+    /// A setting can also be smuggled in `options`: see [`Startup::options_may_set`].
+    #[must_use]
+    pub fn without(mut self, denied: &[impl AsRef<str>]) -> Self {
+        self.parameters.retain(|(name, _)| {
+            !denied
+                .iter()
+                .any(|denied| denied.as_ref().eq_ignore_ascii_case(name))
+        });
+        self
+    }
+
+    /// True when the `options` parameter may give the setting `name` a value.
+    ///
+    /// `options` is a command line: words with backslash escapes, `-c name=value`,
+    /// `--name=value`, single letters run together, and `-` for `_` in names
+    /// (`process_postgres_switches` in `postgres.c`).
+    /// The answer leans to yes: it is also yes for a longer name that ends with this one.
+    pub fn options_may_set(&self, name: &str) -> bool {
+        let plain = |text: &[u8]| -> Vec<u8> {
+            let kept = text.iter().filter(|byte| **byte != b'\\');
+            kept.map(|byte| {
+                if *byte == b'-' {
+                    b'_'
+                } else {
+                    byte.to_ascii_lowercase()
+                }
+            })
+            .collect()
+        };
+        let mut wanted = plain(name.as_bytes());
+        wanted.push(b'=');
+        // Every occurrence is looked at, not only the one that PostgreSQL would keep.
+        let mut values = self
+            .parameters
+            .iter()
+            .filter(|(given, _)| given == "options");
+        values.any(|(_, value)| {
+            plain(value)
+                .windows(wanted.len())
+                .any(|part| part == wanted)
+        })
+    }
+
+    /// The same request for another user and database.
+    ///
+    /// # Errors
+    ///
+    /// [`StartupError::NoUser`] when `user` is empty, [`StartupError::NulInName`] when either has
+    /// a NUL, and [`StartupError::Length`] when the packet would be longer than
+    /// [`STARTUP_BYTES_MAX`].
+    pub fn with_user_database(self, user: &str, database: &str) -> Result<Self, StartupError> {
+        if user.is_empty() {
+            return Err(StartupError::NoUser);
+        }
+        if user.contains('\0') || database.contains('\0') {
+            return Err(StartupError::NulInName);
+        }
+        let startup = Self {
+            user: user.into(),
+            database: database.into(),
+            ..self
+        };
+        let bytes = startup.encode().len();
+        if bytes > STARTUP_BYTES_MAX {
+            return Err(StartupError::Length(
+                u32::try_from(bytes).unwrap_or(u32::MAX),
+            ));
+        }
+        Ok(startup)
+    }
+
+    /// The StartupMessage for a backend.
+    ///
+    /// It asks for protocol 3.0 and for no protocol extension, whatever the client asked for,
+    /// because the client has been told that it gets no more than that.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_message(&mut out, None, |out| {
+            out.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
+            for (name, value) in [("user", &self.user), ("database", &self.database)] {
+                put_text(out, name.as_bytes());
+                put_text(out, value.as_bytes());
+            }
+            for (name, value) in &self.parameters {
+                if !is_protocol_option(name) {
+                    put_text(out, name.as_bytes());
+                    put_text(out, value);
+                }
+            }
+            out.push(0);
+        });
+        out
+    }
+}
+
+/// Which rule a first packet breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// The length word is out of bounds.
+    #[error("the startup packet's length of {0} bytes is out of bounds")]
+    Length(u32),
+    /// The packet is not as long as its length word says.
+    #[error("the startup packet is not as long as it says")]
+    LengthMismatch,
+    /// An SSLRequest or GSSENCRequest with a body.
+    #[error("the encryption request has a body")]
+    NegotiationLength,
+    /// A CancelRequest without process id, or with a key of a forbidden length.
+    #[error("the cancel request has a wrong length")]
+    CancelLength,
+    /// A protocol other than 3.
+    #[error("protocol {major}.{minor} is not supported")]
+    ProtocolVersion {
+        /// The major version that was asked for.
+        major: u16,
+        /// The minor version that was asked for.
+        minor: u16,
+    },
+    /// The list of parameters does not end with an empty name.
+    #[error("the startup packet has no terminator")]
+    NoTerminator,
+    /// A name without a value, or a value that does not end.
+    #[error("a startup parameter has no value")]
+    NoValue,
+    /// Bytes after the empty name that ends the list.
+    #[error("the startup packet has bytes after its terminator")]
+    TrailingBytes,
+    /// A parameter's name is not UTF-8.
+    #[error("a startup parameter's name is not UTF-8")]
+    NameNotUtf8,
+    /// No user, or an empty one.
+    #[error("the startup packet names no user")]
+    NoUser,
+    /// The user is not UTF-8, so no directory can know it.
+    #[error("the user name is not UTF-8")]
+    UserNotUtf8,
+    /// The database is not UTF-8, so no configuration can name it.
+    #[error("the database name is not UTF-8")]
+    DatabaseNotUtf8,
+    /// A user or database that is to be sent has a NUL in it.
+    #[error("a name has a NUL in it")]
+    NulInName,
+}
+
+fn parse_cancel(mut reader: Reader<'_>) -> Result<CancelRequest, StartupError> {
+    let pid = reader.u32().ok_or(StartupError::CancelLength)?;
+    let key = reader.rest();
+    if !(CANCEL_KEY_BYTES_MIN..=CANCEL_KEY_BYTES_MAX).contains(&key.len()) {
+        return Err(StartupError::CancelLength);
+    }
+    Ok(CancelRequest {
+        pid,
+        key: key.to_vec(),
+    })
+}
+
+fn parse_startup(minor: u16, mut reader: Reader<'_>) -> Result<Startup, StartupError> {
+    let (mut user, mut database) = (None, None);
+    let mut parameters = Vec::new();
+    loop {
+        let name = reader.text().ok_or(StartupError::NoTerminator)?;
+        if name.is_empty() {
+            break;
+        }
+        let value = reader.text().ok_or(StartupError::NoValue)?;
+        match std::str::from_utf8(name).map_err(|_| StartupError::NameNotUtf8)? {
+            "user" => user = Some(value),
+            "database" => database = Some(value),
+            name => parameters.push((name.to_owned(), value.to_vec())),
+        }
+    }
+    if !reader.is_empty() {
+        return Err(StartupError::TrailingBytes);
+    }
+    let user = user
+        .filter(|user| !user.is_empty())
+        .ok_or(StartupError::NoUser)?;
+    let user = std::str::from_utf8(user).map_err(|_| StartupError::UserNotUtf8)?;
+    let database = match database {
+        Some(name) if !name.is_empty() => {
+            std::str::from_utf8(name).map_err(|_| StartupError::DatabaseNotUtf8)?
+        }
+        _ => user,
+    };
+    Ok(Startup {
+        minor,
+        user: user.to_owned(),
+        database: database.to_owned(),
+        parameters,
+    })
+}
+
+fn is_protocol_option(name: &str) -> bool {
+    name.starts_with(PROTOCOL_OPTION_PREFIX)
+}
+
+#[cfg(test)]
+#[path = "startup_tests.rs"]
+mod tests;
