@@ -8,6 +8,7 @@ pub mod cache;
 pub mod limits;
 pub mod mapping;
 pub mod principal;
+pub mod scram;
 pub mod secret;
 pub mod sqlstate;
 pub mod wire;
