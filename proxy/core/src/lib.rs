@@ -5,6 +5,7 @@
 //! credential cache and the form of the audit records, and nothing about how any of them travels.
 
 pub mod cache;
+pub mod credential;
 pub mod limits;
 pub mod mapping;
 pub mod principal;
