@@ -1,5 +1,543 @@
 //! The rules of the credential cache.
+//!
+//! Pure rules: the map that holds the entries and the clock belong to the caller.
+//! Every time is a `Duration` since one arbitrary start of the process, on a monotonic clock, so
+//! that a change of the wall clock neither extends nor ends anything.
+//!
+//! How it is used, for one login:
+//! 1. A [`Negative`] under the same [`PasswordDigest`] that [`Negative::holds`]: refuse, no call.
+//! 2. No [`Entry`] under the login: ask the directory.
+//! 3. [`Entry::decide`]: see [`Decision`].
+//! 4. The directory accepted: put [`Entry::new`] in the map if it [`Entry::supersedes`] what is
+//!    there by now. It refused: drop the entry unless it [`Entry::survives`], and remember a
+//!    [`Negative`]. It could not be reached: [`Entry::during_outage`].
+//!
+//! The map's key is the login as typed, domain included, so that an entry never serves another
+//! login; the key of the [`LiveChecks`] is [`crate::login_name::LoginName::person_key`], so that
+//! another spelling does not buy more attempts at a person.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::hmac;
+
+use crate::principal::Principal;
+
+/// The width of the window in which live checks of other passwords are counted.
+const LIVE_CHECKS_WINDOW: Duration = Duration::from_secs(60);
 
 /// How long a directory's answer is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// From this age on an entry is checked with the directory again. 60 s.
+    pub recheck: Duration,
+    /// From this age of the last bind on an entry is as if it were not there. 15 minutes.
+    pub dead: Duration,
+    /// While the directory cannot be reached, an entry is believed up to this age of the last
+    /// success. 90 s.
+    pub stale: Duration,
+    /// How long a refused password is refused without asking again. 60 s.
+    pub negative: Duration,
+    /// How many other passwords a minute are tried with the directory for a person who has an
+    /// entry. 3.
+    pub refreshes_per_minute_max: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            recheck: Duration::from_secs(60),
+            dead: Duration::from_secs(15 * 60),
+            stale: Duration::from_secs(90),
+            negative: Duration::from_secs(60),
+            refreshes_per_minute_max: 3,
+        }
+    }
+}
+
+/// The key under which passwords are remembered, made at random when the process starts.
+#[derive(Clone)]
+pub struct DigestKey(hmac::Key);
+
+impl DigestKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    /// The digest of one password for one login.
+    /// The same password of another login has another digest.
+    pub fn digest(&self, login: &str, password: &[u8]) -> PasswordDigest {
+        let mut context = hmac::Context::with_key(&self.0);
+        // The length keeps `ab` + `c` and `a` + `bc` apart.
+        context.update(&(login.len() as u64).to_be_bytes());
+        context.update(login.as_bytes());
+        context.update(password);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        PasswordDigest(digest)
+    }
+}
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestKey")
+    }
+}
+
+/// HMAC-SHA256 of a login and a password. Compared in constant time, and never shown.
+#[derive(Clone, Copy)]
+pub struct PasswordDigest([u8; 32]);
+
+impl PartialEq for PasswordDigest {
+    fn eq(&self, other: &Self) -> bool {
+        let mut difference = 0;
+        for (a, b) in self.0.iter().zip(&other.0) {
+            difference |= a ^ b;
+        }
+        std::hint::black_box(difference) == 0
+    }
+}
+
+impl Eq for PasswordDigest {}
+
+impl Hash for PasswordDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl fmt::Debug for PasswordDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordDigest")
+    }
+}
+
+/// A password that the directory accepted, and whom it belongs to.
+///
+/// No method changes an entry: use does not extend it, and only a successful check with the
+/// directory makes a new one.
 #[derive(Debug, Clone)]
-pub struct Policy;
+pub struct Entry {
+    digest: PasswordDigest,
+    principal: Arc<Principal>,
+    bound_at: Duration,
+    checked_at: Duration,
+}
+
+/// What an entry says about a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The right password, checked recently: use it, without a packet to the directory.
+    Fresh(Arc<Principal>),
+    /// The right password, but it is time to ask the directory again.
+    /// If that cannot be reached, ask [`Entry::during_outage`].
+    Recheck,
+    /// Another password than the remembered one: ask the directory, once.
+    OtherPassword,
+    /// Another password, and enough of them were tried in the last minute: refuse without asking.
+    RefreshLimit,
+    /// Too old to say anything: as if there were no entry.
+    Dead,
+}
+
+/// What an entry says while the directory cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outage {
+    /// The right password, and the last success is recent enough.
+    Use(Arc<Principal>),
+    /// The last success is too long ago.
+    Stale,
+    /// Another password: only the directory could accept it.
+    OtherPassword,
+}
+
+/// Why the directory refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The password is wrong.
+    WrongPassword,
+    /// There is no such entry, or more than one.
+    UnknownLogin,
+    /// The account is disabled, locked or expired.
+    AccountRefused,
+}
+
+impl Entry {
+    /// The directory accepted this password by a bind that began at `asked_at`.
+    ///
+    /// The time of the question counts, not that of the answer: a slow directory must not make an
+    /// answer younger than the state that it describes.
+    pub fn new(digest: PasswordDigest, principal: Arc<Principal>, asked_at: Duration) -> Self {
+        Self {
+            digest,
+            principal,
+            bound_at: asked_at,
+            checked_at: asked_at,
+        }
+    }
+
+    /// The entry after the directory was asked about the person without a bind, at `asked_at`:
+    /// the account is still good and these are its groups.
+    /// It is fresh again, and dies when it would have died before.
+    #[must_use]
+    pub fn looked_up(&self, principal: Arc<Principal>, asked_at: Duration) -> Self {
+        let checked_at = asked_at.max(self.checked_at);
+        Self {
+            digest: self.digest,
+            principal,
+            bound_at: self.bound_at,
+            checked_at,
+        }
+    }
+
+    /// What to do with a login that brings this password.
+    ///
+    /// [`Decision::OtherPassword`] has been counted in `checks` when it is returned.
+    pub fn decide(
+        &self,
+        policy: &Policy,
+        now: Duration,
+        digest: &PasswordDigest,
+        checks: &mut LiveChecks,
+    ) -> Decision {
+        if self.is_dead(policy, now) {
+            return Decision::Dead;
+        }
+        if self.digest != *digest {
+            return match checks.take(policy, now) {
+                true => Decision::OtherPassword,
+                false => Decision::RefreshLimit,
+            };
+        }
+        if now.saturating_sub(self.checked_at) >= policy.recheck {
+            return Decision::Recheck;
+        }
+        Decision::Fresh(Arc::clone(&self.principal))
+    }
+
+    /// Whether the entry may be used although the directory cannot be reached.
+    pub fn during_outage(&self, policy: &Policy, now: Duration, digest: &PasswordDigest) -> Outage {
+        if self.digest != *digest {
+            return Outage::OtherPassword;
+        }
+        let stale = now.saturating_sub(self.checked_at) >= policy.stale;
+        if stale || self.is_dead(policy, now) {
+            return Outage::Stale;
+        }
+        Outage::Use(Arc::clone(&self.principal))
+    }
+
+    /// Whether the entry stays after the directory refused this password at `asked_at`.
+    ///
+    /// A wrong password says nothing about the right one.
+    /// That the remembered password is refused, or the account itself, ends the entry, unless the
+    /// entry comes from a later question than the refusal.
+    pub fn survives(&self, refusal: Refusal, digest: &PasswordDigest, asked_at: Duration) -> bool {
+        if self.checked_at > asked_at {
+            return true;
+        }
+        match refusal {
+            Refusal::WrongPassword => self.digest != *digest,
+            Refusal::UnknownLogin | Refusal::AccountRefused => false,
+        }
+    }
+
+    /// Whether this entry may take the place of `other`: its bind began no earlier.
+    /// A slow answer to an old password must not bring it back after a new one was accepted.
+    pub fn supersedes(&self, other: &Entry) -> bool {
+        self.bound_at > other.bound_at
+            || (self.bound_at == other.bound_at && self.checked_at >= other.checked_at)
+    }
+
+    /// True when the entry is as if it were not there.
+    pub fn is_dead(&self, policy: &Policy, now: Duration) -> bool {
+        now.saturating_sub(self.bound_at) >= policy.dead
+    }
+
+    /// Whom the password belongs to.
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// When the bind that accepted the password began.
+    pub fn bound_at(&self) -> Duration {
+        self.bound_at
+    }
+
+    /// When the last successful question to the directory began.
+    pub fn checked_at(&self) -> Duration {
+        self.checked_at
+    }
+}
+
+/// The live checks of other passwords for one person in the last minute.
+#[derive(Debug, Clone, Default)]
+pub struct LiveChecks(VecDeque<Duration>);
+
+impl LiveChecks {
+    /// Counts one live check if the last minute has room for it.
+    /// A refused one is not counted, so that whoever keeps trying does not keep the person out.
+    pub fn take(&mut self, policy: &Policy, now: Duration) -> bool {
+        while let Some(oldest) = self.0.front()
+            && now.saturating_sub(*oldest) >= LIVE_CHECKS_WINDOW
+        {
+            self.0.pop_front();
+        }
+        let room = self.0.len() < policy.refreshes_per_minute_max as usize;
+        if room {
+            self.0.push_back(now);
+        }
+        room
+    }
+
+    /// True when nothing is counted any more and the record can be forgotten.
+    pub fn is_idle(&self, now: Duration) -> bool {
+        self.0
+            .back()
+            .is_none_or(|last| now.saturating_sub(*last) >= LIVE_CHECKS_WINDOW)
+    }
+}
+
+/// A password that the directory refused, kept under its [`PasswordDigest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negative {
+    refusal: Refusal,
+    refused_at: Duration,
+}
+
+impl Negative {
+    /// The directory refused the password at this time.
+    pub fn new(refusal: Refusal, refused_at: Duration) -> Self {
+        Self {
+            refusal,
+            refused_at,
+        }
+    }
+
+    /// Why, while the refusal is still believed; none when the directory is to be asked again.
+    /// A repeated attempt does not extend it.
+    pub fn holds(&self, policy: &Policy, now: Duration) -> Option<Refusal> {
+        let young = now.saturating_sub(self.refused_at) < policy.negative;
+        young.then_some(self.refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::EntryId;
+    use proptest::prelude::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn alice() -> Arc<Principal> {
+        Arc::new(Principal {
+            id: EntryId::new("uuid:1"),
+            dn: "uid=alice".to_owned(),
+            name: "alice".to_owned(),
+            groups: Vec::new(),
+        })
+    }
+
+    fn digest(password: &str) -> PasswordDigest {
+        DigestKey::new([7; 32]).digest("alice", password.as_bytes())
+    }
+
+    fn entry() -> Entry {
+        Entry::new(digest("right"), alice(), s(1_000))
+    }
+
+    fn decide(entry: &Entry, now: Duration, password: &str) -> Decision {
+        entry.decide(
+            &Policy::default(),
+            now,
+            &digest(password),
+            &mut LiveChecks::default(),
+        )
+    }
+
+    #[test]
+    fn a_digest_is_of_one_login_one_password_and_one_key() {
+        let key = DigestKey::new([1; 32]);
+        assert_eq!(key.digest("a", b"b"), key.digest("a", b"b"));
+        for other in [
+            key.digest("a", b"c"),
+            key.digest("b", b"b"),
+            key.digest("ab", b""),
+        ] {
+            assert_ne!(key.digest("a", b"b"), other);
+        }
+        assert_ne!(
+            key.digest("a", b"b"),
+            DigestKey::new([2; 32]).digest("a", b"b")
+        );
+        assert_eq!(
+            format!("{:?} {:?}", key, key.digest("a", b"b")),
+            "DigestKey PasswordDigest"
+        );
+    }
+
+    #[test]
+    fn the_right_password_is_fresh_then_rechecked_then_dead() {
+        for (now, expected) in [
+            (s(0), Decision::Fresh(alice())),
+            (s(1_000), Decision::Fresh(alice())),
+            (s(1_060) - Duration::from_nanos(1), Decision::Fresh(alice())),
+            (s(1_060), Decision::Recheck),
+            (s(1_900) - Duration::from_nanos(1), Decision::Recheck),
+            (s(1_900), Decision::Dead),
+            (Duration::MAX, Decision::Dead),
+        ] {
+            assert_eq!(decide(&entry(), now, "right"), expected, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_search_without_a_bind_freshens_and_does_not_prolong() {
+        let mut kept = entry();
+        for now in (1_030..1_900).step_by(30) {
+            assert_eq!(decide(&kept, s(now), "right"), Decision::Fresh(alice()));
+            kept = kept.looked_up(alice(), s(now));
+        }
+        assert_eq!(decide(&kept, s(1_900), "right"), Decision::Dead);
+        assert_eq!(
+            decide(
+                &Entry::new(digest("right"), alice(), s(1_900)),
+                s(1_900),
+                "right"
+            ),
+            Decision::Fresh(alice())
+        );
+    }
+
+    #[test]
+    fn a_wrong_password_is_tried_three_times_a_minute_and_the_right_one_stays() {
+        let policy = Policy::default();
+        let entry = entry();
+        let mut checks = LiveChecks::default();
+        let mut ask = |now, word: &str| entry.decide(&policy, now, &digest(word), &mut checks);
+        for now in [s(1_000), s(1_010), s(1_020)] {
+            assert_eq!(ask(now, "guess"), Decision::OtherPassword);
+        }
+        assert_eq!(ask(s(1_059), "guess"), Decision::RefreshLimit);
+        assert_eq!(ask(s(1_059), "right"), Decision::Fresh(alice()));
+        // Sliding: the one at 1,000 s has left the minute, and only that one.
+        assert_eq!(ask(s(1_060), "guess"), Decision::OtherPassword);
+        assert_eq!(ask(s(1_060), "guess"), Decision::RefreshLimit);
+        assert_eq!(ask(s(1_060), "right"), Decision::Recheck);
+        assert!(entry.survives(Refusal::WrongPassword, &digest("guess"), s(1_060)));
+    }
+
+    #[test]
+    fn refused_attempts_do_not_keep_the_limit_up() {
+        let policy = Policy::default();
+        let mut checks = LiveChecks::default();
+        let taken = (0..600)
+            .filter(|tenth| checks.take(&policy, Duration::from_millis(tenth * 100)))
+            .count();
+        assert_eq!(taken, 3);
+        assert!(!checks.is_idle(s(60)));
+        assert!(checks.take(&policy, s(60)));
+        assert!(checks.is_idle(s(120)));
+    }
+
+    #[test]
+    fn a_new_password_replaces_the_entry_and_the_old_one_dies_with_it() {
+        let replacement = Entry::new(digest("new"), alice(), s(1_010));
+        assert!(replacement.supersedes(&entry()));
+        assert_eq!(
+            decide(&replacement, s(1_011), "new"),
+            Decision::Fresh(alice())
+        );
+        assert_eq!(
+            decide(&replacement, s(1_011), "right"),
+            Decision::OtherPassword
+        );
+        // The answer to the old password, asked before and arriving after, is not kept.
+        assert!(!entry().supersedes(&replacement));
+        assert!(
+            !entry()
+                .looked_up(alice(), s(1_020))
+                .supersedes(&replacement)
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_the_remembered_password_or_of_the_account_ends_the_entry() {
+        for (refusal, word, asked_at, survives) in [
+            (Refusal::WrongPassword, "right", s(1_060), false),
+            (Refusal::WrongPassword, "guess", s(1_060), true),
+            (Refusal::UnknownLogin, "guess", s(1_060), false),
+            (Refusal::AccountRefused, "guess", s(1_060), false),
+            // The refusal is older than the success that made the entry.
+            (Refusal::WrongPassword, "right", s(999), true),
+            (Refusal::AccountRefused, "right", s(999), true),
+            (Refusal::AccountRefused, "right", s(1_000), false),
+        ] {
+            assert_eq!(
+                entry().survives(refusal, &digest(word), asked_at),
+                survives,
+                "{refusal:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn during_an_outage_the_right_password_is_good_until_stale() {
+        let policy = Policy::default();
+        let outage = |entry: &Entry, now, word| entry.during_outage(&policy, now, &digest(word));
+        assert_eq!(outage(&entry(), s(1_089), "right"), Outage::Use(alice()));
+        assert_eq!(outage(&entry(), s(1_090), "right"), Outage::Stale);
+        assert_eq!(outage(&entry(), s(1_001), "guess"), Outage::OtherPassword);
+        let checked = entry().looked_up(alice(), s(1_890));
+        assert_eq!(outage(&checked, s(1_899), "right"), Outage::Use(alice()));
+        assert_eq!(outage(&checked, s(1_900), "right"), Outage::Stale);
+    }
+
+    #[test]
+    fn a_refused_password_is_refused_from_memory_for_a_while() {
+        let policy = Policy::default();
+        let negative = Negative::new(Refusal::WrongPassword, s(10));
+        assert_eq!(negative.holds(&policy, s(69)), Some(Refusal::WrongPassword));
+        assert_eq!(negative.holds(&policy, s(70)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_use_makes_an_entry_live_longer(uses in prop::collection::vec(0u64..2_000, 0..40)) {
+            let policy = Policy::default();
+            let entry = entry();
+            let mut checks = LiveChecks::default();
+            let mut now = s(1_000);
+            for wait in uses {
+                now += s(wait);
+                let age = now - s(1_000);
+                let decision = entry.decide(&policy, now, &digest("right"), &mut checks);
+                prop_assert_eq!(matches!(decision, Decision::Fresh(_)), age < policy.recheck);
+                prop_assert_eq!(decision == Decision::Dead, age >= policy.dead);
+            }
+        }
+
+        #[test]
+        fn any_minute_has_at_most_three_live_checks(waits in prop::collection::vec(0u64..40_000, 0..60)) {
+            let policy = Policy::default();
+            let mut checks = LiveChecks::default();
+            let (mut now, mut taken) = (Duration::ZERO, Vec::new());
+            for wait in waits {
+                now += Duration::from_millis(wait);
+                if checks.take(&policy, now) {
+                    taken.push(now);
+                }
+            }
+            for window in taken.windows(4) {
+                prop_assert!(window[3] - window[0] >= s(60));
+            }
+        }
+    }
+}
