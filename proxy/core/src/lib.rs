@@ -4,9 +4,11 @@
 //! The crate knows the PostgreSQL wire format, SCRAM, login names, group rules, the rules of the
 //! credential cache and the form of the audit records, and nothing about how any of them travels.
 
+pub mod audit;
 pub mod cache;
 pub mod credential;
 pub mod limits;
+pub mod login_name;
 pub mod mapping;
 pub mod principal;
 pub mod scram;

@@ -53,3 +53,26 @@ pub const GROUPS_PER_PRINCIPAL_MAX: usize = 5_000;
 
 /// The longest audit text that is copied from a peer, in bytes; the rest is cut and said so.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 1_024;
+
+/// The most texts of one list in an audit record; the rest is counted and said so.
+/// A first login with more groups than this is rare, and the role store's own log has every step.
+pub const AUDIT_LIST_ITEMS_MAX: usize = 256;
+
+/// The longest sealed audit line, in bytes, its newline included.
+/// A byte of text becomes at most six (`\u0000`), the mark of a cut text is under 64, and a record
+/// has at most one list and 16 other texts.
+pub const AUDIT_LINE_BYTES_MAX: usize =
+    (AUDIT_LIST_ITEMS_MAX + 16) * (6 * AUDIT_TEXT_BYTES_MAX + 64) + 4_096;
+
+/// The most audit records that wait for the writer with somebody waiting for them.
+/// More than this many logins at once are over `logins_max` anyway; the next one is refused.
+pub const AUDIT_QUEUE_RECORDS_MAX: usize = 4_096;
+
+/// The most bytes of sealed lines that go to the audit file in one `write(2)`.
+/// Enough for hundreds of records, and small beside the page cache.
+pub const AUDIT_BATCH_BYTES_MAX: usize = 256 * 1_024;
+
+/// How long written audit records may wait for `fdatasync(2)`, in milliseconds, and how often a
+/// failed write is tried again without a new record.
+/// This much of the log may be lost with the power; nothing is lost with the process.
+pub const AUDIT_SYNC_INTERVAL_MS: u64 = 1_000;

@@ -8,7 +8,10 @@ use zeroize::{Zeroize, Zeroizing};
 /// can search for.
 /// The memory is overwritten with zeros when the value is dropped.
 #[derive(Clone)]
-#[expect(missing_debug_implementations, reason = "a secret must not be printable by accident")]
+#[expect(
+    missing_debug_implementations,
+    reason = "a secret must not be printable by accident"
+)]
 pub struct Secret<T: Zeroize>(Zeroizing<T>);
 
 impl<T: Zeroize> Secret<T> {
