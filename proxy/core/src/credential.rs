@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::limits::CLUSTER_KEY_TEXT_BYTES_MAX;
 use crate::scram::Verifier;
@@ -67,7 +67,7 @@ impl ClusterKey {
         if text.len() > CLUSTER_KEY_TEXT_BYTES_MAX {
             return Err(ClusterKeyError::TooLong);
         }
-        let mut bytes = decode_hex(text)
+        let bytes = decode_hex(text)
             .or_else(|| decode_base64(text))
             .map(Zeroizing::new)
             .ok_or(ClusterKeyError::Encoding)?;
@@ -79,7 +79,6 @@ impl ClusterKey {
         }
         let salt = hmac::Key::new(hmac::HMAC_SHA256, DERIVATION);
         let extracted = Secret::new(key_bytes(&hmac::sign(&salt, &bytes)));
-        bytes.zeroize();
         Ok(Self { extracted })
     }
 

@@ -54,6 +54,28 @@ fn the_example_of_rfc_7677_goes_through() {
     );
 }
 
+/// Recorded with PostgreSQL 15, password `pencil`; only the client's nonce was chosen.
+#[test]
+fn a_recorded_login_to_postgresql_goes_through() {
+    let nonce = "abcdefghijklmnopqrstuvwx";
+    let (exchange, sent) = ClientExchange::start(nonce, ChannelBinding::Unsupported);
+    assert_eq!(sent, b"n,,n=,r=abcdefghijklmnopqrstuvwx");
+    let challenge = exchange
+        .server_first(
+            b"r=abcdefghijklmnopqrstuvwxW2nFOAitAyrmVzkXqNOrx0VO,\
+              s=Z+0023zDxNrkiKM/UKXVLw==,i=4096",
+        )
+        .unwrap();
+    let (client_final, sent) = answer(challenge);
+    assert_eq!(
+        sent,
+        "c=biws,r=abcdefghijklmnopqrstuvwxW2nFOAitAyrmVzkXqNOrx0VO,\
+         p=YQDgPnG+KgA4+qTXIeNMXUvaSC5CnMsizakzKvhbw4I="
+    );
+    let signature = b"v=77BJ1mdXTG7e38CYHRyJsdJ7bh5CqNxgUufr2aGgUrc=";
+    assert!(client_final.server_final(signature).is_ok());
+}
+
 /// The proofs and signatures were made by an independent program (Python's `hmac`).
 #[test]
 fn each_channel_binding_says_what_it_is_and_is_proved() {

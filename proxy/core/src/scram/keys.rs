@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use ring::{digest, hmac, pbkdf2};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{KEY_BYTES, saslprep};
 
@@ -27,7 +27,7 @@ impl Keys {
     /// The password is prepared by PostgreSQL's rules: by SASLprep (RFC 4013) where that is
     /// possible, else its bytes as they are.
     pub fn derive(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
-        let mut prepared = saslprep::prepare(password);
+        let prepared = saslprep::prepare(password);
         let mut salted = Zeroizing::new([0; KEY_BYTES]);
         pbkdf2::derive(
             pbkdf2::PBKDF2_HMAC_SHA256,
@@ -36,9 +36,6 @@ impl Keys {
             &prepared,
             salted.as_mut_slice(),
         );
-        if let std::borrow::Cow::Owned(copy) = &mut prepared {
-            copy.zeroize();
-        }
         let key = hmac::Key::new(hmac::HMAC_SHA256, salted.as_slice());
         Self {
             client: Zeroizing::new(tag_bytes(&hmac::sign(&key, b"Client Key"))),

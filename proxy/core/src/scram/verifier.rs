@@ -187,6 +187,58 @@ mod tests {
         assert_eq!(made.to_string(), PENCIL);
     }
 
+    /// Recorded from PostgreSQL 15: `ALTER ROLE ... PASSWORD`, then `pg_authid.rolpassword`.
+    #[test]
+    fn a_verifier_that_postgresql_made_checks() {
+        for (password, stored) in [
+            (
+                "\u{fe77}",
+                "SCRAM-SHA-256$4096:2tyTjp1dldypCzGj8eHPeg==\
+                 $sfsgcLwl4B1lQVEqxxPNEBiRfg9h0BsTvBuTtDYwL5I=\
+                 :Gjs5pOWnTfVDgtpfxvfi80bBtBTbuXY3N4D7OpjpFsM=",
+            ),
+            (
+                "a\u{fe70}",
+                "SCRAM-SHA-256$4096:7YKljcAwZ1Vp4CFoY+e7Yw==\
+                 $NeMnMSYApvn+j/oOyLcgiJ/EEaajZK2HKXBFypxsL9M=\
+                 :XyPPdCY6Ppmxwv8BRF/hZbQKADkzi4yNzcLYAAUqmt8=",
+            ),
+            (
+                "a\u{340}",
+                "SCRAM-SHA-256$4096:X1urRzpKx33geMmqLw19Ag==\
+                 $uvFnEgv4/fsscJgy/7TIWW/HM55sFAzZrl2VZ/Ab+4c=\
+                 :7lyLCW5eU3VLIS2l5uxHgZMwiNEA9A+EN5kwIShzYqs=",
+            ),
+            (
+                "a\u{a0}",
+                "SCRAM-SHA-256$4096:oehd3SCuajwH24c4QkWVCQ==\
+                 $D0HTXM5S8rFt5wwfSd/4AF1GQjeElorJz7vvxMvFmhA=\
+                 :a4blc6Cifo+8kE8Hf3QahBoJu0h1Ormv0V3XA4RkTjE=",
+            ),
+            (
+                "a\u{aa}",
+                "SCRAM-SHA-256$4096:FxAG6IrnUuYSdZZFPLC7LA==\
+                 $EbG55eXhz+KspSawoxIUMeurVBcwyZtL5OYt1vHTDxE=\
+                 :LMRxPWmyq4auzwjSBGTlo/u92pBy7FjOftLgVnGu/Lk=",
+            ),
+            (
+                "\u{ad}",
+                "SCRAM-SHA-256$4096:BQ1C10Hwv/av4u7vhFOq0g==\
+                 $opbWlS4gKr3ePF5X7DDtPizIEQrNwhjxfTO1RWNQA7E=\
+                 :hQBoz9TqVwupUv5cF1lk9dPkPWaJEKYDtWfhdbmY4qA=",
+            ),
+            (
+                "a\u{bd}",
+                "SCRAM-SHA-256$4096:hTIWp4Bh5LpeavyhIGdFqw==\
+                 $5oUf7qDx7u/g/NfUSuOB3vRCfecWXYZgk15hAe7VwoA=\
+                 :UlMGAKiWwJsPTLM5+82FLqCZuCo3lgCE5uM/RbJUGPo=",
+            ),
+        ] {
+            let verifier: Verifier = stored.parse().unwrap();
+            assert!(verifier.check(password.as_bytes()), "{password:?}");
+        }
+    }
+
     #[test]
     fn only_the_password_checks() {
         let verifier: Verifier = PENCIL.parse().unwrap();
