@@ -1,0 +1,301 @@
+//! The kernel's ring as a [`Driver`].
+//!
+//! The memory of an operation in flight belongs to this file: a payload moves in with the send
+//! and out with its completion, and the ring is not given up while the kernel may still use any.
+#![allow(unsafe_code, reason = "submissions name memory by address")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use crate::buffers::{GROUP, Pool};
+use crate::driver::{Buffer, Bytes, Closing, Completion, Driver, Errno, Payload, Received, Shots};
+use crate::socket;
+use crate::token::{Op, Token};
+
+/// Times that the last completions are waited for when a ring is given up.
+const QUIET_ROUNDS_MAX: usize = 100;
+
+/// A ring of one worker thread. It is made and used on that thread (`SINGLE_ISSUER`).
+pub(crate) struct Uring {
+    ring: IoUring,
+    pool: ManuallyDrop<Pool>,
+    /// The payloads of the sends in flight, by slot and side.
+    sends: ManuallyDrop<Vec<[Option<Payload>; 2]>>,
+    /// Operations that have been pushed and whose last completion has not been reaped.
+    in_flight: usize,
+    wake: Arc<File>,
+    wake_armed: bool,
+    started: Instant,
+}
+
+impl Uring {
+    /// A driver over a ring that has been made on this thread; registers the pool with it.
+    ///
+    /// # Errors
+    ///
+    /// What the registration says.
+    pub(crate) fn new(ring: IoUring, pool: Pool, wake: Arc<File>) -> io::Result<Self> {
+        pool.register(&ring.submitter())?;
+        Ok(Self {
+            ring,
+            pool: ManuallyDrop::new(pool),
+            sends: ManuallyDrop::new(Vec::new()),
+            in_flight: 0,
+            wake,
+            wake_armed: false,
+            started: Instant::now(),
+        })
+    }
+
+    /// Puts an operation into the submission queue, submitting what is there when it is full.
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.encode());
+        self.in_flight += 1;
+        loop {
+            // SAFETY: the memory that an entry names stays valid until its completion: pool
+            // buffers and payloads are owned by `self`, which gives them out again only at the
+            // completion and waits for all of them in `drop`. The files are kept open by the
+            // caller until nothing of them is in flight (the trait's rule).
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.pool.publish();
+            tolerate(self.ring.submit());
+        }
+    }
+
+    fn arm_wake(&mut self) {
+        if !self.wake_armed {
+            self.wake_armed = true;
+            let poll = opcode::PollAdd::new(Fd(self.wake.as_raw_fd()), libc::POLLIN as u32);
+            self.push(poll.build(), Token::DRIVER);
+        }
+    }
+
+    fn reap(&mut self, completions: &mut Vec<Completion>) {
+        let Self {
+            ring,
+            pool,
+            sends,
+            in_flight,
+            wake,
+            wake_armed,
+            ..
+        } = self;
+        for entry in ring.completion() {
+            let last = !cqueue::more(entry.flags());
+            *in_flight -= usize::from(last);
+            let Some(token) = Token::decode(entry.user_data()) else {
+                unreachable!("a completion that nobody has asked for");
+            };
+            let result = outcome(entry.result());
+            let completion = match token.op {
+                Op::Receive(_) => {
+                    let buffer = cqueue::buffer_select(entry.flags());
+                    let what = received(pool, buffer, result);
+                    Completion::Received { token, what, last }
+                }
+                Op::Send(side) => {
+                    let payload = sends
+                        .get_mut(token.slot as usize)
+                        .and_then(|payloads| payloads[side.index()].take());
+                    let Some(payload) = payload else {
+                        unreachable!("a send that nobody has asked for");
+                    };
+                    let result = result.map(|taken| taken as usize);
+                    Completion::Sent {
+                        token,
+                        payload,
+                        result,
+                    }
+                }
+                Op::CancelReceive(_) | Op::CancelSend(_) => {
+                    // EALREADY: it is being carried out, and will complete.
+                    let found = result != Err(Errno(libc::ENOENT));
+                    Completion::Cancelled { token, found }
+                }
+                Op::Driver => {
+                    *wake_armed = false;
+                    // The count says only that somebody woke us; an empty one says it as well.
+                    let _ = (&**wake).read(&mut [0; 8]);
+                    Completion::Woken
+                }
+            };
+            completions.push(completion);
+        }
+    }
+}
+
+impl Driver for Uring {
+    type Socket = OwnedFd;
+
+    fn receive(&mut self, token: Token, socket: &OwnedFd, shots: Shots) {
+        let fd = Fd(socket.as_raw_fd());
+        let entry = match shots {
+            Shots::Multi => opcode::RecvMulti::new(fd, GROUP).build(),
+            Shots::Single => {
+                let len = self.pool.buffer_bytes();
+                opcode::Recv::new(fd, std::ptr::null_mut(), len)
+                    .buf_group(GROUP)
+                    .build()
+                    .flags(squeue::Flags::BUFFER_SELECT)
+            }
+        };
+        self.push(entry, token);
+    }
+
+    fn send(&mut self, token: Token, socket: &OwnedFd, payload: Payload) {
+        let Op::Send(side) = token.op else {
+            unreachable!("a send is called by the token of a send");
+        };
+        let bytes = match &payload.bytes {
+            Bytes::Pool(buffer) => self.pool.bytes(buffer),
+            Bytes::Chunk(chunk) => chunk,
+        };
+        let rest = bytes.get(payload.sent..).unwrap_or_default();
+        // A queue is bounded far below 4 GiB; if it were not, the rest would be sent after it.
+        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(Fd(socket.as_raw_fd()), rest.as_ptr(), len)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        let slot = token.slot as usize;
+        if self.sends.len() <= slot {
+            self.sends.resize_with(slot + 1, || [None, None]);
+        }
+        let place = &mut self.sends[slot][side.index()];
+        assert!(place.is_none(), "one send in flight a socket");
+        *place = Some(payload);
+        self.push(entry, token);
+    }
+
+    fn cancel(&mut self, token: Token, target: Token) {
+        self.push(opcode::AsyncCancel::new(target.encode()).build(), token);
+    }
+
+    fn shutdown_write(&mut self, socket: &OwnedFd) {
+        // A peer that has reset the connection needs no FIN; the receive reports the reset.
+        let _ = socket::shutdown(socket.as_fd(), libc::SHUT_WR);
+    }
+
+    fn shutdown(&mut self, socket: &OwnedFd) {
+        // As above: what is no longer connected is as good as shut down.
+        let _ = socket::shutdown(socket.as_fd(), libc::SHUT_RDWR);
+    }
+
+    fn close(&mut self, socket: OwnedFd, closing: Closing) {
+        if closing == Closing::Reset {
+            // If it cannot be set, the peer gets a FIN: the stream still ends.
+            let _ = socket::set_reset_on_close(socket.as_fd());
+        }
+        drop(socket);
+    }
+
+    fn bytes<'a>(&'a self, buffer: &'a Buffer) -> &'a [u8] {
+        self.pool.bytes(buffer)
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        self.pool.release(buffer);
+    }
+
+    fn can_lend(&self) -> bool {
+        self.pool.can_lend()
+    }
+
+    fn buffer_bytes(&self) -> u32 {
+        self.pool.buffer_bytes()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn wait(&mut self, timeout_ms: Option<u64>, completions: &mut Vec<Completion>) {
+        self.pool.publish();
+        self.arm_wake();
+        match timeout_ms {
+            None => tolerate(self.ring.submit_and_wait(1)),
+            Some(ms) => {
+                let nanoseconds = u32::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
+                let timeout = Timespec::new().sec(ms / 1000).nsec(nanoseconds);
+                let arguments = SubmitArgs::new().timespec(&timeout);
+                tolerate(self.ring.submitter().submit_with_args(1, &arguments));
+            }
+        }
+        self.reap(completions);
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let mut ignored = Vec::new();
+        for _ in 0..QUIET_ROUNDS_MAX {
+            if self.in_flight == 0 {
+                break;
+            }
+            let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+            self.push(all, Token::DRIVER.with(Op::CancelSend(crate::Side::Client)));
+            tolerate(self.ring.submit_and_wait(1));
+            self.reap(&mut ignored);
+        }
+        if self.in_flight == 0 {
+            // A ring that does not know the group is about to be closed as well.
+            let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+            // SAFETY: neither is used again: this is the drop of their owner.
+            unsafe {
+                ManuallyDrop::drop(&mut self.sends);
+                ManuallyDrop::drop(&mut self.pool);
+            }
+        }
+        // Otherwise the kernel may still use the memory: it is leaked, which is safe.
+    }
+}
+
+/// What a receive brought, and the buffer that came with it.
+fn received(pool: &mut Pool, id: Option<u16>, result: Result<u32, Errno>) -> Received {
+    let len = result.unwrap_or(0);
+    let buffer = id.map(|id| {
+        let Some(buffer) = pool.lend(id, len) else {
+            unreachable!("buffer {id} of {len} bytes is not of this pool");
+        };
+        buffer
+    });
+    match (result, buffer) {
+        (Ok(1..), Some(buffer)) => Received::Data(buffer),
+        (result, buffer) => {
+            // Some kernels hand a buffer out with the end of the stream or an error.
+            if let Some(buffer) = buffer {
+                pool.release(buffer);
+            }
+            match result {
+                Ok(_) => Received::End,
+                Err(Errno(libc::ENOBUFS)) => Received::NoBuffer,
+                Err(Errno(libc::ECANCELED | libc::EINTR | libc::EAGAIN)) => Received::Cancelled,
+                Err(errno) => Received::Failed(errno),
+            }
+        }
+    }
+}
+
+fn outcome(result: i32) -> Result<u32, Errno> {
+    u32::try_from(result).map_err(|_| Errno(result.saturating_neg()))
+}
+
+/// A worker cannot go on without its ring: anything but a reason to reap and try again panics.
+fn tolerate(entered: io::Result<usize>) {
+    if let Err(error) = entered {
+        // ETIME: the timeout passed. EINTR: a signal. EBUSY and EAGAIN: reap first.
+        let again = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
+        let again = error
+            .raw_os_error()
+            .is_some_and(|errno| again.contains(&errno));
+        assert!(again, "io_uring_enter: {error}");
+    }
+}
