@@ -1,0 +1,390 @@
+//! The thread that owns the audit file, and the queue in front of it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use postern_core::audit::{Chain, Record};
+use postern_core::limits::{
+    AUDIT_BATCH_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX, AUDIT_SYNC_INTERVAL_MS,
+};
+use tokio::sync::oneshot;
+
+use super::{AuditError, now_ms};
+
+const SYNC_INTERVAL: Duration = Duration::from_millis(AUDIT_SYNC_INTERVAL_MS);
+
+/// A record, when it happened, and in which session.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) at_ms: u64,
+    pub(super) session: String,
+    pub(super) record: Record,
+}
+
+/// A record that somebody waits for.
+pub(super) struct Request {
+    pub(super) entry: Entry,
+    pub(super) answer: oneshot::Sender<Result<(), AuditError>>,
+}
+
+/// What waits for the writer.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when the writer has something to do.
+    work: Condvar,
+    detached_max: usize,
+}
+
+struct State {
+    requests: VecDeque<Request>,
+    detached: VecDeque<Entry>,
+    /// What the next `recovered` record has to say.
+    dropped_bytes: u64,
+    lost_records: u64,
+    broken: bool,
+    /// No more records are taken.
+    stopping: bool,
+    /// Why the end was not in order.
+    failed: Option<String>,
+}
+
+impl Queue {
+    pub(super) fn new(detached_max: usize, dropped_bytes: u64) -> Self {
+        let state = State {
+            requests: VecDeque::new(),
+            detached: VecDeque::new(),
+            dropped_bytes,
+            lost_records: 0,
+            broken: false,
+            stopping: false,
+            failed: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            detached_max,
+        }
+    }
+
+    pub(super) fn push(&self, request: Request) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(AuditError::Closed);
+        }
+        if state.requests.len() >= AUDIT_QUEUE_RECORDS_MAX {
+            return Err(AuditError::QueueFull);
+        }
+        state.requests.push_back(request);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn push_detached(&self, entry: Entry) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(AuditError::Closed);
+        }
+        if state.detached.len() >= self.detached_max {
+            state.lost_records += 1;
+            return Err(AuditError::QueueFull);
+        }
+        state.detached.push_back(entry);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.work.notify_one();
+    }
+
+    pub(super) fn outcome(&self) -> Result<(), String> {
+        self.lock().failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// A panic elsewhere leaves the queue whole: nothing is done under the lock but moving.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Writer {
+    file: Flock<File>,
+    path: PathBuf,
+    chain: Chain,
+    queue: Arc<Queue>,
+    /// When the oldest bytes were written that may not be on the disk yet.
+    unsynced_since: Option<Instant>,
+    /// The length that the file had before a write that failed half way.
+    repair_to_bytes: Option<u64>,
+}
+
+/// What the writer took from the queue.
+struct Work {
+    requests: VecDeque<Request>,
+    detached: VecDeque<Entry>,
+    recovered: Option<Entry>,
+    stopping: bool,
+}
+
+impl Writer {
+    pub(super) fn new(file: Flock<File>, path: PathBuf, chain: Chain, queue: Arc<Queue>) -> Self {
+        Self {
+            file,
+            path,
+            chain,
+            queue,
+            unsynced_since: None,
+            repair_to_bytes: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        // Whatever ends this thread, nobody may wait for it any more.
+        let _end = EndGuard(Arc::clone(&self.queue));
+        loop {
+            let work = self.wait();
+            let stopping = work.stopping;
+            let outcome = self.write_all(work).and(self.sync_if_due(stopping));
+            if stopping {
+                let mut state = self.queue.lock();
+                let left = state.detached.len();
+                state.failed = outcome.err().map(|error| match left {
+                    0 => error.to_string(),
+                    left => format!("{error}; {left} records are lost"),
+                });
+                return;
+            }
+        }
+    }
+
+    /// Writes what is queued now, without waiting.
+    #[cfg(test)]
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        let work = Self::take(&mut self.queue.lock());
+        self.write_all(work)
+    }
+
+    /// Puts another file in place of this one, as a disk with room is in place of a full one.
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: Flock<File>) {
+        self.file = file;
+    }
+
+    /// Waits for records, for the time to sync or to try again, or for the end.
+    fn wait(&self) -> Work {
+        let mut state = self.queue.lock();
+        let begun = Instant::now();
+        loop {
+            let idle = state.requests.is_empty()
+                && (state.broken || (state.detached.is_empty() && state.dropped_bytes == 0));
+            let due = match self.unsynced_since {
+                Some(since) => Some(since + SYNC_INTERVAL),
+                None => state.broken.then_some(begun + SYNC_INTERVAL),
+            };
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            if state.stopping || !idle || left == Some(Duration::ZERO) {
+                return Self::take(&mut state);
+            }
+            state = match left {
+                Some(left) => {
+                    let waited = self.queue.work.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .queue
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn take(state: &mut State) -> Work {
+        let lost = state.dropped_bytes > 0 || state.lost_records > 0;
+        let recovered = lost.then(|| Entry {
+            at_ms: now_ms(),
+            session: String::new(),
+            record: Record::Recovered {
+                dropped_bytes: std::mem::take(&mut state.dropped_bytes),
+                lost_records: std::mem::take(&mut state.lost_records),
+            },
+        });
+        Work {
+            requests: std::mem::take(&mut state.requests),
+            detached: std::mem::take(&mut state.detached),
+            recovered,
+            stopping: state.stopping,
+        }
+    }
+
+    /// Writes what is lost, then what waited without anybody, then what somebody waits for.
+    /// After a failure nothing else is tried, so that no record overtakes another.
+    fn write_all(&mut self, mut work: Work) -> io::Result<()> {
+        let mut outcome = Ok(());
+        if let Some(entry) = &work.recovered {
+            outcome = self.write_lines(std::iter::once(entry)).map(drop);
+            if outcome.is_ok() {
+                work.recovered = None;
+            }
+        }
+        while outcome.is_ok() && !work.detached.is_empty() {
+            outcome = self.write_lines(work.detached.iter()).map(|written| {
+                work.detached.drain(..written);
+            });
+        }
+        while outcome.is_ok() && !work.requests.is_empty() {
+            outcome = self
+                .write_lines(work.requests.iter().map(|it| &it.entry))
+                .map(|written| {
+                    for request in work.requests.drain(..written) {
+                        // A login that gave up waiting has no use for the answer.
+                        let _ = request.answer.send(Ok(()));
+                    }
+                });
+        }
+        self.put_back(work, &outcome);
+        outcome
+    }
+
+    /// Keeps what could not be written, and tells those who wait.
+    fn put_back(&mut self, work: Work, outcome: &io::Result<()>) {
+        let mut state = self.queue.lock();
+        if let Some(Entry {
+            record:
+                Record::Recovered {
+                    dropped_bytes,
+                    lost_records,
+                },
+            ..
+        }) = work.recovered
+        {
+            state.dropped_bytes += dropped_bytes;
+            state.lost_records += lost_records;
+        }
+        for entry in work.detached.into_iter().rev() {
+            state.detached.push_front(entry);
+        }
+        state.lost_records += work.requests.len() as u64;
+        let was_broken = state.broken;
+        if let Err(error) = outcome {
+            state.broken = true;
+            drop(state);
+            if !was_broken {
+                let path = self.path.display();
+                tracing::error!(%error, %path, "cannot write the audit file; logins are refused");
+            }
+            for request in work.requests {
+                let (path, why) = (self.path.clone(), error.to_string());
+                // As above.
+                let _ = request.answer.send(Err(AuditError::Write { path, why }));
+            }
+        }
+    }
+
+    /// Seals and writes as many records as fit one `write(2)`; all of them or none.
+    fn write_lines<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> io::Result<usize> {
+        self.repair()?;
+        let before = self.chain.position().clone();
+        let mut lines = String::new();
+        let mut count = 0;
+        for entry in entries {
+            lines.push_str(&self.chain.seal(entry.at_ms, &entry.session, &entry.record));
+            count += 1;
+            if lines.len() >= AUDIT_BATCH_BYTES_MAX {
+                break;
+            }
+        }
+        if let Err(error) = self.append(lines.as_bytes()) {
+            self.chain.rewind(before);
+            return Err(error);
+        }
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        let mut state = self.queue.lock();
+        if std::mem::replace(&mut state.broken, false) {
+            tracing::info!(path = %self.path.display(), "the audit file can be written again");
+        }
+        Ok(count)
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        let mut written = 0;
+        while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return Err(self.half_written(len, written, Errno::EIO.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.half_written(len, written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of a line in the file would break the chain: it is cut off before anything else is
+    /// written, now or when that works.
+    pub(super) fn half_written(&mut self, len: u64, written: usize, error: io::Error) -> io::Error {
+        if written > 0 {
+            self.repair_to_bytes = Some(len);
+            // If it fails, the next write begins with it.
+            let _ = self.repair();
+        }
+        error
+    }
+
+    fn repair(&mut self) -> io::Result<()> {
+        if let Some(len) = self.repair_to_bytes {
+            self.file.set_len(len)?;
+            self.repair_to_bytes = None;
+        }
+        Ok(())
+    }
+
+    fn sync_if_due(&mut self, stopping: bool) -> io::Result<()> {
+        let due = self
+            .unsynced_since
+            .is_some_and(|since| stopping || since.elapsed() >= SYNC_INTERVAL);
+        if !due {
+            return Ok(());
+        }
+        self.unsynced_since = None;
+        match self.file.sync_data() {
+            Ok(()) => Ok(()),
+            // A device or a pipe has nothing to sync.
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(()),
+            Err(error) => {
+                // What the kernel still has of these lines is not known; new logins wait for a
+                // write that works.
+                tracing::error!(%error, path = %self.path.display(), "cannot sync the audit file");
+                self.queue.lock().broken = true;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Ends the queue together with the thread that empties it.
+struct EndGuard(Arc<Queue>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.stopping = true;
+        state.broken = true;
+        // Dropping the requests tells those who wait for them.
+        state.requests.clear();
+    }
+}
