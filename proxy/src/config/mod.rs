@@ -1,12 +1,32 @@
 //! The configuration: one TOML file, read once, every error reported at once.
 //!
-//! [`Config`] is what the rest of the program sees; `read` turns a file into it.
+//! [`Config`] is what the rest of the program sees; [`Config::read`] turns a file into it.
+//! Every key is declared once, in `keys`: the reader, the file that `postern config default`
+//! prints and `docs/configuration.md` come from the declarations.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postern_core::mapping::GroupRules;
+
+mod build;
+mod build_directory;
+mod document;
+mod files;
+mod keys;
+mod keys_directory;
+mod problem;
+mod read;
+mod schema;
+mod section;
+
+pub use document::{default_text, markdown};
+pub use files::{CREDENTIAL_PREFIX, SecretFileError, SecretFileWhy, secret_file};
+#[cfg(test)]
+mod tests;
+
+pub use problem::{ConfigErrors, Problem};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -276,6 +296,8 @@ pub enum AuthMethod {
 pub struct Credential {
     /// `mode`.
     pub mode: CredentialMode,
+    /// `mirror_reason`: why this site needs `mirror`; without one, it is called out at start.
+    pub mirror_reason: Option<String>,
     /// `cluster_key_file`: 32 random bytes in hex or base64, the same on every proxy of a cluster.
     pub cluster_key_file: PathBuf,
     /// `epoch`: raise it to change every role's secret.
@@ -316,6 +338,7 @@ pub struct Limits {
     pub logins_max: usize,
     /// `directory_calls_max`: directory conversations at once.
     pub directory_calls_max: usize,
-    /// `login_timeout_ms`: from accept to the password; PostgreSQL's is 60 s.
+    /// `login_timeout_ms`: from accept to the password. Default 15,000: PostgreSQL's 60 s would let
+    /// silent clients hold the places of `logins_max` four times as long.
     pub login_timeout: Duration,
 }

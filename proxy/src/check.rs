@@ -1,0 +1,1 @@
+//! The test buttons: what works, what does not, and what to do.

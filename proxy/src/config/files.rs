@@ -1,0 +1,174 @@
+//! The files that a configuration names, and the secrets in them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use postern_core::secret::Secret;
+use zeroize::Zeroizing;
+
+use crate::limits::SECRET_FILE_BYTES_MAX;
+
+/// What a path of a systemd credential starts with.
+///
+/// The rest is the file's name in `$CREDENTIALS_DIRECTORY`,
+/// <https://systemd.io/CREDENTIALS/>.
+pub const CREDENTIAL_PREFIX: &str = "credential:";
+
+/// Reads the secret that a file holds, without the line ends after it.
+///
+/// # Errors
+///
+/// The file cannot be read, is longer than [`SECRET_FILE_BYTES_MAX`], is not UTF-8, holds a NUL
+/// byte, or holds nothing.
+pub fn secret_file(path: &Path) -> Result<Secret<String>, SecretFileError> {
+    let fail = |why| SecretFileError {
+        path: path.to_owned(),
+        why,
+    };
+    let file = File::open(path).map_err(|error| fail(SecretFileWhy::Read(error)))?;
+    // The whole capacity is there from the start: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_FILE_BYTES_MAX + 1));
+    file.take(SECRET_FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fail(SecretFileWhy::Read(error)))?;
+    if bytes.len() > SECRET_FILE_BYTES_MAX {
+        return Err(fail(SecretFileWhy::TooLong));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| fail(SecretFileWhy::NotUtf8))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(fail(SecretFileWhy::Empty));
+    }
+    if text.contains('\0') {
+        return Err(fail(SecretFileWhy::Nul));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Why a file gives no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub struct SecretFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// The reason.
+    pub why: SecretFileWhy,
+}
+
+/// The reason why a file gives no secret; none carries a part of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileWhy {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// It is longer than any secret.
+    #[error("is longer than {SECRET_FILE_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is not text.
+    #[error("is not UTF-8 text")]
+    NotUtf8,
+    /// There is nothing in it but line ends.
+    #[error("is empty")]
+    Empty,
+    /// PostgreSQL and LDAP libraries would cut the secret at the NUL byte.
+    #[error("contains a NUL byte")]
+    Nul,
+}
+
+/// Where paths of a configuration file start.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// The folder of the configuration file.
+    pub(super) folder: PathBuf,
+    /// `$CREDENTIALS_DIRECTORY`, which systemd sets.
+    pub(super) credentials: Option<PathBuf>,
+}
+
+impl Places {
+    /// The path that a text of the configuration file means, or why it means none.
+    pub(super) fn resolve(&self, text: &str) -> Result<PathBuf, String> {
+        let Some(name) = text.strip_prefix(CREDENTIAL_PREFIX) else {
+            return Ok(self.folder.join(text));
+        };
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err("the name after `credential:` is not a file name".to_owned());
+        }
+        match &self.credentials {
+            Some(folder) => Ok(folder.join(name)),
+            None => Err(
+                "$CREDENTIALS_DIRECTORY is not set: `credential:` works only in a \
+                         service that systemd started with LoadCredential="
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Why a file cannot be read, or nothing.
+pub(super) fn unreadable(path: &Path) -> Option<String> {
+    let opened = File::open(path).and_then(|file| file.metadata());
+    match opened {
+        Ok(facts) if facts.is_dir() => Some("is a folder, not a file".to_owned()),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("does not exist".to_owned()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+    }
+}
+
+/// Whether everybody on the machine can read or write a file; false when it cannot be told.
+pub(super) fn open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & 0o006 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &[u8]) -> Result<String, String> {
+        let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+        std::fs::write(file.path(), content).map_err(|error| error.to_string())?;
+        secret_file(file.path())
+            .map(|secret| secret.expose().clone())
+            .map_err(|error| error.why.to_string())
+    }
+
+    #[test]
+    fn a_secret_loses_its_line_end_and_nothing_else() {
+        assert_eq!(read(b"pass word \r\n"), Ok("pass word ".to_owned()));
+        assert_eq!(read("  p\u{e4}ss".as_bytes()), Ok("  p\u{e4}ss".to_owned()));
+    }
+
+    #[test]
+    fn a_file_without_a_usable_secret_is_refused() {
+        assert_eq!(read(b""), Err("is empty".to_owned()));
+        assert_eq!(read(b"\n\n"), Err("is empty".to_owned()));
+        assert_eq!(read(b"a\0b"), Err("contains a NUL byte".to_owned()));
+        assert_eq!(read(b"\xff\xfe"), Err("is not UTF-8 text".to_owned()));
+        let long = vec![b'x'; SECRET_FILE_BYTES_MAX + 1];
+        assert_eq!(
+            read(&long),
+            Err(format!("is longer than {SECRET_FILE_BYTES_MAX} bytes"))
+        );
+        assert!(read(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn paths_start_at_the_folder_of_the_file_or_of_the_credentials() {
+        let mut places = Places {
+            folder: "/etc/postern".into(),
+            credentials: None,
+        };
+        assert_eq!(places.resolve("a/b"), Ok("/etc/postern/a/b".into()));
+        assert_eq!(places.resolve("/x"), Ok("/x".into()));
+        assert!(places.resolve("credential:key").is_err());
+        places.credentials = Some("/run/credentials/postern".into());
+        assert_eq!(
+            places.resolve("credential:key"),
+            Ok("/run/credentials/postern/key".into())
+        );
+        assert!(places.resolve("credential:../key").is_err());
+        assert!(places.resolve("credential:").is_err());
+    }
+}

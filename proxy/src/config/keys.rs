@@ -1,0 +1,556 @@
+//! Every table and key of the configuration file, declared once.
+
+use super::schema::{Absent, FileUse, Form, Item, Key, Kind, Table};
+use super::{
+    AuthMethod, CredentialMode, LdapFlavor, ListenTls, LocalOrder, MissingGroup, NestedStrategy,
+    SslMode,
+};
+
+/// The tables, in the order of the documentation.
+pub(super) const TABLES: &[&Table] = &[
+    &LISTEN,
+    &super::keys_directory::DIRECTORY,
+    &LOCAL,
+    &GROUPS,
+    &GROUP_RULE,
+    &ROLE_STORE,
+    &BACKEND,
+    &CREDENTIAL,
+    &CACHE,
+    &AUDIT,
+    &LIMITS,
+];
+
+/// `listen.tls`.
+pub(super) const LISTEN_TLS: [(&str, ListenTls); 2] = [
+    ("require", ListenTls::Require),
+    ("allow-plaintext", ListenTls::AllowPlaintext),
+];
+/// `directory.kind`; true for `ldap`.
+pub(super) const DIRECTORY_KIND: [(&str, bool); 2] = [("ldap", true), ("local", false)];
+/// `directory.flavor`.
+pub(super) const FLAVOR: [(&str, LdapFlavor); 2] = [
+    ("active-directory", LdapFlavor::ActiveDirectory),
+    ("openldap", LdapFlavor::OpenLdap),
+];
+/// `directory.bind`; true for `search`.
+pub(super) const BIND: [(&str, bool); 2] = [("search", true), ("template", false)];
+/// `directory.nested_strategy`.
+pub(super) const NESTED_STRATEGY: [(&str, NestedStrategy); 2] = [
+    ("in-chain", NestedStrategy::InChain),
+    ("walk", NestedStrategy::Walk),
+];
+/// `local.order`.
+pub(super) const LOCAL_ORDER: [(&str, LocalOrder); 2] =
+    [("first", LocalOrder::First), ("last", LocalOrder::Last)];
+/// `groups.missing`.
+pub(super) const MISSING: [(&str, MissingGroup); 3] = [
+    ("create", MissingGroup::Create),
+    ("skip", MissingGroup::Skip),
+    ("refuse", MissingGroup::Refuse),
+];
+/// `sslmode`.
+pub(super) const SSLMODE: [(&str, SslMode); 6] = [
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+/// `backend.auth_methods`.
+pub(super) const AUTH_METHODS: [(&str, AuthMethod); 4] = [
+    ("scram-sha-256", AuthMethod::ScramSha256),
+    ("md5", AuthMethod::Md5),
+    ("cleartext", AuthMethod::Cleartext),
+    ("trust", AuthMethod::Trust),
+];
+/// `credential.mode`.
+pub(super) const CREDENTIAL_MODE: [(&str, CredentialMode); 2] = [
+    ("derived", CredentialMode::Derived),
+    ("mirror", CredentialMode::Mirror),
+];
+
+/// The first halves of a list of choices.
+pub(super) const fn names<T: Copy, const N: usize>(
+    choices: &[(&'static str, T); N],
+) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut index = 0;
+    while index < N {
+        names[index] = choices[index].0;
+        index += 1;
+    }
+    names
+}
+
+/// A declaration on one line.
+pub(super) const fn key(
+    name: &'static str,
+    kind: Kind,
+    absent: Absent,
+    doc: &'static [&'static str],
+) -> Key {
+    Key {
+        name,
+        kind,
+        absent,
+        doc,
+    }
+}
+
+/// A whole number of milliseconds.
+pub(super) const fn milliseconds(min: u64, max: u64) -> Kind {
+    Kind::Integer {
+        unit: "milliseconds",
+        min,
+        max,
+    }
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    Kind::Integer {
+        unit: "seconds",
+        min,
+        max,
+    }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Integer { unit: "", min, max }
+}
+
+static LISTEN: Table = Table {
+    name: "listen",
+    form: Form::One,
+    doc: &["Where clients connect."],
+    keys: &[
+        key(
+            "addresses",
+            Kind::List(Item::Socket),
+            Absent::Default(r#"["0.0.0.0:5050"]"#),
+            &[
+                "The sockets to listen on, each as `address:port`.",
+                "A port of 0 takes a free one, which the log names.",
+            ],
+        ),
+        key(
+            "tls",
+            Kind::Choice(&names(&LISTEN_TLS)),
+            Absent::Default(r#""require""#),
+            &[
+                "Whether a password may be asked for without TLS.",
+                "`require` refuses a client without TLS before it sends a password.",
+                "`allow-plaintext` lets passwords cross the network in clear text.",
+            ],
+        ),
+        key(
+            "tls_cert_file",
+            Kind::File(FileUse::Read),
+            Absent::RequiredWhen("`tls` is \"require\""),
+            &["The certificate that clients see: a PEM chain, the server's own certificate first."],
+        ),
+        key(
+            "tls_key_file",
+            Kind::File(FileUse::PrivateKey),
+            Absent::RequiredWhen("`tls` is \"require\""),
+            &["The private key of that certificate, in PEM."],
+        ),
+        key(
+            "denied_parameters",
+            Kind::List(Item::Text),
+            Absent::Default(r#"["replication"]"#),
+            &[
+                "Startup parameters that a client may not send.",
+                "Every other parameter is forwarded to the database as the client sent it.",
+            ],
+        ),
+    ],
+};
+
+static LOCAL: Table = Table {
+    name: "local",
+    form: Form::Optional,
+    doc: &[
+        "A file of accounts and groups, alone or beside the directory.",
+        "It is the way in when the directory is gone, and it outlives a person's directory \
+         account.",
+    ],
+    keys: &[
+        key(
+            "file",
+            Kind::File(FileUse::Password),
+            Absent::Required,
+            &["The accounts and groups, as `postern local passwd` writes them."],
+        ),
+        key(
+            "order",
+            Kind::Choice(&names(&LOCAL_ORDER)),
+            Absent::Default(r#""last""#),
+            &[
+                "When the file is asked, if there is a directory too.",
+                "`first`: a name in the file is never asked of the directory.",
+                "`last`: the file is asked for names that the directory does not know, and for \
+                 all names while the directory cannot be reached.",
+            ],
+        ),
+    ],
+};
+
+static GROUPS: Table = Table {
+    name: "groups",
+    form: Form::One,
+    doc: &["What becomes of the groups that the rules keep."],
+    keys: &[
+        key(
+            "lowercase_roles",
+            Kind::Boolean,
+            Absent::Default("false"),
+            &[
+                "Whether the role name of a person is lower-cased.",
+                "Otherwise it is spelled as the directory spells it.",
+            ],
+        ),
+        key(
+            "missing",
+            Kind::Choice(&names(&MISSING)),
+            Absent::Default(r#""create""#),
+            &[
+                "What happens to a group whose role does not exist in the database.",
+                "`create` makes the role, NOLOGIN and without rights; grant to it.",
+                "`skip` leaves the group out; a login with no group left is refused.",
+                "`refuse` refuses the login.",
+            ],
+        ),
+    ],
+};
+
+static GROUP_RULE: Table = Table {
+    name: "group_rule",
+    form: Form::Many,
+    doc: &[
+        "Which groups count, and which roles they become.",
+        "The first rule that matches a group decides; a group that no rule matches is ignored.",
+        "Each rule has exactly one of `prefix`, `names` and `regex`.",
+    ],
+    keys: &[
+        key(
+            "prefix",
+            Kind::Text,
+            Absent::RequiredWhen("neither `names` nor `regex` is given"),
+            &["Groups whose name starts with this text."],
+        ),
+        key(
+            "names",
+            Kind::List(Item::Text),
+            Absent::Unset {
+                meaning: "The rule has a `prefix` or a `regex`.",
+                example: r#"["hr-data", "finance-data"]"#,
+            },
+            &["Exactly these groups."],
+        ),
+        key(
+            "regex",
+            Kind::Text,
+            Absent::Unset {
+                meaning: "The rule has a `prefix` or `names`.",
+                example: "'db-(ro|rw)-(.+)'",
+            },
+            &["Groups whose whole name matches this regular expression."],
+        ),
+        key(
+            "role",
+            Kind::Text,
+            Absent::Unset {
+                meaning: "The role is named as the group.",
+                example: r#""$2_$1""#,
+            },
+            &[
+                "The name of the role that a group becomes.",
+                "`$0` stands for the group's name, `$1` and so on for what the `regex` captured.",
+            ],
+        ),
+        key(
+            "databases",
+            Kind::List(Item::Text),
+            Absent::Unset {
+                meaning: "The groups open every database.",
+                example: r#"["payroll"]"#,
+            },
+            &[
+                "The databases that these groups open.",
+                "A login to a database that none of the person's groups opens is refused.",
+                "It does not limit what the role may do elsewhere, because role memberships hold \
+                 in the whole server.",
+            ],
+        ),
+    ],
+};
+
+const HOST: Key = key(
+    "host",
+    Kind::Text,
+    Absent::Required,
+    &["The PostgreSQL server: a name, which its certificate must carry, or an address."],
+);
+const PORT: Key = key(
+    "port",
+    Kind::Integer {
+        unit: "",
+        min: 1,
+        max: 65_535,
+    },
+    Absent::Default("5432"),
+    &["Its TCP port."],
+);
+const ENDPOINT_SSLMODE: Key = key(
+    "sslmode",
+    Kind::Choice(&names(&SSLMODE)),
+    Absent::Default(r#""verify-full""#),
+    &[
+        "How TLS is used, as libpq means it.",
+        "Only `verify-full` proves that the server is the one that was meant.",
+    ],
+);
+const ENDPOINT_CA: Key = key(
+    "tls_ca_file",
+    Kind::File(FileUse::Read),
+    Absent::Unset {
+        meaning: "The certificate authorities of the system are believed.",
+        example: r#""/etc/postern/database-ca.pem""#,
+    },
+    &["The certificate authorities that sign the server's certificate, in PEM."],
+);
+const ENDPOINT_TIMEOUT: Key = key(
+    "connect_timeout_ms",
+    milliseconds(100, 60_000),
+    Absent::Default("5000"),
+    &["The longest time for TCP, TLS and authentication together."],
+);
+
+static ROLE_STORE: Table = Table {
+    name: "role_store",
+    form: Form::One,
+    doc: &[
+        "The privileged connection that makes roles and memberships match the directory.",
+        "`postern init-sql` installs the `postern` schema there.",
+    ],
+    keys: &[
+        HOST,
+        PORT,
+        ENDPOINT_SSLMODE,
+        ENDPOINT_CA,
+        ENDPOINT_TIMEOUT,
+        key(
+            "database",
+            Kind::Text,
+            Absent::Default(r#""postgres""#),
+            &["The database that holds the `postern` schema."],
+        ),
+        key(
+            "user",
+            Kind::Text,
+            Absent::Default(r#""postern""#),
+            &[
+                "The role that makes roles: the provisioner.",
+                "It needs CREATEROLE and must not be a superuser.",
+            ],
+        ),
+        key(
+            "password_file",
+            Kind::File(FileUse::Password),
+            Absent::Required,
+            &["The file that holds its password."],
+        ),
+        key(
+            "statement_timeout_ms",
+            milliseconds(100, 60_000),
+            Absent::Default("3000"),
+            &["The longest time for one call."],
+        ),
+    ],
+};
+
+static BACKEND: Table = Table {
+    name: "backend",
+    form: Form::Many,
+    doc: &[
+        "A database server behind Postern.",
+        "A session goes to the server that lists its database, or else to the one that lists \
+         none.",
+    ],
+    keys: &[
+        HOST,
+        PORT,
+        ENDPOINT_SSLMODE,
+        ENDPOINT_CA,
+        ENDPOINT_TIMEOUT,
+        key(
+            "databases",
+            Kind::List(Item::Text),
+            Absent::Unset {
+                meaning: "All databases that no other `[[backend]]` lists.",
+                example: r#"["payroll", "crm"]"#,
+            },
+            &["The databases that go to this server."],
+        ),
+        key(
+            "auth_methods",
+            Kind::List(Item::Choice(&names(&AUTH_METHODS))),
+            Absent::Default(r#"["scram-sha-256"]"#),
+            &[
+                "How the server may authenticate Postern; anything else ends the login.",
+                "`scram-sha-256` uses channel binding where TLS gives it.",
+                "`md5` and `cleartext` show the role's secret to whoever reads the connection.",
+                "`trust` accepts a server that asks for nothing, and so checks nobody.",
+            ],
+        ),
+    ],
+};
+
+static CREDENTIAL: Table = Table {
+    name: "credential",
+    form: Form::One,
+    doc: &["How a role's password in PostgreSQL is made."],
+    keys: &[
+        key(
+            "mode",
+            Kind::Choice(&names(&CREDENTIAL_MODE)),
+            Absent::Default(r#""derived""#),
+            &[
+                "`derived`: from the cluster key, the role and the epoch, so that nobody but the \
+                 proxies can log in as the role.",
+                "`mirror`: the person's own directory password, so that the role also works where \
+                 the proxy is bypassed.",
+            ],
+        ),
+        key(
+            "mirror_reason",
+            Kind::Text,
+            Absent::Unset {
+                meaning: "A `mode` of \"mirror\" is called out at every start.",
+                example: r#""the reporting server logs in directly until it is moved""#,
+            },
+            &["Why this site needs `mode = \"mirror\"`, for whoever reads the file later."],
+        ),
+        key(
+            "cluster_key_file",
+            Kind::File(FileUse::PrivateKey),
+            Absent::Required,
+            &[
+                "32 random bytes in hex or base64, the same on every proxy of a cluster.",
+                "`openssl rand -hex 32` makes them.",
+            ],
+        ),
+        key(
+            "epoch",
+            count(0, 4_294_967_295),
+            Absent::Default("1"),
+            &["Raise it to change the secret of every role."],
+        ),
+    ],
+};
+
+static CACHE: Table = Table {
+    name: "cache",
+    form: Form::One,
+    doc: &["How long an answer of the directory is believed."],
+    keys: &[
+        key(
+            "entries_max",
+            count(1, 10_000_000),
+            Absent::Default("10000"),
+            &["How many people are remembered at once."],
+        ),
+        key(
+            "recheck_s",
+            seconds(1, 3_600),
+            Absent::Default("60"),
+            &["After this time, the next login of a person asks the directory again."],
+        ),
+        key(
+            "dead_s",
+            seconds(1, 86_400),
+            Absent::Default("900"),
+            &[
+                "After this time, what is remembered is worth nothing.",
+                "It is counted from the directory's answer, and use does not extend it.",
+            ],
+        ),
+        key(
+            "stale_s",
+            seconds(0, 86_400),
+            Absent::Default("90"),
+            &[
+                "How long what is remembered still opens the door while the directory cannot be \
+                 reached.",
+                "It is counted from the directory's answer; 0 refuses from the first failure.",
+            ],
+        ),
+        key(
+            "negative_s",
+            seconds(0, 3_600),
+            Absent::Default("60"),
+            &[
+                "How long a wrong password is remembered, so that a client that tries it again \
+                 and again does not lock the account in the directory.",
+            ],
+        ),
+        key(
+            "refreshes_per_minute_max",
+            count(1, 60),
+            Absent::Default("3"),
+            &[
+                "How often a minute another password than the remembered one is tried in the \
+                 directory, for each person.",
+            ],
+        ),
+    ],
+};
+
+static AUDIT: Table = Table {
+    name: "audit",
+    form: Form::One,
+    doc: &["The record of every login, as a chain that shows edits."],
+    keys: &[key(
+        "file",
+        Kind::File(FileUse::Append),
+        Absent::Default(r#""/var/log/postern/audit.jsonl""#),
+        &[
+            "JSON lines, appended to; `postern audit verify` checks them.",
+            "New logins are refused while it cannot be written.",
+        ],
+    )],
+};
+
+static LIMITS: Table = Table {
+    name: "limits",
+    form: Form::One,
+    doc: &["What an operator may change; other limits are constants."],
+    keys: &[
+        key(
+            "sessions_max",
+            count(1, 1_000_000),
+            Absent::Default("10000"),
+            &["How many sessions live at once; each takes two file descriptors."],
+        ),
+        key(
+            "logins_max",
+            count(1, 100_000),
+            Absent::Default("1000"),
+            &["How many logins are under way at once; the next client is refused (53300)."],
+        ),
+        key(
+            "directory_calls_max",
+            count(1, 10_000),
+            Absent::Default("64"),
+            &["How many conversations with the directory are under way at once."],
+        ),
+        key(
+            "login_timeout_ms",
+            milliseconds(1_000, 600_000),
+            Absent::Default("15000"),
+            &["The longest time from the connection to the client's password."],
+        ),
+    ],
+};

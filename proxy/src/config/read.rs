@@ -1,0 +1,222 @@
+//! From the text of the file to a [`Config`], or to everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::files::Places;
+use super::problem::{ConfigErrors, Problem};
+use super::schema::{self, Form, Table};
+use super::section::{Reading, Section, unknown_table};
+use super::{Config, LdapFlavor, build, build_directory, keys};
+use crate::limits::CONFIG_BYTES_MAX;
+
+impl Config {
+    /// Reads the configuration file, and checks it and the files that it names.
+    ///
+    /// Relative paths in it start at its folder, and `credential:NAME` is a file of
+    /// `$CREDENTIALS_DIRECTORY`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file, at once; no secret is repeated.
+    pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        let source = match text_of(path) {
+            Ok(source) => source,
+            Err(why) => return Err(ConfigErrors::new(path, vec![Problem::of("", why)])),
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let places = Places {
+            folder: folder.to_owned(),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+        };
+        parse(&source, places).map_err(|problems| ConfigErrors::new(path, problems))
+    }
+}
+
+/// The configuration that a text describes.
+pub(super) fn parse(source: &str, places: Places) -> Result<Config, Vec<Problem>> {
+    let mut reading = Reading {
+        source,
+        places,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let (document, errors) = DeTable::parse_recoverable(source);
+    if !errors.is_empty() {
+        // The message of a syntax error is used without the line of the file that the library
+        // would show, because a password without quotes is such a line.
+        for error in errors {
+            let line = error.span().map(|span| reading.line(span.start));
+            reading.problem(Problem::of("", error.message()).at(line));
+        }
+        return Err(reading.problems);
+    }
+    let sections = Sections::read(document.get_ref(), &mut reading);
+    let config = assemble(&sections, &mut reading);
+    if !reading.problems.is_empty() {
+        return Err(reading.problems);
+    }
+    let unread = || {
+        vec![Problem::of(
+            "",
+            "a value was not read: this is a defect of Postern",
+        )]
+    };
+    let mut config = config.ok_or_else(unread)?;
+    for section in sections.tables.values().flatten() {
+        section.warn_untaken(&mut reading);
+    }
+    config.warnings = reading.warnings;
+    Ok(config)
+}
+
+fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
+    let local = sections
+        .one("local")
+        .map(|section| build_directory::local(section));
+    let has_local = sections.one("local").is_some();
+    let listen = build::listen(sections.one("listen")?, reading);
+    let directory = build_directory::directory(sections.one("directory")?, has_local, reading);
+    let groups = build::groups(
+        sections.one("groups")?,
+        sections.many("group_rule"),
+        reading,
+    );
+    let role_store = build::role_store(sections.one("role_store")?, reading);
+    let backends = build::backends(sections.many("backend"), reading);
+    let credential = build::credential(sections.one("credential")?, reading);
+    let cache = build::cache(sections.one("cache")?, reading);
+    let audit = build::audit(sections.one("audit")?);
+    let limits = build::limits(sections.one("limits")?);
+    Some(Config {
+        listen: listen?,
+        directory: directory?,
+        local: match local {
+            Some(local) => Some(local?),
+            None => None,
+        },
+        groups: groups?,
+        role_store: role_store?,
+        backends: backends?,
+        credential: credential?,
+        cache: cache?,
+        audit: audit?,
+        limits: limits?,
+        warnings: Vec::new(),
+    })
+}
+
+/// The tables of the file by name.
+struct Sections {
+    tables: BTreeMap<&'static str, Vec<Section>>,
+}
+
+impl Sections {
+    fn read(document: &DeTable<'_>, reading: &mut Reading<'_>) -> Self {
+        let mut sections = Self {
+            tables: BTreeMap::new(),
+        };
+        for (name, value) in document {
+            let line = reading.line(name.span().start);
+            match schema::table(name.get_ref()) {
+                Some(table) => sections.add(table, value.get_ref(), line, reading),
+                None => reading.problem(unknown_table(name.get_ref()).at(Some(line))),
+            }
+        }
+        for table in keys::TABLES {
+            if sections.tables.contains_key(table.name) {
+                continue;
+            }
+            let absent = match table.form {
+                Form::One => {
+                    vec![Section::read(table, table.name.to_owned(), None, reading)]
+                }
+                Form::Optional => continue,
+                Form::Many => {
+                    let why = "is missing: at least one is needed";
+                    reading.problem(Problem::of(format!("[[{}]]", table.name), why));
+                    Vec::new()
+                }
+            };
+            sections.tables.insert(table.name, absent);
+        }
+        for directory in sections.tables.get_mut("directory").into_iter().flatten() {
+            // Without a flavor there is an error already; any defaults let the checks go on.
+            let flavor = directory.choice("flavor", &keys::FLAVOR);
+            directory.fill_by_flavor(flavor != Some(LdapFlavor::OpenLdap), reading);
+        }
+        sections
+    }
+
+    fn add(
+        &mut self,
+        table: &'static Table,
+        value: &DeValue<'_>,
+        line: usize,
+        reading: &mut Reading<'_>,
+    ) {
+        let mut read = Vec::new();
+        match (table.form, value) {
+            (Form::One | Form::Optional, DeValue::Table(content)) => {
+                let given = Some((content, line));
+                read.push(Section::read(table, table.name.to_owned(), given, reading));
+            }
+            (Form::Many, DeValue::Array(array)) if !array.is_empty() => {
+                for (index, element) in array.iter().enumerate() {
+                    let line = reading.line(element.span().start);
+                    let label = format!("{} {}", table.name, index + 1);
+                    match element.get_ref().as_table() {
+                        Some(content) => {
+                            let given = Some((content, line));
+                            read.push(Section::read(table, label, given, reading));
+                        }
+                        None => reading.problem(Problem::of(label, "is not a table")),
+                    }
+                }
+            }
+            (form, _) => {
+                let header = match form {
+                    Form::One | Form::Optional => format!("[{}]", table.name),
+                    Form::Many => format!("[[{}]]", table.name),
+                };
+                let problem = Problem::of(table.name, format!("is written as {header}"));
+                reading.problem(problem.at(Some(line)));
+            }
+        }
+        self.tables.insert(table.name, read);
+    }
+
+    fn one(&self, name: &str) -> Option<&Section> {
+        self.tables.get(name)?.first()
+    }
+
+    fn many(&self, name: &str) -> &[Section] {
+        self.tables.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The text of the file, or why there is none.
+fn text_of(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut bytes = Vec::new();
+    file.take(CONFIG_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() > CONFIG_BYTES_MAX {
+        return Err(format!("is longer than {CONFIG_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let end = error.utf8_error().valid_up_to();
+        let line = 1 + error
+            .as_bytes()
+            .iter()
+            .take(end)
+            .filter(|byte| **byte == b'\n')
+            .count();
+        format!("is not UTF-8 text (line {line})")
+    })
+}

@@ -1,0 +1,478 @@
+//! One table of the file, checked against its declaration.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+use super::files::{self, Places};
+use super::keys;
+use super::problem::Problem;
+use super::schema::{Absent, FileUse, Form, Item, Key, Kind, Table, nearest};
+use crate::limits::CONFIG_SHOWN_BYTES_MAX;
+
+/// What is known while a file is read.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    /// The text of the file, for lines and values in errors.
+    pub(super) source: &'a str,
+    /// Where paths start.
+    pub(super) places: Places,
+    /// What is wrong so far.
+    pub(super) problems: Vec<Problem>,
+    /// What is insecure or without effect so far.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// The line of a place in the source, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let before = self.source.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+
+    /// Adds something wrong with the file.
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Adds something that the operator should know.
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+}
+
+/// What stands for a value that could be a secret.
+const HIDDEN: &str = "(not shown)";
+
+/// The values of one table, with the defaults of the declaration.
+///
+/// A key whose value was wrong reads as `None`, and the error has been noted.
+#[derive(Debug)]
+pub(super) struct Section {
+    table: &'static Table,
+    /// How errors call it: `listen`, or `backend 2`.
+    label: String,
+    line: Option<usize>,
+    values: BTreeMap<&'static str, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Option<Value>,
+    line: Option<usize>,
+    shown: Option<String>,
+    /// True once the program has asked for it.
+    taken: Cell<bool>,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Integer(u64),
+    Boolean(bool),
+    Text(String),
+    Path(PathBuf),
+    List(Vec<String>),
+}
+
+impl Section {
+    /// Reads a table; `given` is what stands in the file, `line` where it starts.
+    pub(super) fn read(
+        table: &'static Table,
+        label: String,
+        given: Option<(&DeTable<'_>, usize)>,
+        reading: &mut Reading<'_>,
+    ) -> Self {
+        let line = given.map(|(_, line)| line);
+        let mut section = Self {
+            table,
+            label,
+            line,
+            values: BTreeMap::new(),
+        };
+        for (name, value) in given.iter().flat_map(|(content, _)| content.iter()) {
+            let line = reading.line(name.span().start);
+            let Some(key) = table.key(name.get_ref()) else {
+                let problem = unknown_key(table, &section.label, name.get_ref());
+                reading.problem(problem.at(Some(line)));
+                continue;
+            };
+            let source = reading.source.get(value.span()).unwrap_or_default();
+            let shown = shown(key, value.get_ref(), source);
+            let entry = section.check(key, value.get_ref(), reading, (line, shown));
+            section.values.insert(key.name, entry);
+        }
+        section.fill(reading);
+        section
+    }
+
+    fn check(
+        &self,
+        key: &Key,
+        value: &DeValue<'_>,
+        reading: &mut Reading<'_>,
+        (line, shown): (usize, String),
+    ) -> Entry {
+        let name = self.name_of(key.name);
+        let value = match value_of(key.kind, value) {
+            Ok(Value::Text(text)) if matches!(key.kind, Kind::File(_)) => {
+                path_of(key, &name, &text, reading)
+            }
+            Ok(value) => Ok(value),
+            Err(why) => Err(why),
+        };
+        let value = value.map_err(|why| {
+            let problem = Problem::of(name, why)
+                .at(Some(line))
+                .given(Some(shown.clone()));
+            reading.problem(problem.valid(key.kind.valid()));
+        });
+        Entry {
+            value: value.ok(),
+            line: Some(line),
+            shown: Some(shown),
+            taken: Cell::new(false),
+        }
+    }
+
+    /// Adds the defaults, and an error for each key that must be there and is not.
+    fn fill(&mut self, reading: &mut Reading<'_>) {
+        for key in self.table.keys {
+            if self.values.contains_key(key.name) {
+                continue;
+            }
+            match key.absent {
+                Absent::Required => {
+                    let problem = Problem::of(self.name_of(key.name), "is missing");
+                    reading.problem(problem.at(self.line).valid(key.kind.valid()));
+                }
+                Absent::Default(literal) => self.set_default(key, literal, reading),
+                Absent::ByFlavor { .. } | Absent::RequiredWhen(_) | Absent::Unset { .. } => {}
+            }
+        }
+    }
+
+    /// Gives the keys that depend on the flavor their defaults.
+    pub(super) fn fill_by_flavor(&mut self, active_directory: bool, reading: &mut Reading<'_>) {
+        for key in self.table.keys {
+            if let Absent::ByFlavor {
+                active_directory: left,
+                openldap: right,
+            } = key.absent
+                && !self.values.contains_key(key.name)
+            {
+                self.set_default(key, if active_directory { left } else { right }, reading);
+            }
+        }
+    }
+
+    fn set_default(&mut self, key: &'static Key, literal: &str, reading: &mut Reading<'_>) {
+        // A default that does not fit its own declaration is a defect that a test finds; the
+        // reader says so instead of going on without a value.
+        let value = DeValue::parse(literal)
+            .map_err(|error| error.to_string())
+            .and_then(|value| value_of(key.kind, value.get_ref()))
+            .and_then(|value| match value {
+                Value::Text(text) if matches!(key.kind, Kind::File(_)) => {
+                    path_of(key, &self.name_of(key.name), &text, reading)
+                }
+                value => Ok(value),
+            })
+            .map_err(|why| {
+                let name = self.name_of(key.name);
+                reading.problem(Problem::of(name, format!("the default {literal} {why}")));
+            });
+        let entry = Entry {
+            value: value.ok(),
+            line: None,
+            shown: None,
+            taken: Cell::new(true),
+        };
+        self.values.insert(key.name, entry);
+    }
+
+    /// How errors call a key of this table.
+    pub(super) fn name_of(&self, key: &str) -> String {
+        format!("{}.{key}", self.label)
+    }
+
+    /// Something wrong with the value of a key, with its line and value.
+    pub(super) fn problem(&self, key: &str, why: impl Into<String>) -> Problem {
+        let entry = self.values.get(key);
+        let line = entry.and_then(|entry| entry.line).or(self.line);
+        let given = entry.and_then(|entry| entry.shown.clone());
+        Problem::of(self.name_of(key), why).at(line).given(given)
+    }
+
+    /// Whether the key stands in the file.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values
+            .get(key)
+            .is_some_and(|entry| entry.line.is_some())
+    }
+
+    /// Notes that a key with [`Absent::RequiredWhen`] is missing, if it is.
+    pub(super) fn require(&self, key: &'static str, reading: &mut Reading<'_>) {
+        let Some(declared) = self.table.key(key) else {
+            return;
+        };
+        if let Absent::RequiredWhen(when) = declared.absent
+            && !self.values.contains_key(key)
+        {
+            let why = format!("is missing; it is needed when {when}");
+            reading.problem(self.problem(key, why).valid(declared.kind.valid()));
+        }
+    }
+
+    /// Warns about keys that stand in the file and that nothing asked for.
+    pub(super) fn warn_untaken(&self, reading: &mut Reading<'_>) {
+        for (name, entry) in &self.values {
+            if !entry.taken.get() && entry.value.is_some() {
+                let name = self.name_of(name);
+                reading.warn(format!(
+                    "{name} has no effect with the other settings of the file"
+                ));
+            }
+        }
+    }
+
+    fn take(&self, key: &str) -> Option<&Value> {
+        let entry = self.values.get(key)?;
+        entry.taken.set(true);
+        entry.value.as_ref()
+    }
+
+    /// A whole number.
+    pub(super) fn integer<T: TryFrom<u64>>(&self, key: &str) -> Option<T> {
+        match self.take(key)? {
+            Value::Integer(value) => T::try_from(*value).ok(),
+            Value::Boolean(_) | Value::Text(_) | Value::Path(_) | Value::List(_) => None,
+        }
+    }
+
+    /// A truth value.
+    pub(super) fn boolean(&self, key: &str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Boolean(value) => Some(*value),
+            Value::Integer(_) | Value::Text(_) | Value::Path(_) | Value::List(_) => None,
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        match self.take(key)? {
+            Value::Text(value) => Some(value.clone()),
+            Value::Integer(_) | Value::Boolean(_) | Value::Path(_) | Value::List(_) => None,
+        }
+    }
+
+    /// A choice, by its table.
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        choices
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
+    }
+
+    /// A path, resolved.
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        match self.take(key)? {
+            Value::Path(value) => Some(value.clone()),
+            Value::Integer(_) | Value::Boolean(_) | Value::Text(_) | Value::List(_) => None,
+        }
+    }
+
+    /// A list of texts.
+    pub(super) fn list(&self, key: &str) -> Option<Vec<String>> {
+        match self.take(key)? {
+            Value::List(value) => Some(value.clone()),
+            Value::Integer(_) | Value::Boolean(_) | Value::Text(_) | Value::Path(_) => None,
+        }
+    }
+}
+
+/// The error for a key that is not declared.
+///
+/// Its value is never shown: a key that nobody declared may hold anything.
+fn unknown_key(table: &Table, label: &str, name: &str) -> Problem {
+    let shown: String = name.escape_debug().take(CONFIG_SHOWN_BYTES_MAX).collect();
+    let full = format!("{label}.{shown}");
+    let with_file = format!("{name}_file");
+    if table.key(&with_file).is_some() {
+        let why = format!("secrets are given by file: use {with_file}");
+        return Problem::of(full, why);
+    }
+    let lower = name.to_ascii_lowercase();
+    if ["password", "passwd", "secret", "token"]
+        .iter()
+        .any(|word| lower.contains(word))
+    {
+        return Problem::of(
+            full,
+            "there is no such key, and secrets are given by file only",
+        );
+    }
+    let why = if let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) {
+        format!("there is no such key; did you mean `{near}`?")
+    } else if let Some(other) = keys::TABLES.iter().find(|other| other.key(name).is_some()) {
+        let brackets = if other.form == Form::Many {
+            ("[[", "]]")
+        } else {
+            ("[", "]")
+        };
+        let (open, close) = brackets;
+        format!(
+            "there is no such key here; it belongs into {open}{}{close}",
+            other.name
+        )
+    } else {
+        "there is no such key".to_owned()
+    };
+    Problem::of(full, why)
+}
+
+/// The error for a table that is not declared.
+pub(super) fn unknown_table(name: &str) -> Problem {
+    let shown: String = name.escape_debug().take(CONFIG_SHOWN_BYTES_MAX).collect();
+    if let Some(table) = keys::TABLES.iter().find(|table| table.key(name).is_some()) {
+        return Problem::of(
+            shown,
+            format!("this key belongs below a [{}] line", table.name),
+        );
+    }
+    match nearest(name, keys::TABLES.iter().map(|table| table.name)) {
+        Some(near) => Problem::of(
+            shown,
+            format!("there is no such table; did you mean [{near}]?"),
+        ),
+        None => Problem::of(shown, "there is no such table"),
+    }
+}
+
+/// The value as it stands in the file, shortened, unless it could be a secret.
+fn shown(key: &Key, value: &DeValue<'_>, source: &str) -> String {
+    // A password that was put where its file's path belongs does not look like a path.
+    let path_like = |text: &str| {
+        ["/", "./", "../", files::CREDENTIAL_PREFIX]
+            .iter()
+            .any(|start| text.starts_with(start))
+    };
+    if key.kind.holds_secret() && !value.as_str().is_some_and(path_like) {
+        return HIDDEN.to_owned();
+    }
+    // `user:password@host` in a URL.
+    if matches!(key.kind, Kind::List(Item::Url)) && source.contains('@') {
+        return HIDDEN.to_owned();
+    }
+    let escape = |char: char| match char.is_control() {
+        true => char.escape_default().collect(),
+        false => char.to_string(),
+    };
+    let mut text: String = source.chars().map(escape).collect();
+    if text.len() > CONFIG_SHOWN_BYTES_MAX {
+        let end = (0..=CONFIG_SHOWN_BYTES_MAX)
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+/// A value by the declaration of its key, or why it is none.
+fn value_of(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
+    match kind {
+        Kind::Integer { min, max, .. } => integer_of(value, min, max).map(Value::Integer),
+        Kind::Boolean => value
+            .as_bool()
+            .map(Value::Boolean)
+            .ok_or_else(|| not_a(value)),
+        Kind::Text | Kind::File(_) => text_of(value).map(Value::Text),
+        Kind::Choice(choices) => {
+            let text = text_of(value)?;
+            choice_of(&text, choices)?;
+            Ok(Value::Text(text))
+        }
+        Kind::List(item) => {
+            let array = value.as_array().ok_or_else(|| not_a(value))?;
+            let texts = array.iter().map(|value| {
+                let text = text_of(value.get_ref())?;
+                if let Item::Choice(choices) = item {
+                    choice_of(&text, choices)?;
+                }
+                Ok(text)
+            });
+            texts.collect::<Result<Vec<_>, String>>().map(Value::List)
+        }
+    }
+}
+
+fn integer_of(value: &DeValue<'_>, min: u64, max: u64) -> Result<u64, String> {
+    let integer = value.as_integer().ok_or_else(|| not_a(value))?;
+    let number = i128::from_str_radix(integer.as_str(), integer.radix());
+    match number.ok().and_then(|number| u64::try_from(number).ok()) {
+        Some(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err("is out of range".to_owned()),
+    }
+}
+
+fn text_of(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().ok_or_else(|| not_a(value))?;
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("contains a control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn choice_of(text: &str, choices: &'static [&'static str]) -> Result<(), String> {
+    if choices.contains(&text) {
+        return Ok(());
+    }
+    match nearest(text, choices.iter().copied()) {
+        Some(near) => Err(format!(
+            "is not one of the choices; did you mean \"{near}\"?"
+        )),
+        None => Err("is not one of the choices".to_owned()),
+    }
+}
+
+fn not_a(value: &DeValue<'_>) -> String {
+    let article = if ["integer", "array"].contains(&value.type_str()) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("is {article} {}", value.type_str())
+}
+
+/// The path that a text means, checked by what the program does with the file.
+fn path_of(key: &Key, name: &str, text: &str, reading: &mut Reading<'_>) -> Result<Value, String> {
+    let path = reading.places.resolve(text)?;
+    let Kind::File(file_use) = key.kind else {
+        return Ok(Value::Path(path));
+    };
+    if file_use == FileUse::Append {
+        return Ok(Value::Path(path));
+    }
+    if let Some(why) = files::unreadable(&path) {
+        return Err(format!("the file {why}"));
+    }
+    if files::open_to_all(&path) {
+        match file_use {
+            FileUse::PrivateKey => {
+                return Err("the file holds a key and is open to everybody: chmod o= it".to_owned());
+            }
+            FileUse::Password => {
+                let path = path.display();
+                reading.warn(format!("{name}: {path} is open to everybody: chmod o= it"));
+            }
+            FileUse::Read | FileUse::Append => {}
+        }
+    }
+    Ok(Value::Path(path))
+}

@@ -1,0 +1,291 @@
+//! TLS of every leg: to clients, to the directory, to the role store and to the backends.
+//!
+//! Every configuration gets its cryptography (ring) explicitly; the default of the process is
+//! never asked for, because another crate could have set it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring as crypto};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ServerConfig, ServerSessionMemoryCache};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::{Endpoint, SslMode};
+use crate::limits::{PEM_BYTES_MAX, TLS_SESSIONS_MAX};
+
+mod certificate;
+mod verify;
+
+pub use certificate::{CertificateFacts, certificate_facts, tls_server_end_point};
+
+use verify::{AnyCertificate, Names, TrustedCertificate};
+
+/// The protocol name of PostgreSQL in ALPN,
+/// <https://www.iana.org/assignments/tls-extensiontype-values/>.
+pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";
+
+/// Where distributions keep the certificate authorities that the system believes.
+const SYSTEM_CA_FILES: [&str; 2] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
+/// The configuration of the leg to clients: TLS 1.2 and 1.3, resumption by tickets.
+///
+/// A client that offers ALPN must offer `postgresql`; one that offers none is accepted, as libpq
+/// before version 17 is.
+/// To load a renewed certificate, call it again and use the new value for new connections.
+///
+/// # Errors
+///
+/// A file cannot be read, holds no certificate or no key, or the two do not belong together.
+pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(cert_file)?;
+    let key = private_key(key_file)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
+                cert_file: cert_file.to_owned(),
+                key_file: key_file.to_owned(),
+            },
+            error => TlsError::file(cert_file, TlsFileWhy::Unusable(error)),
+        })?;
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    // Tickets cost the server no memory; the cache is for clients of TLS 1.2 that know only
+    // session identifiers.
+    config.ticketer = crypto::Ticketer::new().map_err(TlsError::Provider)?;
+    config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+/// The configuration of a leg to a PostgreSQL server, by its `sslmode` and CA file.
+///
+/// `disable` has none. `allow` and `prefer` never look at the certificate, because they go on
+/// without TLS as well. `require` looks at it only when there is a CA file, and then as
+/// `verify-ca` does, which libpq does for compatibility:
+/// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBQ-SSL-CERTIFICATES>.
+///
+/// # Errors
+///
+/// The CA file, or without one the system's, cannot be read or holds no certificate.
+pub fn postgres_client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+    let ca_file = endpoint.tls_ca_file.as_deref();
+    let mut config = match (endpoint.sslmode, ca_file) {
+        (SslMode::Disable, _) => return Ok(None),
+        (SslMode::Allow | SslMode::Prefer, _) | (SslMode::Require, None) => any_certificate()?,
+        (SslMode::Require, Some(_)) | (SslMode::VerifyCa, _) => trusted(ca_file, Names::Ignore)?,
+        (SslMode::VerifyFull, _) => trusted(ca_file, Names::Check)?,
+    };
+    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+/// The configuration of the leg to an LDAP server.
+///
+/// Without `verify`, any certificate is accepted: the caller has said so aloud.
+///
+/// # Errors
+///
+/// The CA file, or without one the system's, cannot be read or holds no certificate.
+pub fn ldap_client_config(
+    ca_file: Option<&Path>,
+    verify: bool,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = if verify {
+        trusted(ca_file, Names::Check)?
+    } else {
+        any_certificate()?
+    };
+    Ok(Arc::new(config))
+}
+
+/// The name or address that a server's certificate must carry.
+///
+/// # Errors
+///
+/// The host is neither a DNS name nor an address.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::Host(host.to_owned()))
+}
+
+/// The certificates of a PEM file, in its order.
+///
+/// # Errors
+///
+/// The file cannot be read, is no PEM, or holds no certificate.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(file)?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::file(file, TlsFileWhy::Pem(error)))?;
+    if certificates.is_empty() {
+        return Err(TlsError::file(file, TlsFileWhy::NoCertificate));
+    }
+    Ok(certificates)
+}
+
+/// Why TLS cannot be used; names the file, never its content.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Something is wrong with one file.
+    #[error("{}: {why}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: TlsFileWhy,
+    },
+    /// The key is not that of the first certificate.
+    #[error(
+        "{}: the key does not belong to the first certificate of {}",
+        key_file.display(), cert_file.display()
+    )]
+    KeyMismatch {
+        /// The certificates.
+        cert_file: PathBuf,
+        /// The key.
+        key_file: PathBuf,
+    },
+    /// No file of the system with certificate authorities is there.
+    #[error("no certificate authorities of the system at {}; name a CA file", SYSTEM_CA_FILES[0])]
+    NoSystemRoots,
+    /// Not a name that a certificate can carry.
+    #[error("\"{0}\" is neither a DNS name nor an address")]
+    Host(String),
+    /// The cryptography refused what it is made for: a defect.
+    #[error("the TLS library refused its own cryptography: {0}")]
+    Provider(rustls::Error),
+}
+
+/// What is wrong with a file of certificates or keys.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileWhy {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// It is longer than any such file.
+    #[error("is longer than {PEM_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is damaged.
+    #[error("is not PEM: {0:?}")]
+    Pem(pem::Error),
+    /// There is no certificate in it.
+    #[error("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate,
+    /// There is no key in it.
+    #[error("holds no PEM private key (-----BEGIN PRIVATE KEY-----)")]
+    NoKey,
+    /// The key is encrypted.
+    #[error("holds an encrypted key; Postern has no passphrase for it")]
+    EncryptedKey,
+    /// The library cannot use what is in it.
+    #[error("cannot be used: {0}")]
+    Unusable(rustls::Error),
+}
+
+impl TlsError {
+    fn file(file: &Path, why: TlsFileWhy) -> Self {
+        Self::File {
+            file: file.to_owned(),
+            why,
+        }
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(crypto::default_provider())
+}
+
+fn any_certificate() -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let verifier = AnyCertificate::new(provider.signature_verification_algorithms);
+    client_config(provider, Arc::new(verifier))
+}
+
+fn trusted(ca_file: Option<&Path>, names: Names) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let (file, authorities) = match ca_file {
+        Some(file) => (file.to_owned(), certificates(file)?),
+        None => system_authorities()?,
+    };
+    let mut roots = RootCertStore::empty();
+    // Bundles of systems contain old certificates that the library cannot parse; the ones that
+    // it can are enough. A CA file without a single usable one is an error of its own.
+    let (usable, _) = roots.add_parsable_certificates(authorities.iter().cloned());
+    if usable == 0 {
+        return Err(TlsError::file(&file, TlsFileWhy::NoCertificate));
+    }
+    let listed = if ca_file.is_some() {
+        authorities
+    } else {
+        Vec::new()
+    };
+    let verifier = TrustedCertificate::new(roots, listed, names, Arc::clone(&provider))
+        .map_err(|error| TlsError::file(&file, TlsFileWhy::Unusable(error)))?;
+    client_config(provider, Arc::new(verifier))
+}
+
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
+) -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+fn system_authorities() -> Result<(PathBuf, Vec<CertificateDer<'static>>), TlsError> {
+    let file = SYSTEM_CA_FILES
+        .iter()
+        .map(Path::new)
+        .find(|file| file.exists());
+    let file = file.ok_or(TlsError::NoSystemRoots)?;
+    Ok((file.to_owned(), certificates(file)?))
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = zeroize::Zeroizing::new(read(file)?);
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let marker = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+        let why = match error {
+            pem::Error::NoItemsFound if text.windows(marker.len()).any(|part| part == marker) => {
+                TlsFileWhy::EncryptedKey
+            }
+            pem::Error::NoItemsFound => TlsFileWhy::NoKey,
+            error => TlsFileWhy::Pem(error),
+        };
+        TlsError::file(file, why)
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let fail = |error| TlsError::file(path, TlsFileWhy::Read(error));
+    let file = File::open(path).map_err(fail)?;
+    let mut text = Vec::new();
+    file.take(PEM_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(fail)?;
+    if text.len() > PEM_BYTES_MAX {
+        return Err(TlsError::file(path, TlsFileWhy::TooLong));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;
