@@ -5,24 +5,35 @@
 /// The longest configuration file, in bytes.
 /// A file with a thousand rules is a tenth of it; a device or a log given by mistake is not read
 /// to its end.
-pub const CONFIG_BYTES_MAX: usize = 1_048_576;
+pub(crate) const CONFIG_BYTES_MAX: usize = 1_048_576;
 
 /// The longest value of the configuration that is repeated in an error, in bytes.
 /// The reader only needs to recognise it.
-pub const CONFIG_SHOWN_BYTES_MAX: usize = 80;
+pub(crate) const CONFIG_SHOWN_BYTES_MAX: usize = 80;
 
 /// The longest secret in a file, in bytes, its line end included.
 /// Passwords and keys are far shorter; PostgreSQL itself stops at 1,024.
-pub const SECRET_FILE_BYTES_MAX: usize = 4_096;
+pub(crate) const SECRET_FILE_BYTES_MAX: usize = 4_096;
 
 /// The longest PEM file, in bytes.
 /// The certificate authorities of a system are about 220 KB.
-pub const PEM_BYTES_MAX: usize = 4_194_304;
+pub(crate) const PEM_BYTES_MAX: usize = 4_194_304;
 
 /// The most TLS sessions of clients that are remembered for resumption.
 /// An entry is about 1 KiB, and a client that is not remembered only makes a full handshake.
-pub const TLS_SESSIONS_MAX: usize = 4_096;
+pub(crate) const TLS_SESSIONS_MAX: usize = 4_096;
 
 /// How long before its end a certificate is warned about, in seconds: 30 days.
 /// Certificates of an automatic authority are renewed at this age.
-pub const CERTIFICATE_WARNING_S: u64 = 2_592_000;
+pub(crate) const CERTIFICATE_WARNING_S: u64 = 2_592_000;
+
+/// The oldest kernel that the ring works with, major and minor: 6.1 has DEFER_TASKRUN.
+pub(crate) const KERNEL_VERSION_MIN: (u32, u32) = (6, 1);
+
+/// The least memory that the process should be allowed to lock, in bytes.
+/// What systemd gives a service by default; buffers that are registered with a ring count.
+pub(crate) const MEMLOCK_BYTES_MIN: u64 = 8_388_608;
+
+/// File descriptors that are not of sessions: listeners, rings, logins under way, the directory,
+/// the role store, files.
+pub(crate) const DESCRIPTORS_BESIDE_SESSIONS: u64 = 512;

@@ -20,13 +20,13 @@ use crate::limits::{PEM_BYTES_MAX, TLS_SESSIONS_MAX};
 mod certificate;
 mod verify;
 
-pub use certificate::{CertificateFacts, certificate_facts, tls_server_end_point};
+pub(crate) use certificate::{CertificateFacts, certificate_facts, tls_server_end_point};
 
 use verify::{AnyCertificate, Names, TrustedCertificate};
 
 /// The protocol name of PostgreSQL in ALPN,
 /// <https://www.iana.org/assignments/tls-extensiontype-values/>.
-pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";
+pub(crate) const ALPN_POSTGRESQL: &[u8] = b"postgresql";
 
 /// Where distributions keep the certificate authorities that the system believes.
 const SYSTEM_CA_FILES: [&str; 2] = [
@@ -43,7 +43,10 @@ const SYSTEM_CA_FILES: [&str; 2] = [
 /// # Errors
 ///
 /// A file cannot be read, holds no certificate or no key, or the two do not belong together.
-pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn server_config(
+    cert_file: &Path,
+    key_file: &Path,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(cert_file)?;
     let key = private_key(key_file)?;
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -77,7 +80,9 @@ pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConf
 /// # Errors
 ///
 /// The CA file, or without one the system's, cannot be read or holds no certificate.
-pub fn postgres_client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+pub(crate) fn postgres_client_config(
+    endpoint: &Endpoint,
+) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     let ca_file = endpoint.tls_ca_file.as_deref();
     let mut config = match (endpoint.sslmode, ca_file) {
         (SslMode::Disable, _) => return Ok(None),
@@ -96,7 +101,7 @@ pub fn postgres_client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientCo
 /// # Errors
 ///
 /// The CA file, or without one the system's, cannot be read or holds no certificate.
-pub fn ldap_client_config(
+pub(crate) fn ldap_client_config(
     ca_file: Option<&Path>,
     verify: bool,
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -113,7 +118,7 @@ pub fn ldap_client_config(
 /// # Errors
 ///
 /// The host is neither a DNS name nor an address.
-pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
@@ -126,7 +131,7 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 /// # Errors
 ///
 /// The file cannot be read, is no PEM, or holds no certificate.
-pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(file)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
@@ -139,7 +144,7 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 
 /// Why TLS cannot be used; names the file, never its content.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// Something is wrong with one file.
     #[error("{}: {why}", file.display())]
     File {
@@ -172,7 +177,7 @@ pub enum TlsError {
 
 /// What is wrong with a file of certificates or keys.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsFileWhy {
+pub(crate) enum TlsFileWhy {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Read(io::Error),

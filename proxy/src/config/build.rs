@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use postern_core::cache::Policy;
-use postern_core::mapping::{GroupRule, GroupRules, Matcher};
+use postern_core::mapping::{GroupRule, GroupRuleError, GroupRules, Matcher};
 use regex::Regex;
 
 use super::keys;
@@ -113,39 +113,38 @@ fn group_rule(section: &Section, reading: &mut Reading<'_>) -> Option<GroupRule>
     let matcher = if let Some(prefix) = prefix {
         Matcher::Prefix(prefix)
     } else if let Some(names) = names {
-        if names.is_empty() {
-            reading.problem(section.problem("names", "is empty: the rule matches no group"));
-        }
         Matcher::Names(names)
     } else {
-        Matcher::Regex(whole_name(section, &regex?, reading)?)
+        Matcher::Regex(expression(section, &regex?, reading)?)
     };
     match GroupRule::new(matcher, role, databases) {
         Ok(rule) => Some(rule),
         Err(error) => {
-            reading.problem(section.problem("role", error.to_string()));
+            let key = match error {
+                GroupRuleError::EmptyMatcher | GroupRuleError::Regex(_) => kinds.first().copied(),
+                GroupRuleError::EmptyDatabase => Some("databases"),
+                GroupRuleError::EmptyTemplate
+                | GroupRuleError::LoneDollar
+                | GroupRuleError::UnknownCapture(_) => Some("role"),
+            };
+            reading.problem(section.problem(key.unwrap_or("prefix"), error.to_string()));
             None
         }
     }
 }
 
-/// The expression, so that it matches whole names only.
-fn whole_name(section: &Section, text: &str, reading: &mut Reading<'_>) -> Option<Regex> {
-    // The expression is tried alone first: `a)(b` would become valid inside the parentheses.
+/// The expression; the rule itself sees to it that it matches whole names only.
+fn expression(section: &Section, text: &str, reading: &mut Reading<'_>) -> Option<Regex> {
     let error = match Regex::new(text) {
-        Ok(_) => match Regex::new(&format!("^(?:{text})$")) {
-            Ok(regex) => return Some(regex),
-            Err(error) => error,
-        },
-        Err(error) => error,
+        Ok(regex) => return Some(regex),
+        Err(error) => error.to_string(),
     };
-    let error = error.to_string();
+    // The library draws the place over several lines; its last line says what is wrong.
     let why = error
         .lines()
         .last()
         .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .to_owned();
+        .trim_start_matches("error: ");
     reading.problem(section.problem("regex", format!("is not a regular expression: {why}")));
     None
 }
@@ -265,6 +264,16 @@ fn endpoint(section: &Section, reading: &mut Reading<'_>) -> Option<Endpoint> {
         reading.warn(format!(
             "{name} = \"{mode}\": whoever is between here and {host} can pose as the server; \
              \"verify-full\" prevents it"
+        ));
+    }
+    if matches!(
+        sslmode,
+        Some(SslMode::Disable | SslMode::Allow | SslMode::Prefer)
+    ) && section.has("tls_ca_file")
+    {
+        let name = section.name_of("tls_ca_file");
+        reading.warn(format!(
+            "{name} has no effect: sslmode = \"{mode}\" looks at no certificate"
         ));
     }
     Some(Endpoint {

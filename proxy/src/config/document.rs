@@ -12,7 +12,7 @@ const COMMENT_CHARS_MAX: usize = 98;
 ///
 /// Every key stands in it: those that must be filled in without a value, the others commented
 /// out with their default or an example.
-pub fn default_text() -> String {
+pub(crate) fn default_text() -> String {
     let mut text = String::new();
     comment(&mut text, "The configuration of Postern.");
     comment(
@@ -109,7 +109,7 @@ fn absent(key: &Key) -> Vec<String> {
 }
 
 /// The reference page, `docs/configuration.md`.
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut page = String::from(
         "# Configuration\n\n\
          Postern reads one TOML file: `postern run --config FILE`.\n\

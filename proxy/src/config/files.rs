@@ -14,7 +14,7 @@ use crate::limits::SECRET_FILE_BYTES_MAX;
 ///
 /// The rest is the file's name in `$CREDENTIALS_DIRECTORY`,
 /// <https://systemd.io/CREDENTIALS/>.
-pub const CREDENTIAL_PREFIX: &str = "credential:";
+pub(crate) const CREDENTIAL_PREFIX: &str = "credential:";
 
 /// Reads the secret that a file holds, without the line ends after it.
 ///
@@ -22,7 +22,7 @@ pub const CREDENTIAL_PREFIX: &str = "credential:";
 ///
 /// The file cannot be read, is longer than [`SECRET_FILE_BYTES_MAX`], is not UTF-8, holds a NUL
 /// byte, or holds nothing.
-pub fn secret_file(path: &Path) -> Result<Secret<String>, SecretFileError> {
+pub(crate) fn secret_file(path: &Path) -> Result<Secret<String>, SecretFileError> {
     let fail = |why| SecretFileError {
         path: path.to_owned(),
         why,
@@ -50,16 +50,16 @@ pub fn secret_file(path: &Path) -> Result<Secret<String>, SecretFileError> {
 /// Why a file gives no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
-pub struct SecretFileError {
+pub(crate) struct SecretFileError {
     /// The file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The reason.
-    pub why: SecretFileWhy,
+    pub(crate) why: SecretFileWhy,
 }
 
 /// The reason why a file gives no secret; none carries a part of the file.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretFileWhy {
+pub(crate) enum SecretFileWhy {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Read(io::Error),

@@ -238,7 +238,7 @@ static GROUP_RULE: Table = Table {
             "prefix",
             Kind::Text,
             Absent::RequiredWhen("neither `names` nor `regex` is given"),
-            &["Groups whose name starts with this text."],
+            &["Groups whose name starts with this text, without regard to case."],
         ),
         key(
             "names",
@@ -247,7 +247,7 @@ static GROUP_RULE: Table = Table {
                 meaning: "The rule has a `prefix` or a `regex`.",
                 example: r#"["hr-data", "finance-data"]"#,
             },
-            &["Exactly these groups."],
+            &["Exactly these groups, without regard to case."],
         ),
         key(
             "regex",
@@ -267,7 +267,8 @@ static GROUP_RULE: Table = Table {
             },
             &[
                 "The name of the role that a group becomes.",
-                "`$0` stands for the group's name, `$1` and so on for what the `regex` captured.",
+                "`$0` is the group's name, `$1` or `${name}` what a `regex` captured, `$1` of a `prefix` what \
+                 follows it, `$$` a dollar sign.",
             ],
         ),
         key(

@@ -21,58 +21,58 @@ mod read;
 mod schema;
 mod section;
 
-pub use document::{default_text, markdown};
-pub use files::{CREDENTIAL_PREFIX, SecretFileError, SecretFileWhy, secret_file};
+pub(crate) use document::{default_text, markdown};
+pub(crate) use files::{CREDENTIAL_PREFIX, SecretFileError, SecretFileWhy, secret_file};
 #[cfg(test)]
 mod tests;
 
-pub use problem::{ConfigErrors, Problem};
+pub(crate) use problem::{ConfigErrors, Problem};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where clients connect.
-    pub listen: Listen,
+    pub(crate) listen: Listen,
     /// Who knows the passwords and the groups.
-    pub directory: Directory,
+    pub(crate) directory: Directory,
     /// The local file of accounts, alone or beside the directory.
-    pub local: Option<Local>,
+    pub(crate) local: Option<Local>,
     /// Which groups count, and which roles they become.
-    pub groups: Groups,
+    pub(crate) groups: Groups,
     /// The privileged connection that makes roles match.
-    pub role_store: RoleStore,
+    pub(crate) role_store: RoleStore,
     /// The databases behind Postern; at least one.
-    pub backends: Vec<Backend>,
+    pub(crate) backends: Vec<Backend>,
     /// How a role's password in PostgreSQL is made.
-    pub credential: Credential,
+    pub(crate) credential: Credential,
     /// How long a directory's answer is believed.
-    pub cache: Cache,
+    pub(crate) cache: Cache,
     /// The audit file.
-    pub audit: Audit,
+    pub(crate) audit: Audit,
     /// Limits that an operator may change.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// What the operator should know at start and in `check`: insecure choices, said aloud.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// `[listen]`: where clients connect.
 #[derive(Debug, Clone)]
-pub struct Listen {
+pub(crate) struct Listen {
     /// `addresses`: the sockets to listen on; a port of 0 takes a free one.
-    pub addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
     /// `tls`: whether a password may be asked for without TLS.
-    pub tls: ListenTls,
+    pub(crate) tls: ListenTls,
     /// `tls_cert_file`: PEM chain, leaf first. Always set when `tls` is `require`.
-    pub tls_cert_file: Option<PathBuf>,
+    pub(crate) tls_cert_file: Option<PathBuf>,
     /// `tls_key_file`: PEM private key.
-    pub tls_key_file: Option<PathBuf>,
+    pub(crate) tls_key_file: Option<PathBuf>,
     /// `denied_parameters`: startup parameters that are refused (`replication` by default).
-    pub denied_parameters: Vec<String>,
+    pub(crate) denied_parameters: Vec<String>,
 }
 
 /// Whether a password may be asked for without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenTls {
+pub(crate) enum ListenTls {
     /// `require`: a client without TLS is refused before a password.
     Require,
     /// `allow-plaintext`: passwords may cross the network in clear text. Called out at start.
@@ -81,7 +81,7 @@ pub enum ListenTls {
 
 /// `[directory]`: who knows the passwords and the groups.
 #[derive(Debug, Clone)]
-pub enum Directory {
+pub(crate) enum Directory {
     /// `kind = "ldap"`: Active Directory, OpenLDAP or another LDAP server.
     Ldap(Box<Ldap>),
     /// `kind = "local"`: only the file of `[local]`.
@@ -90,70 +90,70 @@ pub enum Directory {
 
 /// `[directory]` with `kind = "ldap"`.
 #[derive(Debug, Clone)]
-pub struct Ldap {
+pub(crate) struct Ldap {
     /// `urls`: `ldaps://host[:port]` or `ldap://host[:port]`, tried in order, the next one on a
     /// transport error only.
-    pub urls: Vec<LdapUrl>,
+    pub(crate) urls: Vec<LdapUrl>,
     /// `starttls`: upgrade `ldap://` by StartTLS (RFC 4511, 4.14).
-    pub starttls: bool,
+    pub(crate) starttls: bool,
     /// `allow_plaintext`: accept `ldap://` without StartTLS. Called out at start.
-    pub allow_plaintext: bool,
+    pub(crate) allow_plaintext: bool,
     /// `tls_ca_file`: PEM certificates that sign the directory's; the system's store if unset.
-    pub tls_ca_file: Option<PathBuf>,
+    pub(crate) tls_ca_file: Option<PathBuf>,
     /// `tls_verify`: false accepts any certificate. Called out at start.
-    pub tls_verify: bool,
+    pub(crate) tls_verify: bool,
     /// `flavor`: which server it is, for the defaults below.
-    pub flavor: LdapFlavor,
+    pub(crate) flavor: LdapFlavor,
     /// `base_dn`: where people are searched.
-    pub base_dn: String,
+    pub(crate) base_dn: String,
     /// `bind`: how the person is bound.
-    pub bind: LdapBind,
+    pub(crate) bind: LdapBind,
     /// `service_dn`: the service principal's DN or `user@domain`.
-    pub service_dn: String,
+    pub(crate) service_dn: String,
     /// `service_password_file`: the file that holds its password.
-    pub service_password_file: PathBuf,
+    pub(crate) service_password_file: PathBuf,
     /// `login_filter`: RFC 4515 filter with `{login}`, which is replaced by the escaped name.
-    pub login_filter: String,
+    pub(crate) login_filter: String,
     /// `name_attribute`: the canonical login name (`sAMAccountName`, `uid`).
-    pub name_attribute: String,
+    pub(crate) name_attribute: String,
     /// `id_attribute`: the stable identifier (`objectGUID`, `entryUUID`).
-    pub id_attribute: String,
+    pub(crate) id_attribute: String,
     /// `domains`: what may stand in `name@domain` and `DOMAIN\name`; compared without case.
-    pub domains: Vec<String>,
+    pub(crate) domains: Vec<String>,
     /// `group_base_dn`: where groups are searched; `base_dn` if unset.
-    pub group_base_dn: String,
+    pub(crate) group_base_dn: String,
     /// `group_class_filter`: RFC 4515 filter that every group satisfies.
-    pub group_class_filter: String,
+    pub(crate) group_class_filter: String,
     /// `group_member_attribute`: the attribute of a group that lists DNs (`member`).
-    pub group_member_attribute: String,
+    pub(crate) group_member_attribute: String,
     /// `group_name_attribute`: the group's canonical name (`cn`).
-    pub group_name_attribute: String,
+    pub(crate) group_name_attribute: String,
     /// `nested`: groups of groups count.
-    pub nested: bool,
+    pub(crate) nested: bool,
     /// `nested_strategy`: how nesting is resolved.
-    pub nested_strategy: NestedStrategy,
+    pub(crate) nested_strategy: NestedStrategy,
     /// `connect_timeout_ms`: TCP and TLS. Default 3,000.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// `operation_timeout_ms`: one bind or search. Default 5,000.
-    pub operation_timeout: Duration,
+    pub(crate) operation_timeout: Duration,
     /// `total_timeout_ms`: everything that one login asks the directory. Default 8,000.
-    pub total_timeout: Duration,
+    pub(crate) total_timeout: Duration,
 }
 
 /// One directory server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LdapUrl {
+pub(crate) struct LdapUrl {
     /// TLS from the first byte.
-    pub ldaps: bool,
+    pub(crate) ldaps: bool,
     /// The host name or address, which the certificate must carry.
-    pub host: String,
+    pub(crate) host: String,
     /// 636 for `ldaps`, 389 for `ldap` by default.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// Which server it is: sets the defaults of the attributes and filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LdapFlavor {
+pub(crate) enum LdapFlavor {
     /// `active-directory`, Samba included.
     ActiveDirectory,
     /// `openldap` and other servers that follow the RFCs (`inetOrgPerson`, `groupOfNames`).
@@ -162,7 +162,7 @@ pub enum LdapFlavor {
 
 /// How the person's password is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LdapBind {
+pub(crate) enum LdapBind {
     /// `search`: find the entry as the service principal, then bind as the DN found.
     Search,
     /// `template`: bind at once as this DN or `{login}@domain`, then look the entry up as the
@@ -172,7 +172,7 @@ pub enum LdapBind {
 
 /// How nested groups are resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NestedStrategy {
+pub(crate) enum NestedStrategy {
     /// `in-chain`: the server's matching rule 1.2.840.113556.1.4.1941.
     InChain,
     /// `walk`: breadth first, a query a level, to the depth limit, cycles handled.
@@ -181,16 +181,16 @@ pub enum NestedStrategy {
 
 /// `[local]`: the file of accounts.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub(crate) struct Local {
     /// `file`: the accounts and groups, as `postern local passwd` writes them.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// `order`: asked before or after the directory; of no matter when it is alone.
-    pub order: LocalOrder,
+    pub(crate) order: LocalOrder,
 }
 
 /// When the local file is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocalOrder {
+pub(crate) enum LocalOrder {
     /// `first`: a name in the file is never asked of the directory.
     First,
     /// `last`: only for names that the directory does not know, or when it cannot be reached.
@@ -199,18 +199,18 @@ pub enum LocalOrder {
 
 /// `[groups]`: which groups count, and which roles they become.
 #[derive(Debug, Clone)]
-pub struct Groups {
+pub(crate) struct Groups {
     /// The rules, in order; the first that matches a group decides.
-    pub rules: GroupRules,
+    pub(crate) rules: GroupRules,
     /// `lowercase_roles`: role names of people are lower-cased.
-    pub lowercase_roles: bool,
+    pub(crate) lowercase_roles: bool,
     /// `missing`: what happens to a group whose role does not exist.
-    pub missing: MissingGroup,
+    pub(crate) missing: MissingGroup,
 }
 
 /// What happens to a group whose role does not exist in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MissingGroup {
+pub(crate) enum MissingGroup {
     /// `create`: NOLOGIN and without rights; the administrator grants to it.
     Create,
     /// `skip`: left out; a login with no group left is refused.
@@ -221,38 +221,38 @@ pub enum MissingGroup {
 
 /// `[role_store]`: the privileged connection, and where the `postern` schema is.
 #[derive(Debug, Clone)]
-pub struct RoleStore {
+pub(crate) struct RoleStore {
     /// Where and how to connect.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// `database`: the database that holds the `postern` schema.
-    pub database: String,
+    pub(crate) database: String,
     /// `user`: the provisioner.
-    pub user: String,
+    pub(crate) user: String,
     /// `password_file`: its password.
-    pub password_file: PathBuf,
+    pub(crate) password_file: PathBuf,
     /// `statement_timeout_ms`: the longest that a call may take. Default 3,000.
-    pub statement_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
 }
 
 /// A PostgreSQL server and how it is reached.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `host`: name or address.
-    pub host: String,
+    pub(crate) host: String,
     /// `port`: 5432 by default.
-    pub port: u16,
+    pub(crate) port: u16,
     /// `sslmode`: as libpq means it. Default `verify-full`.
-    pub sslmode: SslMode,
+    pub(crate) sslmode: SslMode,
     /// `tls_ca_file`: PEM certificates that sign the server's; the system's store if unset.
-    pub tls_ca_file: Option<PathBuf>,
+    pub(crate) tls_ca_file: Option<PathBuf>,
     /// `connect_timeout_ms`: TCP, TLS and authentication. Default 5,000.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
 }
 
 /// libpq's `sslmode`,
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SslMode {
+pub(crate) enum SslMode {
     /// Never TLS.
     Disable,
     /// TLS only if the server insists.
@@ -269,18 +269,18 @@ pub enum SslMode {
 
 /// `[[backend]]`: a database server behind Postern.
 #[derive(Debug, Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// Where and how to connect.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// `databases`: the names that go to this server; empty for all that no other one lists.
-    pub databases: Vec<String>,
+    pub(crate) databases: Vec<String>,
     /// `auth_methods`: what the server may ask for. Default only `scram-sha-256`.
-    pub auth_methods: Vec<AuthMethod>,
+    pub(crate) auth_methods: Vec<AuthMethod>,
 }
 
 /// What a backend may ask of Postern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
+pub(crate) enum AuthMethod {
     /// `scram-sha-256`, with channel binding where TLS gives it.
     ScramSha256,
     /// `md5`.
@@ -293,20 +293,20 @@ pub enum AuthMethod {
 
 /// `[credential]`: how a role's password in PostgreSQL is made.
 #[derive(Debug, Clone)]
-pub struct Credential {
+pub(crate) struct Credential {
     /// `mode`.
-    pub mode: CredentialMode,
+    pub(crate) mode: CredentialMode,
     /// `mirror_reason`: why this site needs `mirror`; without one, it is called out at start.
-    pub mirror_reason: Option<String>,
+    pub(crate) mirror_reason: Option<String>,
     /// `cluster_key_file`: 32 random bytes in hex or base64, the same on every proxy of a cluster.
-    pub cluster_key_file: PathBuf,
+    pub(crate) cluster_key_file: PathBuf,
     /// `epoch`: raise it to change every role's secret.
-    pub epoch: u32,
+    pub(crate) epoch: u32,
 }
 
 /// How a role's password in PostgreSQL is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialMode {
+pub(crate) enum CredentialMode {
     /// `derived`: from the cluster key, the role and the epoch.
     Derived,
     /// `mirror`: the person's own password, as a verifier.
@@ -315,30 +315,30 @@ pub enum CredentialMode {
 
 /// `[cache]`: how long a directory's answer is believed.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// `entries_max`: people remembered at once. Default 10,000.
-    pub entries_max: usize,
+    pub(crate) entries_max: usize,
     /// The rules themselves.
-    pub policy: postern_core::cache::Policy,
+    pub(crate) policy: postern_core::cache::Policy,
 }
 
 /// `[audit]`: the audit file.
 #[derive(Debug, Clone)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// `file`: JSON lines, appended to.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// `[limits]`: what an operator may change; the rest are constants in `limits.rs`.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// `sessions_max`: live sessions at once.
-    pub sessions_max: usize,
+    pub(crate) sessions_max: usize,
     /// `logins_max`: logins under way at once; the next client gets 53300.
-    pub logins_max: usize,
+    pub(crate) logins_max: usize,
     /// `directory_calls_max`: directory conversations at once.
-    pub directory_calls_max: usize,
+    pub(crate) directory_calls_max: usize,
     /// `login_timeout_ms`: from accept to the password. Default 15,000: PostgreSQL's 60 s would let
     /// silent clients hold the places of `logins_max` four times as long.
-    pub login_timeout: Duration,
+    pub(crate) login_timeout: Duration,
 }

@@ -5,29 +5,29 @@ use std::path::{Path, PathBuf};
 
 /// Everything that is wrong with a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors {
+pub(crate) struct ConfigErrors {
     file: PathBuf,
     problems: Vec<Problem>,
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The line in the file, from 1, where one can be named.
-    pub line: Option<usize>,
+    pub(crate) line: Option<usize>,
     /// `table.key`, or empty when it is about the file itself.
-    pub key: String,
+    pub(crate) key: String,
     /// The value as it stands in the file, unless it could be a secret.
-    pub given: Option<String>,
+    pub(crate) given: Option<String>,
     /// What is wrong, as a clause.
-    pub why: String,
+    pub(crate) why: String,
     /// Which values are valid, or what to do, as a clause.
-    pub valid: Option<String>,
+    pub(crate) valid: Option<String>,
 }
 
 impl ConfigErrors {
     /// The problems of `file`, sorted by line; those without a line come last.
-    pub fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         Self {
             file: file.to_owned(),
@@ -36,7 +36,7 @@ impl ConfigErrors {
     }
 
     /// The problems, sorted by line.
-    pub fn problems(&self) -> &[Problem] {
+    pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 }

@@ -23,7 +23,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with the file, at once; no secret is repeated.
-    pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
         let source = match text_of(path) {
             Ok(source) => source,
             Err(why) => return Err(ConfigErrors::new(path, vec![Problem::of("", why)])),

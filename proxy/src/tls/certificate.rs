@@ -13,17 +13,17 @@ use x509_cert::spki::AlgorithmIdentifierOwned;
 
 /// What a person wants to know of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFacts {
+pub(crate) struct CertificateFacts {
     /// The subject, as RFC 4514 writes it.
-    pub subject: String,
+    pub(crate) subject: String,
     /// The end of its validity, in seconds since 1970.
-    pub not_after_s: u64,
+    pub(crate) not_after_s: u64,
     /// The DNS names and addresses that it carries.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// Reads a DER certificate; `None` when it is none.
-pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
+pub(crate) fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
     let certificate = Certificate::from_der(der).ok()?;
     let body = &certificate.tbs_certificate;
     // A certificate with a broken extension has no names that could be used.
@@ -46,7 +46,7 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
 /// the place of MD5 and SHA-1.
 /// `None` where this is not defined (Ed25519, Ed448) or not known (SHA-224): the caller must not
 /// take that as "the server has no channel binding" without saying so.
-pub fn tls_server_end_point(cert_der: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn tls_server_end_point(cert_der: &[u8]) -> Option<Vec<u8>> {
     let certificate = Certificate::from_der(cert_der).ok()?;
     let algorithm = hash_of_signature(&certificate.signature_algorithm)?;
     Some(digest::digest(algorithm, cert_der).as_ref().to_vec())
