@@ -37,3 +37,24 @@ pub(crate) const MEMLOCK_BYTES_MIN: u64 = 8_388_608;
 /// File descriptors that are not of sessions: listeners, rings, logins under way, the directory,
 /// the role store, files.
 pub(crate) const DESCRIPTORS_BESIDE_SESSIONS: u64 = 512;
+//! Every limit of the program that is not configurable, with its unit and its reason.
+
+/// The most connections of one login thread to the role store.
+/// A sync takes a few milliseconds and a warm login makes none, so that few are enough; the
+/// database's own `max_connections` is for people.
+pub(crate) const ROLE_STORE_CONNECTIONS_MAX: usize = 4;
+
+/// The most tries of one call to the role store.
+/// 200 first logins that create the same group were seen to need three at the most.
+pub(crate) const ROLE_STORE_TRIES_MAX: u32 = 8;
+
+/// The span in which the first retry waits, in milliseconds; it doubles each time.
+pub(crate) const ROLE_STORE_RETRY_BASE_MS: u64 = 4;
+
+/// How much longer than the server's own `statement_timeout` a call is waited for, in
+/// milliseconds, so that normally the server is the one to give up and says so.
+pub(crate) const ROLE_STORE_GRACE_MS: u64 = 500;
+
+/// How long `revoke_login` waits for backends to go before it answers, in milliseconds.
+/// An idle backend goes within a millisecond; the caller asks again while any is left.
+pub(crate) const REVOKE_WAIT_MS: i32 = 250;

@@ -29,6 +29,9 @@ mod limits;
     unused_imports,
     reason = "the listener and the dialer that use it are not there yet"
 )]
+mod limits;
+mod role_store;
+mod schema;
 mod tls;
 
 fn main() {}

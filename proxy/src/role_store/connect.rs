@@ -1,0 +1,188 @@
+//! One connection to PostgreSQL as libpq would make it.
+
+use std::time::Duration;
+
+use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{Endpoint, SslMode};
+use crate::role_store::describe;
+use crate::tls::{self, TlsError};
+
+/// How connections to one server are made.
+#[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "the TLS configuration has none worth reading"
+)]
+pub(crate) struct Connector {
+    mode: SslMode,
+    tls: Option<MakeRustlsConnect>,
+    ca_file: bool,
+    timeout: Duration,
+    place: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Nobody answers, or not in time, or TLS fails.
+    #[error("{place} is not reachable: {why}")]
+    Unreachable {
+        /// Host and port.
+        place: String,
+        /// The causes, outermost first.
+        why: String,
+    },
+    /// The server answers with an error.
+    #[error("{place}: {}", describe(.source))]
+    Server {
+        /// Host and port.
+        place: String,
+        /// The server's answer.
+        source: tokio_postgres::Error,
+    },
+}
+
+impl Connector {
+    /// Reads the CA file. Connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when the certificates cannot be read.
+    pub(crate) fn new(endpoint: &Endpoint) -> Result<Self, TlsError> {
+        let tls = tls::client_config(endpoint.sslmode, endpoint.tls_ca_file.as_deref())?;
+        Ok(Self {
+            mode: endpoint.sslmode,
+            tls: tls.map(MakeRustlsConnect::new),
+            ca_file: endpoint.tls_ca_file.is_some(),
+            timeout: endpoint.connect_timeout,
+            place: format!("PostgreSQL at {}:{}", endpoint.host, endpoint.port),
+        })
+    }
+
+    /// Host and port, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How the server's certificate is checked, in words.
+    pub(crate) fn verification(&self) -> &'static str {
+        match (self.mode, self.ca_file) {
+            (SslMode::VerifyFull, _) => "certificate and host name verified",
+            (SslMode::VerifyCa, _) | (SslMode::Require, true) => "certificate verified",
+            (SslMode::Require | SslMode::Prefer | SslMode::Allow | SslMode::Disable, _) => {
+                "certificate NOT verified"
+            }
+        }
+    }
+
+    /// Whether `sslmode` is content without TLS.
+    pub(crate) fn plaintext_allowed(&self) -> bool {
+        matches!(
+            self.mode,
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer
+        )
+    }
+
+    /// Connects and logs in. The timeout covers name resolution, TCP, TLS and authentication,
+    /// and both attempts where `sslmode` makes two.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    pub(crate) async fn connect(&self, config: &Config) -> Result<Client, ConnectError> {
+        match tokio::time::timeout(self.timeout, self.attempts(config)).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(source)) if source.as_db_error().is_some() => Err(ConnectError::Server {
+                place: self.place.clone(),
+                source,
+            }),
+            Ok(Err(error)) => Err(self.unreachable(describe(&error))),
+            Err(_) => {
+                Err(self.unreachable(format!("no answer in {} ms", self.timeout.as_millis())))
+            }
+        }
+    }
+
+    fn unreachable(&self, why: String) -> ConnectError {
+        ConnectError::Unreachable {
+            place: self.place.clone(),
+            why,
+        }
+    }
+
+    /// `allow` asks without TLS first and `prefer` with; the other way is tried only when it was
+    /// the encryption that the server or the handshake objected to. libpq also tries again after
+    /// a wrong password, which would count every mistake twice.
+    async fn attempts(&self, config: &Config) -> Result<Client, tokio_postgres::Error> {
+        let Some(tls) = &self.tls else {
+            return attempt(config, Negotiation::Disable, NoTls).await;
+        };
+        match self.mode {
+            SslMode::Disable => attempt(config, Negotiation::Disable, NoTls).await,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                attempt(config, Negotiation::Require, tls.clone()).await
+            }
+            SslMode::Allow => match attempt(config, Negotiation::Disable, NoTls).await {
+                Err(error) if is_refused(&error) => {
+                    attempt(config, Negotiation::Require, tls.clone()).await
+                }
+                result => result,
+            },
+            SslMode::Prefer => match attempt(config, Negotiation::Prefer, tls.clone()).await {
+                Err(error) if is_refused(&error) || is_handshake(&error) => {
+                    attempt(config, Negotiation::Disable, NoTls).await
+                }
+                result => result,
+            },
+        }
+    }
+}
+
+/// The server's `pg_hba.conf` does not let this kind of connection in (28000).
+fn is_refused(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// The TLS handshake itself failed: rustls reports its errors inside I/O errors.
+fn is_handshake(error: &tokio_postgres::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io
+                .get_ref()
+                .is_some_and(|inner| inner.is::<rustls::Error>())
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+async fn attempt<T>(
+    config: &Config,
+    negotiation: Negotiation,
+    tls: T,
+) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let mut config = config.clone();
+    config.ssl_mode(negotiation);
+    let (client, connection) = config.connect(tls).await?;
+    tokio::spawn(async move {
+        // The client of this connection sees the same end as a closed connection, with the
+        // error of its own call, so that nothing is lost by saying it only here.
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %describe(&error), "a connection to the role store ended");
+        }
+    });
+    Ok(client)
+}

@@ -1,0 +1,197 @@
+//! What can go wrong with the role store.
+
+use tokio_postgres::error::SqlState;
+
+use super::connect::ConnectError;
+use crate::tls::TlsError;
+
+/// Why a role could not be made to match.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoleStoreError {
+    /// The settings cannot be used: a file, mostly.
+    #[error("{what}: {why}")]
+    Settings {
+        /// The key of the configuration.
+        what: &'static str,
+        /// What is wrong with its value.
+        why: String,
+    },
+    /// The certificates cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nobody answers at the role store, or the connection was lost twice.
+    #[error("{host}: {why}")]
+    Unreachable {
+        /// Host and port.
+        host: String,
+        /// The causes, outermost first.
+        why: String,
+    },
+    /// The role store did not answer in time.
+    #[error("no answer from the role store in {limit_ms} ms")]
+    TimedOut {
+        /// How long was waited.
+        limit_ms: u128,
+    },
+    /// The server is a standby, which cannot change roles.
+    #[error("{host} is a standby and cannot change roles")]
+    Standby {
+        /// Host and port.
+        host: String,
+    },
+    /// The database has no `postern` schema, or the provisioner may not use it.
+    #[error("the postern schema is not installed for this provisioner: {why}; run init-sql")]
+    NotInstalled {
+        /// The server's words.
+        why: String,
+    },
+    /// The schema is of another version than this program.
+    #[error("the postern schema has version {found}, and {wanted} is needed; run init-sql")]
+    SchemaVersion {
+        /// What is installed.
+        found: i32,
+        /// What this program works with.
+        wanted: i32,
+    },
+    /// A rule of Postern forbids it.
+    #[error("{why}")]
+    Refused {
+        /// Which rule.
+        refusal: Refusal,
+        /// The words of the schema's routine, for the administrator.
+        why: String,
+    },
+    /// The server reported another error.
+    #[error("{message} ({sqlstate})")]
+    Database {
+        /// The SQLSTATE.
+        sqlstate: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The answer is not what the schema's routines return.
+    #[error("the role store answered with an unknown action {0:?}")]
+    UnknownAction(String),
+}
+
+/// The rules of the schema, by SQLSTATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    /// PN001: the role exists and is not managed by Postern.
+    NotManaged,
+    /// PN002: the role belongs to another directory entry.
+    OtherEntry,
+    /// PN003: the name is reserved or too long, or the role is powerful.
+    Reserved,
+    /// PN004: a group's role is missing, and the policy is to refuse.
+    GroupMissing,
+    /// PN005: no group is left.
+    NoGroup,
+    /// PN006: the directory entry has a role of another name.
+    OtherRole,
+    /// PN007: an administrator has disabled the role.
+    Disabled,
+}
+
+impl Refusal {
+    /// The rule that an SQLSTATE stands for.
+    pub(crate) fn from_sqlstate(code: &str) -> Option<Self> {
+        Some(match code {
+            "PN001" => Self::NotManaged,
+            "PN002" => Self::OtherEntry,
+            "PN003" => Self::Reserved,
+            "PN004" => Self::GroupMissing,
+            "PN005" => Self::NoGroup,
+            "PN006" => Self::OtherRole,
+            "PN007" => Self::Disabled,
+            _ => return None,
+        })
+    }
+}
+
+impl RoleStoreError {
+    /// True when the role store is away, as opposed to having said no.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Standby { .. } => true,
+            // Class 08 connection exception, 53 insufficient resources, 57 operator intervention,
+            // 58 system error.
+            Self::Database { sqlstate, .. } => ["08", "53", "57", "58"]
+                .iter()
+                .any(|class| sqlstate.starts_with(class)),
+            Self::Settings { .. }
+            | Self::Tls(_)
+            | Self::NotInstalled { .. }
+            | Self::SchemaVersion { .. }
+            | Self::Refused { .. }
+            | Self::UnknownAction(_) => false,
+        }
+    }
+
+    /// What an error of a call means. Decided on codes, never on words: the server may speak any
+    /// language.
+    pub(super) fn from_call(error: &tokio_postgres::Error, host: &str, limit_ms: u128) -> Self {
+        let Some(db) = error.as_db_error() else {
+            return Self::Unreachable {
+                host: host.to_owned(),
+                why: describe(error),
+            };
+        };
+        let why = db.message().to_owned();
+        if let Some(refusal) = Refusal::from_sqlstate(db.code().code()) {
+            return Self::Refused { refusal, why };
+        }
+        match db.code() {
+            &SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE => {
+                Self::TimedOut { limit_ms }
+            }
+            &SqlState::READ_ONLY_SQL_TRANSACTION => Self::Standby {
+                host: host.to_owned(),
+            },
+            &SqlState::INVALID_SCHEMA_NAME
+            | &SqlState::UNDEFINED_FUNCTION
+            | &SqlState::INSUFFICIENT_PRIVILEGE => Self::NotInstalled { why },
+            code => Self::Database {
+                sqlstate: code.code().to_owned(),
+                message: why,
+            },
+        }
+    }
+}
+
+impl From<ConnectError> for RoleStoreError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreachable { place, why } => Self::Unreachable { host: place, why },
+            ConnectError::Server { place, source } => match source.as_db_error() {
+                Some(db) => Self::Database {
+                    sqlstate: db.code().code().to_owned(),
+                    message: format!("{place}: {}", db.message()),
+                },
+                None => Self::Unreachable {
+                    host: place,
+                    why: describe(&source),
+                },
+            },
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{} ({})", db.message(), db.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // tokio-postgres repeats the message of its source in its own.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,164 @@
+//! The rows of `postern check` about the role store.
+
+use tokio_postgres::{Client, Row};
+
+use super::error::RoleStoreError;
+use super::pool::Pool;
+use crate::schema::{OWNER, SERVER_VERSIONS, VERSION};
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// What was looked at.
+    pub(crate) what: String,
+    /// Whether it is as it has to be.
+    pub(crate) passed: bool,
+    /// What was found.
+    pub(crate) found: String,
+    /// What to do about it; empty when it passed.
+    pub(crate) cure: String,
+}
+
+const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
+    COALESCE((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false), \
+    COALESCE((SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), ''), \
+    r.rolsuper, r.rolcreaterole OR r.rolreplication OR r.rolbypassrls, \
+    COALESCE(o.rolcreaterole AND NOT o.rolsuper AND NOT o.rolcanlogin, false), \
+    COALESCE(pg_has_role(o.oid, 'pg_signal_backend', 'USAGE'), false), \
+    (SELECT count(*) FROM pg_proc f \
+     WHERE f.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'postern') \
+       AND f.proname IN ('version', 'plan_login', 'apply_login', 'disable_login', 'revoke_login') \
+       AND has_function_privilege(f.oid, 'EXECUTE')) \
+    FROM pg_roles r LEFT JOIN pg_roles o ON o.rolname = $1 WHERE r.rolname = session_user";
+
+/// How many routines the provisioner calls; see [`LOOK`].
+const ROUTINES: i64 = 5;
+
+pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
+    let client = match pool.connect().await {
+        Ok(client) => client,
+        Err(error) => return vec![unreachable(pool, &error)],
+    };
+    let mut probes = vec![
+        passed("role store reachable", pool.place().to_owned()),
+        passed("schema version", VERSION.to_string()),
+    ];
+    match look(&client).await {
+        Ok(row) => probes.extend(judge(pool, &row)),
+        Err(error) => probes.push(failed(
+            "role store",
+            super::describe(&error),
+            "see the server's log".to_owned(),
+        )),
+    }
+    probes
+}
+
+async fn look(client: &Client) -> Result<Row, tokio_postgres::Error> {
+    client.query_one(LOOK, &[&OWNER]).await
+}
+
+fn unreachable(pool: &Pool, error: &RoleStoreError) -> Probe {
+    let (what, cure) = match error {
+        RoleStoreError::SchemaVersion { .. } | RoleStoreError::NotInstalled { .. } => {
+            ("schema version", "run postern init-sql")
+        }
+        RoleStoreError::Standby { .. } => ("role store writable", "name the primary in role_store"),
+        RoleStoreError::Database { sqlstate, .. } if sqlstate.starts_with("28") => (
+            "provisioner's login",
+            "run postern init-sql, and look at pg_hba.conf",
+        ),
+        _ => (
+            "role store reachable",
+            "look at role_store.host, port, sslmode and tls_ca_file",
+        ),
+    };
+    failed(what, format!("{}: {error}", pool.place()), cure.to_owned())
+}
+
+fn judge(pool: &Pool, row: &Row) -> Vec<Probe> {
+    let version: i32 = row.get(0);
+    let (tls, protocol): (bool, String) = (row.get(1), row.get(2));
+    let (superuser, powerful): (bool, bool) = (row.get(3), row.get(4));
+    let routines: i64 = row.get(7);
+    vec![
+        judged(
+            "PostgreSQL version",
+            SERVER_VERSIONS.contains(&version),
+            format!("{}.{}", version / 10_000, version % 10_000),
+            "13 to 18 is needed",
+        ),
+        judged(
+            "TLS to the role store",
+            tls || pool.plaintext_allowed(),
+            if tls {
+                format!("{protocol}, {}", pool.verification())
+            } else {
+                "none, as sslmode allows".to_owned()
+            },
+            "set role_store.sslmode to verify-full",
+        ),
+        judged(
+            "provisioner's privileges",
+            !superuser && !powerful,
+            if superuser {
+                "a superuser".to_owned()
+            } else if powerful {
+                "CREATEROLE, REPLICATION or BYPASSRLS".to_owned()
+            } else {
+                "none of its own".to_owned()
+            },
+            "name a provisioner in role_store.user that can do nothing else",
+        ),
+        judged(
+            "provisioner may call the routines",
+            routines == ROUTINES,
+            format!("{routines} of {ROUTINES}"),
+            "run postern init-sql",
+        ),
+        judged(
+            "owner of the schema",
+            row.get(5),
+            format!("{OWNER}: CREATEROLE, NOLOGIN, not a superuser"),
+            "run postern init-sql",
+        ),
+        judged(
+            "owner may end sessions",
+            row.get(6),
+            "pg_signal_backend".to_owned(),
+            "run postern init-sql",
+        ),
+    ]
+}
+
+fn judged(what: &str, passed: bool, found: String, cure: &str) -> Probe {
+    let cure = if passed {
+        String::new()
+    } else {
+        cure.to_owned()
+    };
+    Probe {
+        what: what.to_owned(),
+        passed,
+        found,
+        cure,
+    }
+}
+
+fn passed(what: &str, found: String) -> Probe {
+    Probe {
+        what: what.to_owned(),
+        passed: true,
+        found,
+        cure: String::new(),
+    }
+}
+
+fn failed(what: &str, found: String, cure: String) -> Probe {
+    Probe {
+        what: what.to_owned(),
+        passed: false,
+        found,
+        cure,
+    }
+}
