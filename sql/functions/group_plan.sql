@@ -3,9 +3,11 @@
 -- logins that change the same groups then wait for each other instead of deadlocking.
 CREATE OR REPLACE FUNCTION postern.group_plan(p_role text, p_groups text[], p_missing text)
 RETURNS TABLE (rank integer, action text, target text, note text, code text)
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     WITH wanted AS (
         SELECT w.name, j.verdict, j.note, j.code, r.oid
         FROM (SELECT DISTINCT g.name FROM unnest(p_groups) AS g (name)) w
@@ -47,7 +49,8 @@ AS $$
         SELECT FROM wanted w WHERE w.oid = g.oid AND w.verdict = 'keep'
     )
     UNION ALL
-    SELECT 4, 'skip_group', w.name, w.note, NULL FROM wanted w WHERE w.verdict = 'skip'
+    SELECT 4, 'skip_group', w.name, w.note, NULL FROM wanted w WHERE w.verdict = 'skip';
+END
 $$;
 
 REVOKE ALL ON FUNCTION postern.group_plan(text, text[], text) FROM PUBLIC;

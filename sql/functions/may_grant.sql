@@ -2,11 +2,13 @@
 -- then it takes ADMIN OPTION, which the creator of a role has and adopt_group arranges.
 CREATE OR REPLACE FUNCTION postern.may_grant(p_role oid)
 RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT current_setting('server_version_num')::integer < 160000
-        OR pg_has_role('postern_owner', p_role, 'MEMBER WITH ADMIN OPTION')
+BEGIN
+    RETURN current_setting('server_version_num')::integer < 160000
+        OR pg_has_role('postern_owner', p_role, 'MEMBER WITH ADMIN OPTION');
+END
 $$;
 
 REVOKE ALL ON FUNCTION postern.may_grant(oid) FROM PUBLIC;
