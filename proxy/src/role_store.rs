@@ -384,12 +384,13 @@ fn missing(missing: MissingGroup) -> &'static str {
 }
 
 /// What is pinned for the whole session. Only numbers are put into the text.
+/// The session runs the same few statements, so that each is planned once.
 fn session_options(statement_timeout: Duration) -> String {
     let ms = statement_timeout.as_millis();
     format!(
         "-c search_path=pg_catalog,pg_temp -c statement_timeout={ms} -c lock_timeout={ms} \
          -c idle_in_transaction_session_timeout={ms} -c default_transaction_isolation=read\\ committed \
-         -c client_min_messages=warning"
+         -c client_min_messages=warning -c plan_cache_mode=force_generic_plan -c jit=off"
     )
 }
 
