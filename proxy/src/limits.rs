@@ -58,3 +58,51 @@ pub(crate) const ROLE_STORE_GRACE_MS: u64 = 500;
 /// How long `revoke_login` waits for backends to go before it answers, in milliseconds.
 /// An idle backend goes within a millisecond; the caller asks again while any is left.
 pub(crate) const REVOKE_WAIT_MS: i32 = 250;
+//! Every limit of the program, with its unit and its reason.
+
+use std::time::Duration;
+
+/// The most levels of nesting that a walk over groups follows.
+/// Deeper nesting is a mistake more often than a wish; groups beyond it are not granted.
+pub(crate) const NESTED_DEPTH_MAX: usize = 10;
+
+/// The most distinguished names in one filter of the walk.
+/// A hundred DNs of 250 bytes keep a request under 32 KiB, which every server accepts.
+pub(crate) const WALK_BATCH_DNS_MAX: usize = 100;
+
+/// The entries asked for in one page of a search (RFC 2696).
+/// Active Directory returns at most 1,000 by default (`MaxPageSize`).
+pub(crate) const LDAP_PAGE_ENTRIES: i32 = 500;
+
+/// The most entries that one search may return in all pages together.
+/// A search for one person's groups that returns more is refused, not truncated.
+pub(crate) const LDAP_ENTRIES_MAX: usize = postern_core::limits::GROUPS_PER_PRINCIPAL_MAX;
+
+/// The most members of a group that `check` counts before it says "at least".
+pub(crate) const GROUP_MEMBERS_COUNTED_MAX: usize = 10_000;
+
+/// The most idle connections of the service principal that a login thread keeps.
+/// Each costs the directory a connection; more than a few at once are a burst.
+pub(crate) const SERVICE_CONNECTIONS_IDLE_MAX: usize = 4;
+
+/// How long a connection of the service principal is used before it is replaced.
+/// It bounds how long a failed-over proxy stays away from its first server, and is under the
+/// 15 minutes after which Active Directory drops an idle one (`MaxConnIdleTime`).
+pub(crate) const SERVICE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How long a directory server that failed is asked last instead of in its configured place,
+/// so that a dead server costs its connect timeout to few logins and not to all of them.
+pub(crate) const LDAP_SERVER_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a closing directory connection may take to say goodbye.
+/// Nobody waits for it; the socket must not stay open for ever.
+pub(crate) const LDAP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest diagnostic text of a directory that is kept, in bytes; the rest is cut.
+pub(crate) const LDAP_DIAGNOSTIC_BYTES_MAX: usize = 256;
+
+/// The largest file of secrets, certificates or local accounts that is read, in bytes.
+pub(crate) const DIRECTORY_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// How many days before its end a directory's certificate is called out by `check`.
+pub(crate) const CERTIFICATE_WARNING_DAYS: u64 = 30;

@@ -33,5 +33,7 @@ mod limits;
 mod role_store;
 mod schema;
 mod tls;
+mod directory;
+mod limits;
 
 fn main() {}

@@ -1,0 +1,314 @@
+//! Login by LDAP: find the entry, bind as it, read its groups.
+
+use std::future::Future;
+use std::time::SystemTime;
+
+use ldap3::{Scope, parse_filter};
+use postern_core::login_name::{LoginName, escape_dn, escape_filter};
+use postern_core::principal::Principal;
+use postern_core::secret::Secret;
+use tokio::time::timeout;
+
+use super::connection::{BindAnswer, Connection, Query};
+use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE};
+use super::error::{DirectoryError, code, refusal_of_bind};
+use super::groups;
+use super::servers::Servers;
+use crate::config::{Ldap, LdapBind, LdapFlavor};
+
+/// What stands for the login name in a filter or a bind template.
+const LOGIN: &str = "{login}";
+
+/// A directory that speaks LDAP.
+pub(super) struct LdapDirectory {
+    config: Ldap,
+    servers: Servers,
+}
+
+impl LdapDirectory {
+    /// The directory of `config`; no connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// When a filter is malformed, TLS cannot be set up, or the service principal's password
+    /// cannot be read.
+    pub(super) fn new(config: &Ldap) -> Result<Self, DirectoryError> {
+        let login_filter = config.login_filter.replace(LOGIN, "x");
+        for (key, filter) in [
+            ("login_filter", &login_filter),
+            ("group_class_filter", &config.group_class_filter),
+        ] {
+            if parse_filter(filter).is_err() {
+                return Err(DirectoryError::Filter {
+                    key,
+                    filter: filter.clone(),
+                });
+            }
+        }
+        Ok(Self {
+            config: config.clone(),
+            servers: Servers::new(config)?,
+        })
+    }
+
+    /// Checks the password and reads the groups, within the total timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]; the first server's word about a password is final.
+    pub(super) async fn authenticate(
+        &self,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
+    ) -> Result<Principal, DirectoryError> {
+        self.in_time(async {
+            let entry = match &self.config.bind {
+                LdapBind::Search => self.search_then_bind(login, password).await?,
+                LdapBind::Template(template) if is_dn(template) => {
+                    self.bind_as_dn(template, login, password).await?
+                }
+                LdapBind::Template(template) => {
+                    self.bind_as_principal_name(template, login, password)
+                        .await?
+                }
+            };
+            self.principal(entry).await
+        })
+        .await
+    }
+
+    /// The entry and its groups, without a password.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]; also when the account's attributes say that it may not log in.
+    pub(super) async fn look_up(&self, login: &LoginName) -> Result<Principal, DirectoryError> {
+        self.in_time(async {
+            let entry = self.find(login).await?;
+            self.principal(entry).await
+        })
+        .await
+    }
+
+    /// The settings.
+    pub(super) fn config(&self) -> &Ldap {
+        &self.config
+    }
+
+    /// The servers.
+    pub(super) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, DirectoryError>>,
+    ) -> Result<T, DirectoryError> {
+        let after = self.config.total_timeout;
+        timeout(after, work).await.unwrap_or_else(|_elapsed| {
+            Err(DirectoryError::TimedOut {
+                server: self.servers.urls(),
+                what: "everything that a login asks",
+                after_ms: after.as_millis(),
+            })
+        })
+    }
+
+    async fn search_then_bind(
+        &self,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
+    ) -> Result<Entry, DirectoryError> {
+        let entry = self.find(login).await?;
+        self.servers
+            .as_person(&entry.dn, password, async |c, answer| accepted(c, answer))
+            .await?;
+        Ok(entry)
+    }
+
+    /// Binds as the DN that the template gives, and reads exactly that entry.
+    async fn bind_as_dn(
+        &self,
+        template: &str,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
+    ) -> Result<Entry, DirectoryError> {
+        let dn = template.replace(LOGIN, &escape_dn(login.name()));
+        self.servers
+            .as_person(&dn, password, async |c, answer| accepted(c, answer))
+            .await?;
+        let filter = self.login_filter(login);
+        self.find_one(&dn, Scope::Base, &filter).await
+    }
+
+    /// Binds as `{login}@domain`, and looks the entry up.
+    ///
+    /// The name before the `@` of a principal name and the login name are two attributes, which
+    /// may belong to two people: the server is asked whom it has bound, and that must be the
+    /// entry that the search finds.
+    async fn bind_as_principal_name(
+        &self,
+        template: &str,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
+    ) -> Result<Entry, DirectoryError> {
+        let name = template.replace(LOGIN, login.name());
+        let bound = self
+            .servers
+            .as_person(&name, password, async |connection, answer| {
+                accepted(connection, answer)?;
+                connection.who_am_i().await
+            })
+            .await?;
+        let entry = self.find(login).await?;
+        let name = entry.name(&self.config.name_attribute).unwrap_or_default();
+        if is_same(&bound, &entry.dn, name) {
+            Ok(entry)
+        } else {
+            Err(DirectoryError::OtherEntry)
+        }
+    }
+
+    /// The one entry with this login name.
+    async fn find(&self, login: &LoginName) -> Result<Entry, DirectoryError> {
+        self.find_one(
+            &self.config.base_dn,
+            Scope::Subtree,
+            &self.login_filter(login),
+        )
+        .await
+    }
+
+    async fn find_one(
+        &self,
+        base: &str,
+        scope: Scope,
+        filter: &str,
+    ) -> Result<Entry, DirectoryError> {
+        let attributes = self.person_attributes();
+        let query = Query {
+            base,
+            scope,
+            filter,
+            attributes: &attributes,
+            matched_values: None,
+        };
+        let mut found = self
+            .servers
+            .as_service(async |connection| connection.search_some(&query, 2).await)
+            .await?;
+        match (found.pop(), found.pop()) {
+            (None, _) => Err(DirectoryError::UnknownLogin),
+            // A bind as the empty name would be anonymous, and succeed.
+            (Some(entry), None) if entry.dn.is_empty() => Err(DirectoryError::UnknownLogin),
+            (Some(entry), None) => Ok(entry),
+            (Some(_), Some(_)) => Err(DirectoryError::AmbiguousLogin),
+        }
+    }
+
+    /// The entry as a principal: may it log in, who is it, which groups is it in.
+    async fn principal(&self, entry: Entry) -> Result<Principal, DirectoryError> {
+        if let Some(refusal) = entry.refusal(SystemTime::now()) {
+            return Err(DirectoryError::AccountRefused(refusal));
+        }
+        let attribute = &self.config.name_attribute;
+        let name = entry
+            .name(attribute)
+            .ok_or_else(|| DirectoryError::Attribute {
+                dn: entry.dn.clone(),
+                attribute: attribute.clone(),
+                why: "is missing, or has several values of which none is in the DN: the service \
+                  principal must be allowed to read it, and it must say one name",
+            })?;
+        let (name, id) = (name.to_owned(), entry.id(&self.config.id_attribute)?);
+        let groups = self
+            .servers
+            .as_service(async |connection| groups::of(connection, &self.config, &entry).await)
+            .await?;
+        Ok(Principal {
+            id,
+            dn: entry.dn,
+            name,
+            groups,
+        })
+    }
+
+    fn login_filter(&self, login: &LoginName) -> String {
+        self.config
+            .login_filter
+            .replace(LOGIN, &escape_filter(login.name()))
+    }
+
+    fn person_attributes(&self) -> Vec<&str> {
+        let mut attributes = vec![
+            self.config.name_attribute.as_str(),
+            self.config.id_attribute.as_str(),
+        ];
+        match self.config.flavor {
+            LdapFlavor::ActiveDirectory => {
+                attributes.extend(["objectSid", "primaryGroupID", "memberOf"]);
+                attributes.extend(ACTIVE_DIRECTORY_STATE);
+            }
+            LdapFlavor::OpenLdap => {
+                attributes.push("memberOf");
+                attributes.extend(OPENLDAP_STATE);
+            }
+        }
+        attributes
+    }
+}
+
+/// Yes, or why not.
+fn accepted(connection: &Connection, answer: BindAnswer) -> Result<(), DirectoryError> {
+    if answer.code == code::SUCCESS {
+        return Ok(());
+    }
+    Err(refusal_of_bind(answer.code, &answer.message)
+        .unwrap_or_else(|| connection.bind_refused(answer)))
+}
+
+/// Whether a bind template is a DN; otherwise it is a principal name, `{login}@domain`.
+fn is_dn(template: &str) -> bool {
+    template.contains('=')
+}
+
+/// Whether the identity that the server names (RFC 4532) is the entry: `dn:` and its DN, or
+/// `u:DOMAIN\` and its canonical name, as Active Directory says it.
+fn is_same(bound: &str, dn: &str, name: &str) -> bool {
+    if let Some(bound) = bound.strip_prefix("dn:") {
+        return groups::key(bound) == groups::key(dn);
+    }
+    let Some(user) = bound.strip_prefix("u:") else {
+        return false;
+    };
+    let user = user.split_once('\\').map_or(user, |(_, user)| user);
+    !name.is_empty() && user.to_lowercase() == name.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_identity_must_be_the_entry_that_was_found() {
+        let dn = "CN=Alice,DC=corp,DC=example";
+        assert!(is_same("dn:cn=alice,dc=corp,dc=example", dn, "alice"));
+        assert!(is_same("u:CORP\\Alice", dn, "alice"));
+        for other in [
+            "u:CORP\\bob",
+            "dn:cn=bob,dc=corp,dc=example",
+            "",
+            "u:",
+            "alice",
+        ] {
+            assert!(!is_same(other, dn, "alice"), "{other}");
+        }
+        assert!(!is_same("u:CORP\\", dn, ""));
+    }
+
+    #[test]
+    fn a_template_with_an_attribute_is_a_dn() {
+        assert!(is_dn("uid={login},ou=people,dc=example"));
+        assert!(!is_dn("{login}@corp.example"));
+    }
+}

@@ -1,0 +1,206 @@
+//! Who knows the passwords and the groups: LDAP servers, the local file, or both in order.
+
+mod connection;
+mod entry;
+mod error;
+mod groups;
+mod ldap;
+mod local;
+mod probe;
+mod replace;
+mod servers;
+mod tls;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use postern_core::login_name::LoginName;
+use postern_core::principal::Principal;
+use postern_core::secret::Secret;
+
+pub(crate) use self::error::{AccountRefusal, DirectoryError, LocalError};
+use self::ldap::LdapDirectory;
+use self::local::LocalFile;
+pub(crate) use self::local::{remove as remove_local, set_password as set_local_password};
+pub(crate) use self::probe::{Probe, Trouble};
+pub(crate) use self::tls::TlsError;
+use crate::config::{Config, Directory, Local, LocalOrder};
+
+/// Evidence that a directory accepted this person's password.
+///
+/// Only [`Directories::authenticate`] makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verified {
+    principal: Principal,
+}
+
+impl Verified {
+    /// Whose password it was.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whose password it was, when the evidence has served.
+    pub(crate) fn into_principal(self) -> Principal {
+        self.principal
+    }
+}
+
+/// The sources that may be asked, in the configured order.
+///
+/// Each login thread has its own: the connections belong to the thread's runtime.
+pub(crate) struct Directories {
+    sources: Sources,
+    calls: AtomicU64,
+}
+
+enum Sources {
+    Ldap(LdapDirectory),
+    Local(LocalFile),
+    /// A name in the file is never asked of the directory.
+    LocalFirst(LocalFile, LdapDirectory),
+    /// The file is asked for names that the directory does not know, and when it is out of reach.
+    LocalLast(LdapDirectory, LocalFile),
+}
+
+impl Directories {
+    /// The sources of `config`. No connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or unusable, or a filter is malformed.
+    pub(crate) fn new(config: &Config) -> Result<Self, DirectoryError> {
+        Self::of(&config.directory, config.local.as_ref())
+    }
+
+    fn of(directory: &Directory, local: Option<&Local>) -> Result<Self, DirectoryError> {
+        let file = local.map(|l| LocalFile::new(&l.file)).transpose()?;
+        let order = local.map_or(LocalOrder::Last, |l| l.order);
+        let sources = match (directory, file) {
+            (Directory::Local, Some(file)) => Sources::Local(file),
+            (Directory::Local, None) => return Err(DirectoryError::NoSource),
+            (Directory::Ldap(ldap), None) => Sources::Ldap(LdapDirectory::new(ldap)?),
+            (Directory::Ldap(ldap), Some(file)) => match order {
+                LocalOrder::First => Sources::LocalFirst(file, LdapDirectory::new(ldap)?),
+                LocalOrder::Last => Sources::LocalLast(LdapDirectory::new(ldap)?, file),
+            },
+        };
+        Ok(Self {
+            sources,
+            calls: AtomicU64::new(0),
+        })
+    }
+
+    /// Checks the password and reads the groups.
+    ///
+    /// The first source that knows the name decides: its wrong password is final.
+    /// An empty password, or one with a NUL byte, is refused without asking anybody, because a
+    /// server may take it for an unauthenticated bind and answer success (RFC 4513, 5.1.2).
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]; [`DirectoryError::is_outage`] tells whether the person was judged.
+    pub(crate) async fn authenticate(
+        &self,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
+    ) -> Result<Verified, DirectoryError> {
+        if password.expose().is_empty() || password.expose().contains(&0) {
+            return Err(DirectoryError::WrongPassword);
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let name = login.name();
+        let principal = match &self.sources {
+            Sources::Ldap(ldap) => ldap.authenticate(login, password).await?,
+            Sources::Local(file) => file.authenticate(name, password).await?,
+            Sources::LocalFirst(file, ldap) => {
+                if file.accounts()?.knows(name) {
+                    file.authenticate(name, password).await?
+                } else {
+                    ldap.authenticate(login, password).await?
+                }
+            }
+            Sources::LocalLast(ldap, file) => match ldap.authenticate(login, password).await {
+                Ok(principal) => principal,
+                Err(error) => {
+                    last_resort(file, name, error)?
+                        .authenticate(name, password)
+                        .await?
+                }
+            },
+        };
+        Ok(Verified { principal })
+    }
+
+    /// The entry and its groups, with the way by which each was reached. No password is needed,
+    /// so the answer proves nothing about who asks.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]; also when the account's own attributes say that it may not log in.
+    pub(crate) async fn look_up(&self, login: &LoginName) -> Result<Principal, DirectoryError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let name = login.name();
+        match &self.sources {
+            Sources::Ldap(ldap) => ldap.look_up(login).await,
+            Sources::Local(file) => file.look_up(name),
+            Sources::LocalFirst(file, ldap) => {
+                if file.accounts()?.knows(name) {
+                    file.look_up(name)
+                } else {
+                    ldap.look_up(login).await
+                }
+            }
+            Sources::LocalLast(ldap, file) => match ldap.look_up(login).await {
+                Ok(principal) => Ok(principal),
+                Err(error) => last_resort(file, name, error)?.look_up(name),
+            },
+        }
+    }
+
+    /// Tries every part that a login needs, for `check`.
+    pub(crate) async fn probe(&self) -> Vec<Probe> {
+        match &self.sources {
+            Sources::Ldap(ldap) => probe::ldap(ldap).await,
+            Sources::Local(file) => vec![probe::local(file)],
+            Sources::LocalFirst(file, ldap) => {
+                let mut probes = vec![probe::local(file)];
+                probes.extend(probe::ldap(ldap).await);
+                probes
+            }
+            Sources::LocalLast(ldap, file) => {
+                let mut probes = probe::ldap(ldap).await;
+                probes.push(probe::local(file));
+                probes
+            }
+        }
+    }
+
+    /// How many logins and look-ups have been asked of the sources so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// The file, when it may be asked after the directory said `error`: the directory does not know
+/// the name or is out of reach, and the file knows it. Otherwise the directory's word stands.
+fn last_resort<'a>(
+    file: &'a LocalFile,
+    name: &str,
+    error: DirectoryError,
+) -> Result<&'a LocalFile, DirectoryError> {
+    let open = error.is_outage() || matches!(error, DirectoryError::UnknownLogin);
+    if !open {
+        return Err(error);
+    }
+    match file.accounts() {
+        Ok(accounts) if accounts.knows(name) => Ok(file),
+        Ok(_) => Err(error),
+        Err(unusable) => {
+            tracing::warn!(error = %unusable, "the local file could not be asked");
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
