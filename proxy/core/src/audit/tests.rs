@@ -335,9 +335,19 @@ fn hostile() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_forges_a_line(session in hostile(), a in hostile(), b in hostile(), c in hostile()) {
+    fn no_text_forges_a_line(
+        session in hostile(),
+        a in hostile(),
+        b in hostile(),
+        c in hostile(),
+    ) {
         let records = [
-            Record::Attempted { client: c.clone(), user: a.clone(), database: b.clone(), tls: None },
+            Record::Attempted {
+                client: c.clone(),
+                user: a.clone(),
+                database: b.clone(),
+                tls: None,
+            },
             Record::RolesChanged { role: a.clone(), steps: vec![b.clone(), c.clone()] },
         ];
         let mut chain = Chain::new(&key(1));
@@ -349,7 +359,8 @@ proptest! {
         let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
         prop_assert_eq!(json.as_object().unwrap().len(), 10);
         prop_assert_eq!(&json["event"], "attempted");
-        for (field, text) in [("session", &session), ("user", &a), ("database", &b), ("client", &c)] {
+        let sent = [("session", &session), ("user", &a), ("database", &b), ("client", &c)];
+        for (field, text) in sent {
             if text.len() <= AUDIT_TEXT_BYTES_MAX {
                 prop_assert_eq!(json[field].as_str().unwrap(), text);
             }
