@@ -44,13 +44,15 @@ pub(super) fn open(path: &Path, key: &Secret<[u8; 32]>) -> Result<Opened, AuditE
     options.read(true).append(true).create(true).mode(0o600);
     let file = options.open(path).map_err(failed)?;
     // The lock keeps two processes from sealing two lines with one number.
-    let file =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => AuditError::Locked {
+    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    let file = locked.map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            return AuditError::Locked {
                 path: path.to_owned(),
-            },
-            errno => failed(errno.into()),
-        })?;
+            };
+        }
+        failed(errno.into())
+    })?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         // A device has no last line to go on from.

@@ -182,12 +182,6 @@ fn an_expression_matches_whole_names_whatever_its_form() {
 }
 
 #[test]
-fn an_expression_cannot_break_out_of_its_anchors() {
-    // Put into a group as text, this would be two alternatives of which one is not anchored.
-    assert!(Regex::new("a)|(?:b").is_err());
-}
-
-#[test]
 fn templates_take_numbers_names_and_dollars() {
     let template = "${team}_$2$$x${1}0$0";
     let rules = vec![rule(
