@@ -19,8 +19,8 @@ BEGIN
             MESSAGE = 'missing is one of create, skip, refuse';
     END IF;
     -- A clear password would be hashed by the server, and could end up in its log.
-    IF p_verifier !~ ('^SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}'
-        '\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$')
+    IF p_verifier !~ ('^SCRAM-SHA-256[$][1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}'
+        '[$][A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$')
     THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'the verifier is not a SCRAM-SHA-256 verifier';
