@@ -54,12 +54,15 @@ pub(crate) fn server_config(
         .map_err(TlsError::Provider)?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
-                cert_file: cert_file.to_owned(),
-                key_file: key_file.to_owned(),
-            },
-            error => TlsError::file(cert_file, TlsFileWhy::Unusable(error)),
+        .map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                let (cert_file, key_file) = (cert_file.to_owned(), key_file.to_owned());
+                return TlsError::KeyMismatch {
+                    cert_file,
+                    key_file,
+                };
+            }
+            TlsError::file(cert_file, TlsFileWhy::Unusable(error))
         })?;
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
     // Tickets cost the server no memory; the cache is for clients of TLS 1.2 that know only
@@ -135,7 +138,7 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let text = read(file)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::file(file, TlsFileWhy::Pem(error)))?;
+        .map_err(|_| TlsError::file(file, TlsFileWhy::Pem))?;
     if certificates.is_empty() {
         return Err(TlsError::file(file, TlsFileWhy::NoCertificate));
     }
@@ -184,9 +187,9 @@ pub(crate) enum TlsFileWhy {
     /// It is longer than any such file.
     #[error("is longer than {PEM_BYTES_MAX} bytes")]
     TooLong,
-    /// It is damaged.
-    #[error("is not PEM: {0:?}")]
-    Pem(pem::Error),
+    /// It is damaged. The library's own words could repeat a part of a key.
+    #[error("is damaged: a PEM section is not complete or not base64")]
+    Pem,
     /// There is no certificate in it.
     #[error("holds no PEM certificate (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
@@ -268,12 +271,13 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = zeroize::Zeroizing::new(read(file)?);
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let marker = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-        let why = match error {
-            pem::Error::NoItemsFound if text.windows(marker.len()).any(|part| part == marker) => {
-                TlsFileWhy::EncryptedKey
-            }
-            pem::Error::NoItemsFound => TlsFileWhy::NoKey,
-            error => TlsFileWhy::Pem(error),
+        let encrypted = text.windows(marker.len()).any(|part| part == marker);
+        let why = if !matches!(error, pem::Error::NoItemsFound) {
+            TlsFileWhy::Pem
+        } else if encrypted {
+            TlsFileWhy::EncryptedKey
+        } else {
+            TlsFileWhy::NoKey
         };
         TlsError::file(file, why)
     })

@@ -15,6 +15,10 @@ use super::{
     Listen, ListenTls, RoleStore, SslMode,
 };
 
+mod directory;
+
+pub(super) use directory::{directory, local};
+
 /// `[listen]`.
 pub(super) fn listen(section: &Section, reading: &mut Reading<'_>) -> Option<Listen> {
     let tls = section.choice("tls", &keys::LISTEN_TLS);
@@ -175,13 +179,13 @@ pub(super) fn backends(sections: &[Section], reading: &mut Reading<'_>) -> Optio
     for (index, section) in sections.iter().enumerate() {
         let number = index + 1;
         let databases = section.list("databases").unwrap_or_default();
-        if databases.is_empty() {
-            if let Some(first) = catch_all.replace(number) {
-                let why = format!(
-                    "is empty, as in backend {first}: only one backend can take all other databases"
-                );
-                reading.problem(section.problem("databases", why));
-            }
+        if databases.is_empty()
+            && let Some(first) = catch_all.replace(number)
+        {
+            let why = format!(
+                "is empty, as in backend {first}: only one backend can take all other databases"
+            );
+            reading.problem(section.problem("databases", why));
         }
         for database in databases {
             if let Some(first) = owners.insert(database.clone(), number) {

@@ -6,15 +6,18 @@ use super::{
     SslMode,
 };
 
+mod directory;
+mod servers;
+
 /// The tables, in the order of the documentation.
 pub(super) const TABLES: &[&Table] = &[
     &LISTEN,
-    &super::keys_directory::DIRECTORY,
+    &directory::DIRECTORY,
     &LOCAL,
     &GROUPS,
     &GROUP_RULE,
-    &ROLE_STORE,
-    &BACKEND,
+    &servers::ROLE_STORE,
+    &servers::BACKEND,
     &CREDENTIAL,
     &CACHE,
     &AUDIT,
@@ -267,8 +270,8 @@ static GROUP_RULE: Table = Table {
             },
             &[
                 "The name of the role that a group becomes.",
-                "`$0` is the group's name, `$1` or `${name}` what a `regex` captured, `$1` of a `prefix` what \
-                 follows it, `$$` a dollar sign.",
+                "`$0` is the group's name, `$1` or `${name}` what a `regex` captured.",
+                "`$1` of a `prefix` is what follows it, and `$$` is a dollar sign.",
             ],
         ),
         key(
@@ -283,127 +286,6 @@ static GROUP_RULE: Table = Table {
                 "A login to a database that none of the person's groups opens is refused.",
                 "It does not limit what the role may do elsewhere, because role memberships hold \
                  in the whole server.",
-            ],
-        ),
-    ],
-};
-
-const HOST: Key = key(
-    "host",
-    Kind::Text,
-    Absent::Required,
-    &["The PostgreSQL server: a name, which its certificate must carry, or an address."],
-);
-const PORT: Key = key(
-    "port",
-    Kind::Integer {
-        unit: "",
-        min: 1,
-        max: 65_535,
-    },
-    Absent::Default("5432"),
-    &["Its TCP port."],
-);
-const ENDPOINT_SSLMODE: Key = key(
-    "sslmode",
-    Kind::Choice(&names(&SSLMODE)),
-    Absent::Default(r#""verify-full""#),
-    &[
-        "How TLS is used, as libpq means it.",
-        "Only `verify-full` proves that the server is the one that was meant.",
-    ],
-);
-const ENDPOINT_CA: Key = key(
-    "tls_ca_file",
-    Kind::File(FileUse::Read),
-    Absent::Unset {
-        meaning: "The certificate authorities of the system are believed.",
-        example: r#""/etc/postern/database-ca.pem""#,
-    },
-    &["The certificate authorities that sign the server's certificate, in PEM."],
-);
-const ENDPOINT_TIMEOUT: Key = key(
-    "connect_timeout_ms",
-    milliseconds(100, 60_000),
-    Absent::Default("5000"),
-    &["The longest time for TCP, TLS and authentication together."],
-);
-
-static ROLE_STORE: Table = Table {
-    name: "role_store",
-    form: Form::One,
-    doc: &[
-        "The privileged connection that makes roles and memberships match the directory.",
-        "`postern init-sql` installs the `postern` schema there.",
-    ],
-    keys: &[
-        HOST,
-        PORT,
-        ENDPOINT_SSLMODE,
-        ENDPOINT_CA,
-        ENDPOINT_TIMEOUT,
-        key(
-            "database",
-            Kind::Text,
-            Absent::Default(r#""postgres""#),
-            &["The database that holds the `postern` schema."],
-        ),
-        key(
-            "user",
-            Kind::Text,
-            Absent::Default(r#""postern""#),
-            &[
-                "The role that makes roles: the provisioner.",
-                "It needs CREATEROLE and must not be a superuser.",
-            ],
-        ),
-        key(
-            "password_file",
-            Kind::File(FileUse::Password),
-            Absent::Required,
-            &["The file that holds its password."],
-        ),
-        key(
-            "statement_timeout_ms",
-            milliseconds(100, 60_000),
-            Absent::Default("3000"),
-            &["The longest time for one call."],
-        ),
-    ],
-};
-
-static BACKEND: Table = Table {
-    name: "backend",
-    form: Form::Many,
-    doc: &[
-        "A database server behind Postern.",
-        "A session goes to the server that lists its database, or else to the one that lists \
-         none.",
-    ],
-    keys: &[
-        HOST,
-        PORT,
-        ENDPOINT_SSLMODE,
-        ENDPOINT_CA,
-        ENDPOINT_TIMEOUT,
-        key(
-            "databases",
-            Kind::List(Item::Text),
-            Absent::Unset {
-                meaning: "All databases that no other `[[backend]]` lists.",
-                example: r#"["payroll", "crm"]"#,
-            },
-            &["The databases that go to this server."],
-        ),
-        key(
-            "auth_methods",
-            Kind::List(Item::Choice(&names(&AUTH_METHODS))),
-            Absent::Default(r#"["scram-sha-256"]"#),
-            &[
-                "How the server may authenticate Postern; anything else ends the login.",
-                "`scram-sha-256` uses channel binding where TLS gives it.",
-                "`md5` and `cleartext` show the role's secret to whoever reads the connection.",
-                "`trust` accepts a server that asks for nothing, and so checks nobody.",
             ],
         ),
     ],

@@ -11,11 +11,9 @@ use std::time::Duration;
 use postern_core::mapping::GroupRules;
 
 mod build;
-mod build_directory;
 mod document;
 mod files;
 mod keys;
-mod keys_directory;
 mod problem;
 mod read;
 mod schema;

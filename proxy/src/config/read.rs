@@ -11,7 +11,7 @@ use super::files::Places;
 use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Form, Table};
 use super::section::{Reading, Section, unknown_table};
-use super::{Config, LdapFlavor, build, build_directory, keys};
+use super::{Config, LdapFlavor, build, keys};
 use crate::limits::CONFIG_BYTES_MAX;
 
 impl Config {
@@ -75,12 +75,10 @@ pub(super) fn parse(source: &str, places: Places) -> Result<Config, Vec<Problem>
 }
 
 fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
-    let local = sections
-        .one("local")
-        .map(|section| build_directory::local(section));
+    let local = sections.one("local").map(build::local);
     let has_local = sections.one("local").is_some();
     let listen = build::listen(sections.one("listen")?, reading);
-    let directory = build_directory::directory(sections.one("directory")?, has_local, reading);
+    let directory = build::directory(sections.one("directory")?, has_local, reading);
     let groups = build::groups(
         sections.one("groups")?,
         sections.many("group_rule"),

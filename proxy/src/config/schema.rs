@@ -130,7 +130,7 @@ impl Kind {
     /// Which values are valid, as a noun phrase for errors and documentation.
     pub(super) fn valid(self) -> String {
         match self {
-            Self::Integer { unit, min, max } if unit.is_empty() => {
+            Self::Integer { unit: "", min, max } => {
                 format!("a whole number, {min} to {max}")
             }
             Self::Integer { unit, min, max } => {

@@ -115,13 +115,8 @@ impl Section {
         (line, shown): (usize, String),
     ) -> Entry {
         let name = self.name_of(key.name);
-        let value = match value_of(key.kind, value) {
-            Ok(Value::Text(text)) if matches!(key.kind, Kind::File(_)) => {
-                path_of(key, &name, &text, reading)
-            }
-            Ok(value) => Ok(value),
-            Err(why) => Err(why),
-        };
+        let value = value_of(key.kind, value);
+        let value = value.and_then(|value| self.resolved(key, value, reading));
         let value = value.map_err(|why| {
             let problem = Problem::of(name, why)
                 .at(Some(line))
@@ -134,6 +129,19 @@ impl Section {
             shown: Some(shown),
             taken: Cell::new(false),
         }
+    }
+
+    /// A path where the text is one, and otherwise the value itself.
+    fn resolved(
+        &self,
+        key: &Key,
+        value: Value,
+        reading: &mut Reading<'_>,
+    ) -> Result<Value, String> {
+        if let (Kind::File(file_use), Value::Text(text)) = (key.kind, &value) {
+            return path_of(file_use, &self.name_of(key.name), text, reading);
+        }
+        Ok(value)
     }
 
     /// Adds the defaults, and an error for each key that must be there and is not.
@@ -173,12 +181,7 @@ impl Section {
         let value = DeValue::parse(literal)
             .map_err(|error| error.to_string())
             .and_then(|value| value_of(key.kind, value.get_ref()))
-            .and_then(|value| match value {
-                Value::Text(text) if matches!(key.kind, Kind::File(_)) => {
-                    path_of(key, &self.name_of(key.name), &text, reading)
-                }
-                value => Ok(value),
-            })
+            .and_then(|value| self.resolved(key, value, reading))
             .map_err(|why| {
                 let name = self.name_of(key.name);
                 reading.problem(Problem::of(name, format!("the default {literal} {why}")));
@@ -451,11 +454,13 @@ fn not_a(value: &DeValue<'_>) -> String {
 }
 
 /// The path that a text means, checked by what the program does with the file.
-fn path_of(key: &Key, name: &str, text: &str, reading: &mut Reading<'_>) -> Result<Value, String> {
+fn path_of(
+    file_use: FileUse,
+    name: &str,
+    text: &str,
+    reading: &mut Reading<'_>,
+) -> Result<Value, String> {
     let path = reading.places.resolve(text)?;
-    let Kind::File(file_use) = key.kind else {
-        return Ok(Value::Path(path));
-    };
     if file_use == FileUse::Append {
         return Ok(Value::Path(path));
     }

@@ -176,7 +176,7 @@ fn a_self_signed_certificate_is_believed_when_it_is_the_ca_file() {
     ] {
         for (year, valid) in [(4000, true), (2021, false)] {
             let mut params = CertificateParams::new(vec!["db1".to_owned()]).unwrap();
-            params.is_ca = is_ca.clone();
+            params.is_ca = is_ca;
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(year, 1, 1);
             let key = KeyPair::generate().unwrap();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::build::milliseconds;
-use super::keys;
-use super::section::{Reading, Section};
-use super::{Directory, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, NestedStrategy};
+use super::milliseconds;
+use crate::config::keys;
+use crate::config::section::{Reading, Section};
+use crate::config::{Directory, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, NestedStrategy};
 
 /// The default port of `ldaps://` (IANA).
 const LDAPS_PORT: u16 = 636;
@@ -15,7 +15,7 @@ const LDAP_PORT: u16 = 389;
 const LOGIN: &str = "{login}";
 
 /// `[local]`.
-pub(super) fn local(section: &Section) -> Option<Local> {
+pub(in crate::config) fn local(section: &Section) -> Option<Local> {
     Some(Local {
         file: section.path("file")?,
         order: section.choice("order", &keys::LOCAL_ORDER)?,
@@ -23,7 +23,7 @@ pub(super) fn local(section: &Section) -> Option<Local> {
 }
 
 /// `[directory]`; `has_local` says whether there is a `[local]` table.
-pub(super) fn directory(
+pub(in crate::config) fn directory(
     section: &Section,
     has_local: bool,
     reading: &mut Reading<'_>,

@@ -1,7 +1,7 @@
 //! The keys of `[directory]`.
 
-use super::keys::{BIND, DIRECTORY_KIND, FLAVOR, NESTED_STRATEGY, key, milliseconds, names};
-use super::schema::{Absent, FileUse, Form, Item, Key, Kind, Table};
+use super::{BIND, DIRECTORY_KIND, FLAVOR, NESTED_STRATEGY, key, milliseconds, names};
+use crate::config::schema::{Absent, FileUse, Form, Item, Key, Kind, Table};
 
 const LDAP: Absent = Absent::RequiredWhen("`kind` is \"ldap\"");
 
@@ -177,7 +177,8 @@ const LOGIN_FILTER: Key = key(
     "login_filter",
     Kind::Text,
     Absent::ByFlavor {
-        active_directory: r#""(&(objectCategory=person)(objectClass=user)(sAMAccountName={login}))""#,
+        active_directory: "\"(&(objectCategory=person)(objectClass=user)\
+                           (sAMAccountName={login}))\"",
         openldap: r#""(&(objectClass=inetOrgPerson)(uid={login}))""#,
     },
     &[
@@ -225,7 +226,7 @@ const NESTED: Key = key(
     },
     &[
         "How nested groups are found.",
-        "`in-chain` lets the server follow them (1.2.840.113556.1.4.1941, Active Directory only).",
+        "`in-chain` lets the server follow them (rule 1.2.840.113556.1.4.1941, Active Directory).",
         "`walk` asks level by level, up to 10 levels.",
     ],
 );
