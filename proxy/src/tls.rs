@@ -12,7 +12,7 @@ use rustls::crypto::{CryptoProvider, ring as crypto};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ServerConfig, ServerSessionMemoryCache};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::config::{Endpoint, SslMode};
 use crate::limits::{PEM_BYTES_MAX, TLS_SESSIONS_MAX};
@@ -143,6 +143,50 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
         return Err(TlsError::file(file, TlsFileWhy::NoCertificate));
     }
     Ok(certificates)
+}
+
+/// What a failed handshake means for the person who set it up.
+///
+/// For errors of rustls, also where an I/O error carries one; other errors in their own words.
+pub(crate) fn explain(error: &io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.map_or_else(|| error.to_string(), explain_tls)
+}
+
+fn explain_tls(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return error.to_string();
+    };
+    // The library keeps some reasons only in its own words.
+    let words = format!("{certificate:?}");
+    if let CertificateError::NotValidForNameContext {
+        expected,
+        presented,
+    } = certificate
+    {
+        let expected = expected.to_str();
+        return format!("the certificate is not for {expected}, but for {presented:?}");
+    }
+    let text = if matches!(
+        certificate,
+        // The second, when an authority of the same name has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature
+    ) {
+        "the certificate is signed by nobody in the CA file"
+    } else if words.contains("CaUsedAsEndEntity") {
+        "the server shows the certificate of an authority, and not the one in the CA file"
+    } else if words.contains("UnsupportedCertVersion") {
+        "the certificate has X.509 version 1 and cannot be checked; make one with subjectAltName"
+    } else if words.contains("NotValidYet") {
+        "the certificate is not valid yet; is the clock right?"
+    } else if words.contains("Expired") {
+        "the certificate is over"
+    } else {
+        return error.to_string();
+    };
+    text.to_owned()
 }
 
 /// Why TLS cannot be used; names the file, never its content.

@@ -8,7 +8,7 @@ use rustls::ClientConnection;
 
 use super::{Outcome, Probe, certificate_outcome};
 use crate::config::{Backend, Endpoint, SslMode};
-use crate::tls::{certificate_facts, postgres_client_config, server_name};
+use crate::tls::{certificate_facts, explain, postgres_client_config, server_name};
 
 /// SSLRequest: its length, and the code in the place of a protocol version,
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
@@ -117,7 +117,7 @@ fn shake(socket: &mut TcpStream, endpoint: &Endpoint) -> Result<ClientConnection
     while connection.is_handshaking() {
         connection
             .complete_io(socket)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| explain(&error))?;
     }
     Ok(connection)
 }

@@ -40,7 +40,8 @@ pub(super) fn text(probes: &[Probe]) -> String {
     let (failed, warned) = (failed(probes), warned.count());
     let passed = probes.len() - failed - warned;
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "\n{passed} ok, {warned} warnings, {failed} failed");
+    let warnings = if warned == 1 { "warning" } else { "warnings" };
+    let _ = writeln!(text, "\n{passed} ok, {warned} {warnings}, {failed} failed");
     text
 }
 
@@ -97,7 +98,7 @@ FAIL  directory  ldaps://dc1: bind  49
 ok    audit      {long}
                                     fine
 
-2 ok, 1 warnings, 1 failed
+2 ok, 1 warning, 1 failed
 "
         );
         assert_eq!(text(&probes), expect);

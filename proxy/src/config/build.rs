@@ -14,6 +14,7 @@ use super::{
     Audit, AuthMethod, Backend, Cache, Credential, CredentialMode, Endpoint, Groups, Limits,
     Listen, ListenTls, RoleStore, SslMode,
 };
+use crate::tls::server_name;
 
 mod directory;
 
@@ -31,7 +32,8 @@ pub(super) fn listen(section: &Section, reading: &mut Reading<'_>) -> Option<Lis
         }
         Some(ListenTls::AllowPlaintext) => {
             reading.warn(
-                "listen.tls = \"allow-plaintext\": passwords of clients may cross the network in \
+                "listen.tls = \"allow-plaintext\"",
+                "passwords of clients may cross the network in \
                  clear text",
             );
             if section.has("tls_cert_file") != section.has("tls_key_file") {
@@ -159,7 +161,8 @@ pub(super) fn role_store(section: &Section, reading: &mut Reading<'_>) -> Option
     let user = section.text("user");
     if user.as_deref() == Some("postgres") {
         reading.warn(
-            "role_store.user is \"postgres\", usually a superuser: a role with CREATEROLE is \
+            "role_store.user = \"postgres\"",
+            "it is usually a superuser: a role with CREATEROLE is \
              enough, and cannot be used to take over the server",
         );
     }
@@ -217,19 +220,18 @@ fn backend(section: &Section, reading: &mut Reading<'_>) -> Option<Backend> {
     for method in &methods {
         match method {
             AuthMethod::ScramSha256 => {}
-            AuthMethod::Md5 => reading.warn(format!(
-                "{name} lists md5: what a server stores for it is enough to log in"
-            )),
+            AuthMethod::Md5 => reading.warn(
+                &name,
+                "md5: what a server stores for it is enough to log in",
+            ),
             AuthMethod::Cleartext => {
-                reading.warn(format!(
-                    "{name} lists cleartext: the server sees the role's secret"
-                ));
+                reading.warn(&name, "cleartext: the server sees the role's secret");
                 refuse_cleartext_without_tls(section, endpoint.as_ref(), reading);
             }
-            AuthMethod::Trust => reading.warn(format!(
-                "{name} lists trust: a server that asks for nothing lets everybody in who \
-                 reaches it"
-            )),
+            AuthMethod::Trust => reading.warn(
+                &name,
+                "trust: a server that asks for nothing lets everybody in who reaches it",
+            ),
         }
     }
     Some(Backend {
@@ -259,16 +261,14 @@ fn refuse_cleartext_without_tls(
 fn endpoint(section: &Section, reading: &mut Reading<'_>) -> Option<Endpoint> {
     let host = section.text("host")?;
     let sslmode = section.choice("sslmode", &keys::SSLMODE);
-    if host.contains(['/', '@', ' ', ',']) {
+    if server_name(&host).is_err() {
         reading.problem(section.problem("host", "is not a host name or an address"));
     }
     let mode = section.text("sslmode").unwrap_or_default();
     if sslmode != Some(SslMode::VerifyFull) && sslmode.is_some() && !is_loopback(&host) {
         let name = section.name_of("sslmode");
-        reading.warn(format!(
-            "{name} = \"{mode}\": whoever is between here and {host} can pose as the server; \
-             \"verify-full\" prevents it"
-        ));
+        let key = format!("{name} = \"{mode}\"");
+        reading.warn(&key, format!("whoever is between here and {host} can pose as the server; \"verify-full\" prevents it"));
     }
     if matches!(
         sslmode,
@@ -276,9 +276,10 @@ fn endpoint(section: &Section, reading: &mut Reading<'_>) -> Option<Endpoint> {
     ) && section.has("tls_ca_file")
     {
         let name = section.name_of("tls_ca_file");
-        reading.warn(format!(
-            "{name} has no effect: sslmode = \"{mode}\" looks at no certificate"
-        ));
+        reading.warn(
+            &name,
+            format!("it has no effect: sslmode = \"{mode}\" looks at no certificate"),
+        );
     }
     Some(Endpoint {
         host,
@@ -307,7 +308,8 @@ pub(super) fn credential(section: &Section, reading: &mut Reading<'_>) -> Option
     };
     if mode == CredentialMode::Mirror && mirror_reason.is_none() {
         reading.warn(
-            "credential.mode = \"mirror\" without a mirror_reason: whoever has a person's \
+            "credential.mode = \"mirror\"",
+            "there is no mirror_reason: whoever has a person's \
              directory password can reach the database past Postern",
         );
     }

@@ -1,6 +1,6 @@
 //! The files that a configuration names, and the secrets in them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,10 @@ pub(crate) fn secret_file(path: &Path) -> Result<Secret<String>, SecretFileError
         path: path.to_owned(),
         why,
     };
+    let facts = fs::metadata(path).map_err(|error| fail(SecretFileWhy::Read(error)))?;
+    if !facts.is_file() {
+        return Err(fail(SecretFileWhy::NotAFile));
+    }
     let file = File::open(path).map_err(|error| fail(SecretFileWhy::Read(error)))?;
     // The whole capacity is there from the start: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_FILE_BYTES_MAX + 1));
@@ -63,6 +67,9 @@ pub(crate) enum SecretFileWhy {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Read(io::Error),
+    /// It is a folder, a pipe or a device.
+    #[error("is not a regular file")]
+    NotAFile,
     /// It is longer than any secret.
     #[error("is longer than {SECRET_FILE_BYTES_MAX} bytes")]
     TooLong,
@@ -108,9 +115,13 @@ impl Places {
 
 /// Why a file cannot be read, or nothing.
 pub(super) fn unreadable(path: &Path) -> Option<String> {
-    let opened = File::open(path).and_then(|file| file.metadata());
-    match opened {
-        Ok(facts) if facts.is_dir() => Some("is a folder, not a file".to_owned()),
+    // Opening a pipe would wait for its other end, so its kind is looked at first.
+    let facts = match fs::metadata(path) {
+        Ok(facts) if facts.is_dir() => return Some("is a folder, not a file".to_owned()),
+        Ok(facts) if !facts.is_file() => return Some("is not a regular file".to_owned()),
+        facts => facts,
+    };
+    match facts.and_then(|_| File::open(path)) {
         Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some("does not exist".to_owned()),
         Err(error) => Some(format!("cannot be read: {error}")),
@@ -119,7 +130,7 @@ pub(super) fn unreadable(path: &Path) -> Option<String> {
 
 /// Whether everybody on the machine can read or write a file; false when it cannot be told.
 pub(super) fn open_to_all(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & 0o006 != 0)
+    fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & 0o006 != 0)
 }
 
 #[cfg(test)]
@@ -128,7 +139,7 @@ mod tests {
 
     fn read(content: &[u8]) -> Result<String, String> {
         let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-        std::fs::write(file.path(), content).map_err(|error| error.to_string())?;
+        fs::write(file.path(), content).map_err(|error| error.to_string())?;
         secret_file(file.path())
             .map(|secret| secret.expose().clone())
             .map_err(|error| error.why.to_string())
@@ -152,6 +163,14 @@ mod tests {
             Err(format!("is longer than {SECRET_FILE_BYTES_MAX} bytes"))
         );
         assert!(read(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_folder_is_no_secret() {
+        let error = secret_file(Path::new("/"))
+            .map(|_| ())
+            .map_err(|error| error.to_string());
+        assert_eq!(error, Err("/: is not a regular file".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
@@ -38,8 +39,8 @@ impl Reading<'_> {
     }
 
     /// Adds something that the operator should know.
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
-        self.warnings.push(text.into());
+    pub(super) fn warn(&mut self, key: &str, text: impl Display) {
+        self.warnings.push(format!("{key}: {text}"));
     }
 }
 
@@ -232,10 +233,10 @@ impl Section {
     pub(super) fn warn_untaken(&self, reading: &mut Reading<'_>) {
         for (name, entry) in &self.values {
             if !entry.taken.get() && entry.value.is_some() {
-                let name = self.name_of(name);
-                reading.warn(format!(
-                    "{name} has no effect with the other settings of the file"
-                ));
+                reading.warn(
+                    &self.name_of(name),
+                    "it has no effect with the other settings of the file",
+                );
             }
         }
     }
@@ -307,15 +308,8 @@ fn unknown_key(table: &Table, label: &str, name: &str) -> Problem {
         let why = format!("secrets are given by file: use {with_file}");
         return Problem::of(full, why);
     }
-    let lower = name.to_ascii_lowercase();
-    if ["password", "passwd", "secret", "token"]
-        .iter()
-        .any(|word| lower.contains(word))
-    {
-        return Problem::of(
-            full,
-            "there is no such key, and secrets are given by file only",
-        );
+    if let Some(problem) = misplaced_secret(&full, name) {
+        return problem;
     }
     let why = if let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) {
         format!("there is no such key; did you mean `{near}`?")
@@ -336,6 +330,14 @@ fn unknown_key(table: &Table, label: &str, name: &str) -> Problem {
     Problem::of(full, why)
 }
 
+fn misplaced_secret(shown: &str, name: &str) -> Option<Problem> {
+    let lower = name.to_ascii_lowercase();
+    let words = ["password", "passwd", "secret", "token"];
+    let why = "there is no such key, and secrets are given by file only";
+    let found = words.iter().any(|word| lower.contains(word));
+    found.then(|| Problem::of(shown, why))
+}
+
 /// The error for a table that is not declared.
 pub(super) fn unknown_table(name: &str) -> Problem {
     let shown: String = name.escape_debug().take(CONFIG_SHOWN_BYTES_MAX).collect();
@@ -344,6 +346,9 @@ pub(super) fn unknown_table(name: &str) -> Problem {
             shown,
             format!("this key belongs below a [{}] line", table.name),
         );
+    }
+    if let Some(problem) = misplaced_secret(&shown, name) {
+        return problem;
     }
     match nearest(name, keys::TABLES.iter().map(|table| table.name)) {
         Some(near) => Problem::of(
@@ -474,7 +479,7 @@ fn path_of(
             }
             FileUse::Password => {
                 let path = path.display();
-                reading.warn(format!("{name}: {path} is open to everybody: chmod o= it"));
+                reading.warn(name, format!("{path} is open to everybody: chmod o= it"));
             }
             FileUse::Read | FileUse::Append => {}
         }

@@ -357,7 +357,7 @@ fn every_key_of_the_schema_is_asked_for_by_the_program() {
             }
         }
     }
-    all.warned(&["[local] is set"]);
+    all.warned(&["[local]: "]);
 }
 
 #[test]

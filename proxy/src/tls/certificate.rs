@@ -6,7 +6,7 @@ use std::ops::Range;
 use ring::digest;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{ContextSpecific, ObjectIdentifier};
-use x509_cert::der::{Decode, Encode, SliceReader, TagNumber};
+use x509_cert::der::{Decode, Encode, Reader, SliceReader, TagNumber};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::spki::AlgorithmIdentifierOwned;
@@ -57,6 +57,24 @@ pub(super) fn validity(der: &[u8]) -> Option<Range<u64>> {
     let validity = Certificate::from_der(der).ok()?.tbs_certificate.validity;
     let start = validity.not_before.to_unix_duration().as_secs();
     Some(start..validity.not_after.to_unix_duration().as_secs())
+}
+
+/// The common name of a DER certificate that carries neither a DNS name nor an address.
+///
+/// `None` if it carries one, has no common name or several, or one that is not ASCII.
+pub(super) fn only_common_name(der: &[u8]) -> Option<String> {
+    const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+    let body = Certificate::from_der(der).ok()?.tbs_certificate;
+    let alternatives = body.get::<SubjectAltName>().ok()?;
+    if alternatives.is_some_and(|(_, names)| names.0.iter().any(|one| name(one).is_some())) {
+        return None;
+    }
+    let parts = body.subject.0.iter().flat_map(|part| part.0.iter());
+    let mut found = parts.filter(|part| part.oid == COMMON_NAME);
+    let (first, second) = (found.next()?, found.next());
+    let text = std::str::from_utf8(first.value.value()).ok()?;
+    let usable = second.is_none() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| text.to_owned())
 }
 
 fn name(name: &GeneralName) -> Option<String> {
@@ -112,11 +130,11 @@ fn hash_of_pss(algorithm: &AlgorithmIdentifierOwned) -> Option<&'static digest::
     };
     let content = parameters.to_der().ok()?;
     let mut reader = SliceReader::new(&content).ok()?;
-    let hash = x509_cert::der::Reader::sequence(&mut reader, |reader| {
+    let hash = reader.sequence(|reader| {
         let hash =
             ContextSpecific::<AlgorithmIdentifierOwned>::decode_explicit(reader, TagNumber::N0)?;
         // The other elements do not matter here.
-        x509_cert::der::Reader::read_slice(reader, x509_cert::der::Reader::remaining_len(reader))?;
+        reader.read_slice(reader.remaining_len())?;
         Ok(hash)
     });
     let Some(hash) = hash.ok()? else {

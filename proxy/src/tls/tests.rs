@@ -299,6 +299,69 @@ fn channel_binding_hashes_by_the_certificates_own_signature() {
     assert_eq!(tls_server_end_point(b"not a certificate"), None);
 }
 
+/// RSA certificates, which the test library cannot make; by OpenSSL's
+/// `req -x509 -sha1 [-sigopt rsa_padding_mode:pss]` and so on.
+#[test]
+fn channel_binding_knows_the_signatures_of_rsa() {
+    use ring::digest::{SHA256, SHA384, SHA512};
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/fixtures");
+    for (name, algorithm) in [
+        ("rsa-sha1", Some(&SHA256)),
+        ("rsa-sha224", None),
+        ("rsa-sha384", Some(&SHA384)),
+        ("rsa-sha512", Some(&SHA512)),
+        ("pss-sha1", Some(&SHA256)),
+        ("pss-sha256", Some(&SHA256)),
+        ("pss-sha384", Some(&SHA384)),
+    ] {
+        let chain = certificates(&folder.join(format!("{name}.pem"))).unwrap();
+        let der = chain.first().unwrap();
+        let expect = algorithm.map(|one| ring::digest::digest(one, der).as_ref().to_vec());
+        assert_eq!(tls_server_end_point(der), expect, "{name}");
+    }
+}
+
+#[test]
+fn a_certificate_with_only_a_common_name_is_believed_from_an_own_authority() {
+    let authority = Authority::new();
+    let server = |common_name: &str, alternatives: Vec<String>| {
+        let mut params = CertificateParams::new(alternatives).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        let cert_file = authority.write("cn.pem", &certificate.pem());
+        server_config(&cert_file, &authority.write("cn.key", &key.serialize_pem())).unwrap()
+    };
+    let full = |server| accepted(&server, SslMode::VerifyFull, Some(authority.ca()));
+    assert!(full(server("db1", vec![])));
+    assert!(!full(server("db2", vec![])));
+    // An alternative name says what the certificate is for; the common name says no more.
+    assert!(!full(server("db1", vec!["db2".to_owned()])));
+}
+
+#[test]
+fn a_failed_handshake_is_explained() {
+    let authority = Authority::new();
+    let foreign = authority.write("foreign.pem", &Authority::new().issuer.pem());
+    let says = |server, ca_file| {
+        let client = client(SslMode::VerifyFull, Some(ca_file));
+        let error = shake(&server, &client, "db1").map(|_| ()).unwrap_err();
+        explain(&io::Error::other(error))
+    };
+    let right = authority.server("db1", 4000);
+    assert!(says(right, foreign).contains("signed by nobody in the CA file"));
+    let over = says(authority.server("db1", 2021), authority.ca());
+    assert_eq!(over, "the certificate is over");
+    let name = says(authority.server("db2", 4000), authority.ca());
+    assert!(
+        name.contains("not for db1, but for [") && name.contains("db2"),
+        "{name}"
+    );
+}
+
 #[test]
 fn the_facts_of_a_certificate_are_its_subject_end_and_names() {
     let facts = certificate_facts(&self_signed(&PKCS_ECDSA_P256_SHA256)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::validity;
+use super::certificate::{only_common_name, validity};
 
 /// Believes any certificate; only proves that the server holds its key.
 #[derive(Debug)]
@@ -79,9 +79,36 @@ impl TrustedCertificate {
         }
         if self.names == Names::Check {
             let parsed = ParsedCertificate::try_from(certificate)?;
-            rustls::client::verify_server_name(&parsed, server_name)?;
+            let named = verify_server_name(&parsed, server_name);
+            if named.is_err() && !self.common_name_fits(certificate, server_name) {
+                named?;
+            }
         }
         Ok(ServerCertVerified::assertion())
+    }
+
+    /// Whether a certificate without any alternative name has the host as its common name.
+    ///
+    /// As libpq does, <https://www.postgresql.org/docs/current/libpq-ssl.html>: the certificates
+    /// that PostgreSQL's manual makes, and those that Samba makes, have no other name.
+    /// Only with a CA file of one's own, because public authorities name hosts properly.
+    fn common_name_fits(&self, certificate: &[u8], server_name: &ServerName<'_>) -> bool {
+        let ServerName::DnsName(host) = server_name else {
+            return false;
+        };
+        !self.listed.is_empty()
+            && only_common_name(certificate).is_some_and(|name| fits(&name, host.as_ref()))
+    }
+}
+
+/// Whether a name of a certificate, perhaps `*.` and a domain, is that of a host.
+fn fits(name: &str, host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    match name.strip_prefix("*.") {
+        Some(domain) => host
+            .split_once('.')
+            .is_some_and(|(_, rest)| domain.contains('.') && rest.eq_ignore_ascii_case(domain)),
+        None => name.eq_ignore_ascii_case(host),
     }
 }
 
@@ -104,13 +131,22 @@ impl ServerCertVerifier for TrustedCertificate {
             ocsp_response,
             now,
         );
-        match verified {
-            // webpki looks at the name last: this error says that everything else was right. The
-            // tests hold it to that.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.names == Names::Ignore => Ok(ServerCertVerified::assertion()),
-            verified => verified,
+        let Err(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) = verified
+        else {
+            return verified;
+        };
+        // webpki looks at the name last: this error says that everything else was right. The
+        // tests hold it to that.
+        let fits = match self.names {
+            Names::Ignore => true,
+            Names::Check => self.common_name_fits(end_entity, server_name),
+        };
+        if fits {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            verified
         }
     }
 
@@ -171,5 +207,22 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        assert!(fits("db1.example.com", "DB1.example.com"));
+        assert!(fits("*.example.com", "db1.Example.com"));
+        assert!(!fits("*.example.com", "a.db1.example.com"));
+        assert!(!fits("*.example.com", "example.com"));
+        assert!(!fits("*.com", "example.com"));
+        assert!(!fits("*", "example"));
+        assert!(!fits("db1", "db1.example.com"));
+        assert!(!fits("", "db1"));
     }
 }

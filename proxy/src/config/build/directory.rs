@@ -6,6 +6,7 @@ use super::milliseconds;
 use crate::config::keys;
 use crate::config::section::{Reading, Section};
 use crate::config::{Directory, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, NestedStrategy};
+use crate::tls::server_name;
 
 /// The default port of `ldaps://` (IANA).
 const LDAPS_PORT: u16 = 636;
@@ -28,12 +29,15 @@ pub(in crate::config) fn directory(
     has_local: bool,
     reading: &mut Reading<'_>,
 ) -> Option<Directory> {
+    let is_ldap = section.choice("kind", &keys::DIRECTORY_KIND)?;
     if has_local {
-        reading.warn(
-            "[local] is set: its accounts log in whatever the directory says of these people",
-        );
+        let text = match is_ldap {
+            true => "its accounts log in whatever the directory says of these people",
+            false => "its accounts are all there are: nobody disables them when a person leaves",
+        };
+        reading.warn("[local]", text);
     }
-    if section.choice("kind", &keys::DIRECTORY_KIND)? {
+    if is_ldap {
         return ldap(section, reading).map(|ldap| Directory::Ldap(Box::new(ldap)));
     }
     if !has_local {
@@ -62,7 +66,8 @@ fn ldap(section: &Section, reading: &mut Reading<'_>) -> Option<Ldap> {
     let nested_strategy = section.choice("nested_strategy", &keys::NESTED_STRATEGY)?;
     if flavor == LdapFlavor::OpenLdap && nested_strategy == NestedStrategy::InChain {
         reading.warn(
-            "directory.nested_strategy = \"in-chain\": only Active Directory knows this rule, \
+            "directory.nested_strategy = \"in-chain\"",
+            "only Active Directory knows this rule, \
              other servers answer with no groups",
         );
     }
@@ -147,8 +152,11 @@ fn url(text: &str) -> Result<LdapUrl, &'static str> {
         }
         None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
     };
-    if host.is_empty() || host.contains(char::is_whitespace) {
+    if host.is_empty() {
         return Err("has no host");
+    }
+    if server_name(host).is_err() {
+        return Err("has neither a host name nor an address");
     }
     let port = match port.strip_prefix(':') {
         Some(digits) if digits.starts_with('+') => return Err("has a bad port"),
@@ -199,15 +207,20 @@ fn transport(
     }
     if any_plain && !starttls && allow_plaintext {
         reading.warn(
-            "directory.allow_plaintext: passwords go to the directory in clear text, those of \
+            "directory.allow_plaintext = true",
+            "passwords go to the directory in clear text, those of \
              people and that of the service principal",
         );
     } else if allow_plaintext {
-        reading.warn("directory.allow_plaintext has no effect: every connection uses TLS");
+        reading.warn(
+            "directory.allow_plaintext = true",
+            "it has no effect: every connection uses TLS",
+        );
     }
     if !tls_verify {
         reading.warn(
-            "directory.tls_verify = false: whoever is between here and the directory can read \
+            "directory.tls_verify = false",
+            "whoever is between here and the directory can read \
              every password",
         );
     }

@@ -61,6 +61,16 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
         "credential.cluster_key = 'hunter2'",
         "credential.cluster_key_file = ['hunter2']",
         "hunter2",
+        "password = 'hunter2",
+        "password = \"hunter2",
+        "password = \"\\qhunter2\"",
+        "password = \"\"\"hunter2",
+        "password = 2024-13-hunter2",
+        "password = 0xhunter2",
+        "pass word = hunter2",
+        "[hunter2",
+        "= hunter2",
+        "password = 'a' hunter2",
     ] {
         let errors = read_in(folder().path(), line).map(|_| ()).unwrap_err();
         assert!(!errors.to_string().contains("hunter2"), "{line}:\n{errors}");
@@ -186,21 +196,21 @@ fn insecure_choices_are_said_aloud() {
     with("directory.urls", "['ldap://ldap1']")
         .set("directory.allow_plaintext", "true")
         .warned(&["in clear text"]);
-    with("directory.allow_plaintext", "true").warned(&["has no effect"]);
+    with("directory.allow_plaintext", "true").warned(&["allow_plaintext = true: it has no effect"]);
     with("[backend].sslmode", "'verify-ca'").warned(&["backend 1.sslmode = \"verify-ca\""]);
     with("role_store.sslmode", "'prefer'").warned(&["role_store.sslmode = \"prefer\""]);
     with("role_store.sslmode", "'disable'")
         .set("role_store.host", "'127.0.0.1'")
         .warned(&[]);
     with("[backend].auth_methods", "['trust', 'md5']").warned(&["trust", "md5"]);
-    with("credential.mode", "'mirror'").warned(&["without a mirror_reason"]);
+    with("credential.mode", "'mirror'").warned(&["no mirror_reason"]);
     with("credential.mode", "'mirror'")
         .set("credential.mirror_reason", "'old'")
         .warned(&[]);
-    with("local.file", "'./accounts.toml'").warned(&["[local] is set"]);
+    with("local.file", "'./accounts.toml'").warned(&["[local]: "]);
     with("role_store.user", "'postgres'").warned(&["usually a superuser"]);
     with("directory.nested_strategy", "'in-chain'").warned(&["only Active Directory"]);
-    with("directory.bind_template", "'{login}@x'").warned(&["bind_template has no effect"]);
+    with("directory.bind_template", "'{login}@x'").warned(&["bind_template: it has no effect"]);
 }
 
 #[test]
