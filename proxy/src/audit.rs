@@ -29,7 +29,7 @@ use postern_core::limits::AUDIT_QUEUE_RECORDS_MAX;
 use postern_core::secret::Secret;
 use tokio::sync::oneshot;
 
-pub(crate) use file::verify_file;
+pub(crate) use file::{Verified, verify_file};
 use writer::{Entry, Queue, Request, Writer};
 
 /// The audit log of this process. Shared by all its threads.

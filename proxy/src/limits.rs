@@ -1,6 +1,8 @@
-//! Every limit of this crate, with its unit and its reason.
+//! Every limit of this crate that an operator does not set, with its unit and its reason.
 //!
 //! What an operator may change is in `config`, with its range beside the key.
+
+use std::time::Duration;
 
 /// The longest configuration file, in bytes.
 /// A file with a thousand rules is a tenth of it; a device or a log given by mistake is not read
@@ -37,7 +39,6 @@ pub(crate) const MEMLOCK_BYTES_MIN: u64 = 8_388_608;
 /// File descriptors that are not of sessions: listeners, rings, logins under way, the directory,
 /// the role store, files.
 pub(crate) const DESCRIPTORS_BESIDE_SESSIONS: u64 = 512;
-//! Every limit of the program that is not configurable, with its unit and its reason.
 
 /// The most connections of one login thread to the role store.
 /// A sync takes a few milliseconds and a warm login makes none, so that few are enough; the
@@ -58,9 +59,6 @@ pub(crate) const ROLE_STORE_GRACE_MS: u64 = 500;
 /// How long `revoke_login` waits for backends to go before it answers, in milliseconds.
 /// An idle backend goes within a millisecond; the caller asks again while any is left.
 pub(crate) const REVOKE_WAIT_MS: i32 = 250;
-//! Every limit of the program, with its unit and its reason.
-
-use std::time::Duration;
 
 /// The most levels of nesting that a walk over groups follows.
 /// Deeper nesting is a mistake more often than a wish; groups beyond it are not granted.
@@ -106,3 +104,60 @@ pub(crate) const DIRECTORY_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// How many days before its end a directory's certificate is called out by `check`.
 pub(crate) const CERTIFICATE_WARNING_DAYS: u64 = 30;
+
+/// One read from a socket during the login, in bytes: a TLS record and its header fit.
+pub(crate) const READ_BYTES: usize = 17 * 1024;
+
+/// How long a connection that was refused is read on, so that the refusal is not lost to a reset.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// How much of a refused connection is read on, in bytes.
+pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// A refusal of a credential is not answered sooner than this after the password came, so that
+/// the time does not tell an unknown login from a wrong password.
+pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(300);
+
+/// Connections that have not yet reached the splice, for each login that may be under way.
+/// The ones above `logins_max` are still told why, in PostgreSQL's protocol; above this the
+/// connection is closed at once.
+pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 4;
+
+/// Cancel requests under way at once.
+/// They carry no authentication, so they must not be a way to flood a backend.
+pub(crate) const CANCELS_MAX: usize = 64;
+
+/// How long a cancel request may take to reach its backend.
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after an accept that failed for want of descriptors or memory.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that wait in the kernel to be accepted, a login thread.
+pub(crate) const LISTEN_BACKLOG: i32 = 4_096;
+
+/// How many of a role's credentials are kept, so that a warm login runs no PBKDF2.
+pub(crate) const SYNCED_ROLES_MAX: usize = 10_000;
+
+/// Passwords that the directory refused and that are remembered as such.
+pub(crate) const REFUSED_PASSWORDS_MAX: usize = 10_000;
+
+/// All that a backend may send between the dial and its first ReadyForQuery, in bytes.
+/// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
+pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the live sessions may take to end when the process is told to stop.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest line on the control socket, in bytes.
+pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;
+
+/// How long a login waits for its turn with the directory.
+/// A client that would wait longer is told within a second that there are too many.
+pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(900);
+
+/// People whose tries of other passwords are counted before those of the last minute are swept.
+pub(crate) const LIVE_CHECKED_MAX: usize = 10_000;
+
+/// The longest password that is read from standard input, in bytes.
+pub(crate) const PASSWORD_INPUT_BYTES_MAX: u64 = 16_384;

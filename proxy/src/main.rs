@@ -1,39 +1,56 @@
 //! Postern: the only way in to a PostgreSQL database.
+//!
+//! Where to look: `login` is the straight line of a login; `run` puts the process together;
+//! every other module is one step or one part of those two.
 
 mod audit;
-#![allow(
-    unreachable_pub,
-    reason = "a program exports nothing; `pub` marks what other modules may use"
-)]
-
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command line that uses it is not there yet"
-)]
+mod authenticate;
+mod authorize;
+mod backend;
+mod cancel;
 mod check;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command line that uses it is not there yet"
-)]
+mod cli;
+mod commands;
 mod config;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the modules that use them are not all there yet"
-)]
-mod limits;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the listener and the dialer that use it are not there yet"
-)]
-mod limits;
-mod role_store;
-mod schema;
-mod tls;
+mod control;
 mod directory;
+mod error;
+mod explain;
+mod gate;
 mod limits;
+mod listener;
+mod login;
+mod negotiate;
+mod open;
+mod random;
+mod report;
+mod role_store;
+mod run;
+mod schema;
+mod session;
+mod single_flight;
+mod splice;
+mod stream;
+mod sync;
+mod tls;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The program's allocator: small, fast with many threads, and it gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The version that `--version` and the audit file say.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    match commands::execute(cli::Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("postern: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

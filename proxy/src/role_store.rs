@@ -27,7 +27,6 @@ use connect::Connector;
 use pool::Pool;
 
 pub(crate) use error::{Refusal, RoleStoreError, describe};
-pub(crate) use probe::Probe;
 
 /// What the directory says a person's role should be.
 #[derive(Clone)]
@@ -241,7 +240,7 @@ impl RoleStore {
     }
 
     /// Looks at everything that a sync depends on, for `postern check`.
-    pub(crate) async fn probe(&self) -> Vec<Probe> {
+    pub(crate) async fn probe(&self) -> Vec<crate::check::Probe> {
         probe::probe(&self.pool).await
     }
 
@@ -301,6 +300,16 @@ impl RoleStore {
                 "met another sync, trying again"
             );
             tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+impl Step {
+    /// The step in one line, as the audit file has it: `grant hr_data`.
+    pub(crate) fn describe(&self) -> String {
+        match self.note.as_str() {
+            "" => format!("{} {}", self.action.as_str(), self.target),
+            note => format!("{} {} ({note})", self.action.as_str(), self.target),
         }
     }
 }

@@ -238,6 +238,8 @@ labels! {
         GroupRoleMissing = "group_role_missing",
         /// No group was left after the missing ones were skipped (PN005).
         NoGroupRoleLeft = "no_group_role_left",
+        /// An administrator disabled the role (PN007).
+        RoleDisabled = "role_disabled",
         /// The role store cannot be reached.
         RoleStoreUnreachable = "role_store_unreachable",
         /// The role store did not answer in time.
@@ -260,6 +262,8 @@ labels! {
         LoginTimedOut = "login_timed_out",
         /// The client went away.
         ClientGone = "client_gone",
+        /// The audit file cannot be written.
+        AuditUnavailable = "audit_unavailable",
         /// Postern is stopping.
         ShuttingDown = "shutting_down",
         /// The person lost their access while logging in.

@@ -17,6 +17,8 @@ impl Sqlstate {
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
     /// `invalid_password`: the one refusal for every credential failure.
     pub const INVALID_PASSWORD: Self = Self("28P01");
+    /// `invalid_catalog_name`: no such database.
+    pub const INVALID_CATALOG_NAME: Self = Self("3D000");
     /// `too_many_connections`: over a limit.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `admin_shutdown`: shutting down, or revoked.

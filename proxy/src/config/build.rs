@@ -11,8 +11,8 @@ use regex::Regex;
 use super::keys;
 use super::section::{Reading, Section};
 use super::{
-    Audit, AuthMethod, Backend, Cache, Credential, CredentialMode, Endpoint, Groups, Limits,
-    Listen, ListenTls, RoleStore, SslMode,
+    Audit, AuthMethod, Backend, Cache, Control, Credential, CredentialMode, Endpoint, Groups,
+    Limits, Listen, ListenTls, RoleStore, SslMode,
 };
 use crate::tls::server_name;
 
@@ -357,6 +357,13 @@ pub(super) fn audit(section: &Section) -> Option<Audit> {
     Some(Audit {
         file: section.path("file")?,
     })
+}
+
+/// `[control]`.
+pub(super) fn control(section: &Section) -> Control {
+    Control {
+        socket: section.path("socket"),
+    }
 }
 
 /// `[limits]`.

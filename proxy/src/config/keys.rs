@@ -21,6 +21,7 @@ pub(super) const TABLES: &[&Table] = &[
     &CREDENTIAL,
     &CACHE,
     &AUDIT,
+    &CONTROL,
     &LIMITS,
 ];
 
@@ -403,6 +404,21 @@ static AUDIT: Table = Table {
             "JSON lines, appended to; `postern audit verify` checks them.",
             "New logins are refused while it cannot be written.",
         ],
+    )],
+};
+
+static CONTROL: Table = Table {
+    name: "control",
+    form: Form::One,
+    doc: &["How commands on the same machine reach the running process."],
+    keys: &[key(
+        "socket",
+        Kind::File(FileUse::Append),
+        Absent::Unset {
+            meaning: "`explain-login` cannot show what the running process remembers.",
+            example: r#""/run/postern/control.sock""#,
+        },
+        &["A unix socket that only root and the user of the process may use."],
     )],
 };
 

@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) cache: Cache,
     /// The audit file.
     pub(crate) audit: Audit,
+    /// The control socket.
+    pub(crate) control: Control,
     /// Limits that an operator may change.
     pub(crate) limits: Limits,
     /// What the operator should know at start and in `check`: insecure choices, said aloud.
@@ -325,6 +327,13 @@ pub(crate) struct Cache {
 pub(crate) struct Audit {
     /// `file`: JSON lines, appended to.
     pub(crate) file: PathBuf,
+}
+
+/// `[control]`: how commands on the same machine reach the running process.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    /// `socket`: a unix socket that only root and the process's own user may use; none if unset.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// `[limits]`: what an operator may change; the rest are constants in `limits.rs`.

@@ -89,6 +89,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let credential = build::credential(sections.one("credential")?, reading);
     let cache = build::cache(sections.one("cache")?, reading);
     let audit = build::audit(sections.one("audit")?);
+    let control = build::control(sections.one("control")?);
     let limits = build::limits(sections.one("limits")?);
     Some(Config {
         listen: listen?,
@@ -103,6 +104,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         credential: credential?,
         cache: cache?,
         audit: audit?,
+        control,
         limits: limits?,
         warnings: Vec::new(),
     })

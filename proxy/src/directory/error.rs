@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::tls::TlsError;
+use crate::tls::TlsError;
 
 /// Why a directory did not verify a login.
 ///
@@ -117,7 +117,7 @@ pub(crate) enum DirectoryError {
     },
     /// TLS cannot be set up as configured.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] std::sync::Arc<TlsError>),
     /// The local file of accounts cannot be used.
     #[error(transparent)]
     Local(#[from] LocalError),

@@ -5,11 +5,10 @@ mod entry;
 mod error;
 mod groups;
 mod ldap;
-mod local;
+pub(crate) mod local;
 mod probe;
 mod replace;
 mod servers;
-mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,9 +19,6 @@ use postern_core::secret::Secret;
 pub(crate) use self::error::{AccountRefusal, DirectoryError, LocalError};
 use self::ldap::LdapDirectory;
 use self::local::LocalFile;
-pub(crate) use self::local::{remove as remove_local, set_password as set_local_password};
-pub(crate) use self::probe::{Probe, Trouble};
-pub(crate) use self::tls::TlsError;
 use crate::config::{Config, Directory, Local, LocalOrder};
 
 /// Evidence that a directory accepted this person's password.
@@ -158,7 +154,7 @@ impl Directories {
     }
 
     /// Tries every part that a login needs, for `check`.
-    pub(crate) async fn probe(&self) -> Vec<Probe> {
+    pub(crate) async fn probe(&self) -> Vec<crate::check::Probe> {
         match &self.sources {
             Sources::Ldap(ldap) => probe::ldap(ldap).await,
             Sources::Local(file) => vec![probe::local(file)],

@@ -11,28 +11,20 @@ use super::error::{DirectoryError, code};
 use super::groups;
 use super::ldap::LdapDirectory;
 use super::local::LocalFile;
+use crate::check::Probe;
 use crate::config::Ldap;
 use crate::limits::{CERTIFICATE_WARNING_DAYS, GROUP_MEMBERS_COUNTED_MAX};
 
 /// How many groups are looked at to find one with members.
 const GROUPS_LOOKED_AT: u16 = 20;
 
-/// One thing that was tried.
-#[derive(Debug, Clone)]
-pub(crate) struct Probe {
-    /// What was tried, with the server or file.
-    pub(crate) what: String,
-    /// What was seen, or what the trouble is.
-    pub(crate) outcome: Result<String, Trouble>,
-}
-
 /// What went wrong, and what to do.
 #[derive(Debug, Clone)]
-pub(crate) struct Trouble {
+struct Trouble {
     /// What went wrong.
-    pub(crate) why: String,
+    why: String,
     /// What the operator can do.
-    pub(crate) advice: String,
+    advice: String,
 }
 
 /// Every server: reached, its certificate, the service principal, a group.
@@ -53,9 +45,13 @@ pub(super) fn local(file: &LocalFile) -> Probe {
             advice: "make accounts with: postern local passwd NAME".to_owned(),
         }),
     };
-    Probe {
-        what: format!("local file {}", file.path().display()),
-        outcome,
+    probe(format!("local file {}", file.path().display()), outcome)
+}
+
+fn probe(what: String, outcome: Result<String, Trouble>) -> Probe {
+    match outcome {
+        Ok(seen) => Probe::ok("directory", what, seen),
+        Err(Trouble { why, advice }) => Probe::failed("directory", what, why, advice),
     }
 }
 
@@ -66,10 +62,7 @@ async fn server(directory: &LdapDirectory, index: usize, probes: &mut Vec<Probe>
     };
     let url = endpoint.url.to_string();
     let mut add = |part: &str, outcome| {
-        probes.push(Probe {
-            what: format!("directory {url}: {part}"),
-            outcome,
-        });
+        probes.push(probe(format!("{url}: {part}"), outcome));
     };
     match Connection::open(endpoint).await {
         Ok(mut connection) => {

@@ -15,6 +15,7 @@ use crate::limits::{
     DIRECTORY_FILE_BYTES_MAX, LDAP_SERVER_RETRY_AFTER, SERVICE_CONNECTION_AGE_MAX,
     SERVICE_CONNECTIONS_IDLE_MAX,
 };
+use crate::tls;
 
 /// All servers of one directory.
 pub(super) struct Servers {
@@ -37,10 +38,8 @@ impl Servers {
     /// When TLS cannot be set up or the service principal's password cannot be read.
     pub(super) fn new(config: &Ldap) -> Result<Self, DirectoryError> {
         let tls = if config.starttls || config.urls.iter().any(|u| u.ldaps) {
-            Some(super::tls::ldap_client_config(
-                config.tls_ca_file.as_deref(),
-                config.tls_verify,
-            )?)
+            let config = tls::ldap_client_config(config.tls_ca_file.as_deref(), config.tls_verify);
+            Some(config.map_err(Arc::new)?)
         } else {
             None
         };

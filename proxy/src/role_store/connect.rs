@@ -54,10 +54,10 @@ impl Connector {
     ///
     /// [`TlsError`] when the certificates cannot be read.
     pub(crate) fn new(endpoint: &Endpoint) -> Result<Self, TlsError> {
-        let tls = tls::client_config(endpoint.sslmode, endpoint.tls_ca_file.as_deref())?;
+        let tls = tls::postgres_client_config(endpoint)?;
         Ok(Self {
             mode: endpoint.sslmode,
-            tls: tls.map(MakeRustlsConnect::new),
+            tls: tls.map(|tls| MakeRustlsConnect::new((*tls).clone())),
             ca_file: endpoint.tls_ca_file.is_some(),
             timeout: endpoint.connect_timeout,
             place: format!("PostgreSQL at {}:{}", endpoint.host, endpoint.port),

@@ -4,20 +4,8 @@ use tokio_postgres::{Client, Row};
 
 use super::error::RoleStoreError;
 use super::pool::Pool;
+use crate::check::Probe;
 use crate::schema::{OWNER, SERVER_VERSIONS, VERSION};
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Probe {
-    /// What was looked at.
-    pub(crate) what: String,
-    /// Whether it is as it has to be.
-    pub(crate) passed: bool,
-    /// What was found.
-    pub(crate) found: String,
-    /// What to do about it; empty when it passed.
-    pub(crate) cure: String,
-}
 
 const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
     COALESCE((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false), \
@@ -131,34 +119,17 @@ fn judge(pool: &Pool, row: &Row) -> Vec<Probe> {
     ]
 }
 
-fn judged(what: &str, passed: bool, found: String, cure: &str) -> Probe {
-    let cure = if passed {
-        String::new()
-    } else {
-        cure.to_owned()
-    };
-    Probe {
-        what: what.to_owned(),
-        passed,
-        found,
-        cure,
+fn judged(what: &str, is_so: bool, found: String, cure: &str) -> Probe {
+    match is_so {
+        true => passed(what, found),
+        false => failed(what, found, cure.to_owned()),
     }
 }
 
 fn passed(what: &str, found: String) -> Probe {
-    Probe {
-        what: what.to_owned(),
-        passed: true,
-        found,
-        cure: String::new(),
-    }
+    Probe::ok("role store", what, found)
 }
 
 fn failed(what: &str, found: String, cure: String) -> Probe {
-    Probe {
-        what: what.to_owned(),
-        passed: false,
-        found,
-        cure,
-    }
+    Probe::failed("role store", what, found, cure)
 }

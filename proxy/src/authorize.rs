@@ -1,0 +1,78 @@
+//! What an authenticated person may do: which role, which memberships, which database.
+
+use postern_core::mapping::{Grants, RoleName, person_role};
+
+use crate::authenticate::Authenticated;
+use crate::config::Groups;
+use crate::error::LoginError;
+
+/// Evidence that the groups of an authenticated person open the database.
+#[must_use = "a role may be synchronised only with this evidence"]
+pub(crate) struct Authorized {
+    authenticated: Authenticated,
+    role: RoleName,
+    grants: Grants,
+    database: String,
+}
+
+impl Authorized {
+    /// Who it is.
+    pub(crate) fn authenticated(&self) -> &Authenticated {
+        &self.authenticated
+    }
+
+    /// The person's role.
+    pub(crate) fn role(&self) -> &RoleName {
+        &self.role
+    }
+
+    /// The memberships that the role is to have.
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The database that was asked for.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+}
+
+/// Decides. Pure: no packet is sent.
+///
+/// `login` and `database` are as the client sent them. A client that names no database gets the
+/// one with the login's name, as libpq sends it; that is the database of the role's name then.
+///
+/// # Errors
+///
+/// No group opens the database, or the directory's name for the person is no role name.
+pub(crate) fn authorize(
+    authenticated: Authenticated,
+    login: &str,
+    database: &str,
+    groups: &Groups,
+) -> Result<Authorized, LoginError> {
+    let principal = authenticated.principal();
+    let role =
+        person_role(&principal.name, groups.lowercase_roles).map_err(LoginError::RoleName)?;
+    let database = if database == login {
+        role.as_str()
+    } else {
+        database
+    }
+    .to_owned();
+    let grants = groups.rules.grants(&principal.groups, &database);
+    if grants.roles.is_empty() {
+        return Err(LoginError::NoGroup {
+            groups: principal.groups.len(),
+        });
+    }
+    if !grants.opens_database {
+        return Err(LoginError::DatabaseNotGranted { database });
+    }
+    Ok(Authorized {
+        authenticated,
+        role,
+        grants,
+        database,
+    })
+}

@@ -1,0 +1,319 @@
+//! What each command of the command line does.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use postern_core::credential::{ClusterKey, SCRAM_ITERATIONS};
+use postern_core::mapping::RoleName;
+use postern_core::scram::Verifier;
+use postern_core::secret::Secret;
+use tracing_subscriber::EnvFilter;
+
+use crate::audit::Verified;
+use crate::cli::{AuditCommand, Command, ConfigCommand, InitSql, LocalCommand};
+use crate::config::{self, Config, SslMode};
+use crate::directory::{Directories, local};
+use crate::limits::PASSWORD_INPUT_BYTES_MAX;
+use crate::role_store::RoleStore;
+use crate::role_store::connect::Connector;
+use crate::schema::Install;
+use crate::sync::Synchronizer;
+use crate::{audit, check, explain, random, run, schema};
+
+/// The exit code of a command that could not start for want of a usable configuration
+/// (`EX_CONFIG` of sysexits.h).
+const EX_CONFIG: u8 = 78;
+
+/// Executes one command and returns its exit code.
+///
+/// # Errors
+///
+/// What went wrong, in words for the person at the terminal.
+pub(crate) fn execute(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(file) => match read_config(&file.path) {
+            Ok(config) => serve(config),
+            Err(code) => Ok(code),
+        },
+        Command::Check { config, json } => {
+            let format = if json {
+                check::Format::Json
+            } else {
+                check::Format::Table
+            };
+            let runtime = runtime()?;
+            Ok(check::run(&config.path, format, |config| {
+                runtime.block_on(probe_remote(config))
+            }))
+        }
+        Command::InitSql(command) => init_sql(&command),
+        Command::ExplainLogin {
+            name,
+            database,
+            config,
+            json,
+        } => match read_config(&config.path) {
+            Ok(config) => explain_login(&config, &name, database.as_deref(), json),
+            Err(code) => Ok(code),
+        },
+        Command::Config(ConfigCommand::Default) => {
+            print!("{}", config::default_text());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Local(command) => edit_local(command),
+        Command::Audit(AuditCommand::Verify { file, config }) => match read_config(&config.path) {
+            Ok(config) => verify_audit(&config, file.as_deref()),
+            Err(code) => Ok(code),
+        },
+    }
+}
+
+/// Reads the configuration, or prints every error in it.
+fn read_config(path: &Path) -> Result<Config, ExitCode> {
+    Config::read(path).map_err(|errors| {
+        eprintln!("{errors}");
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+fn serve(config: Config) -> Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    forbid_core_dumps();
+    run::run(config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passwords and keys are in memory: no core file, and no other process of the same user may look.
+fn forbid_core_dumps() {
+    let limited = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    let hidden = nix::sys::prctl::set_dumpable(false);
+    if let Err(error) = limited.and(hidden) {
+        tracing::warn!(%error, "core dumps could not be forbidden");
+    }
+}
+
+/// The two legs whose conversations belong to their modules.
+async fn probe_remote(config: &Config) -> Vec<check::Probe> {
+    let mut probes = match Directories::new(config) {
+        Ok(directories) => directories.probe().await,
+        Err(error) => vec![check::Probe::failed(
+            "directory",
+            "configuration",
+            error.to_string(),
+            "",
+        )],
+    };
+    match RoleStore::new(config) {
+        Ok(store) => probes.extend(store.probe().await),
+        Err(error) => {
+            probes.push(check::Probe::failed(
+                "role store",
+                "configuration",
+                error.to_string(),
+                "",
+            ));
+        }
+    }
+    probes
+}
+
+fn explain_login(
+    config: &Config,
+    name: &str,
+    database: Option<&str>,
+    json: bool,
+) -> Result<ExitCode> {
+    let synchronizer = Synchronizer::new(cluster_key(config)?, config, config.cache.policy.dead);
+    let explanation =
+        runtime()?.block_on(tokio::task::LocalSet::new().run_until(explain::explain(
+            config,
+            &synchronizer,
+            name,
+            database,
+        )));
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        false => print!("{}", explanation.to_text()),
+    }
+    Ok(if explanation.admits() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn init_sql(command: &InitSql) -> Result<ExitCode> {
+    let config = match read_config(&command.config.path) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let store = &config.role_store;
+    let mut endpoint = store.endpoint.clone();
+    if let Some(host) = &command.admin_host {
+        endpoint.host.clone_from(host);
+    }
+    endpoint.port = command.admin_port.unwrap_or(endpoint.port);
+    if endpoint.host.starts_with('/') {
+        // A unix socket has no TLS and needs none.
+        endpoint.sslmode = SslMode::Disable;
+    }
+    let mut admin = tokio_postgres::Config::new();
+    admin
+        .host(&endpoint.host)
+        .port(endpoint.port)
+        .dbname(&store.database);
+    admin
+        .user(&command.admin_user)
+        .application_name("postern init-sql");
+    if let Some(path) = &command.admin_password_file {
+        admin.password(config::secret_file(path)?.expose());
+    }
+    let password = Secret::new(
+        config::secret_file(&store.password_file)?
+            .expose()
+            .clone()
+            .into(),
+    );
+    let order = Install {
+        provisioner: &RoleName::new(&store.user)?,
+        password: &password,
+        dry_run: command.dry_run,
+    };
+    let connector = Connector::new(&endpoint)?;
+    let steps = runtime()?.block_on(schema::connect_and_install(&connector, &admin, &order))?;
+    print_steps(&steps, command.dry_run, &store.database);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_steps(steps: &[schema::Step], dry_run: bool, database: &str) {
+    for step in steps {
+        match dry_run {
+            true => println!("-- {}\n{};\n", step.what, step.sql),
+            false => println!("{}", step.what),
+        }
+    }
+    let version = schema::VERSION;
+    match (steps.is_empty(), dry_run) {
+        (true, _) => {
+            println!("the postern schema in {database} is at version {version}: nothing to do")
+        }
+        (false, true) => println!("-- {} steps; nothing was done", steps.len()),
+        (false, false) => println!("the postern schema in {database} is at version {version}"),
+    }
+}
+
+fn edit_local(command: LocalCommand) -> Result<ExitCode> {
+    match command {
+        LocalCommand::Passwd { name, file, groups } => {
+            let groups = (!groups.is_empty()).then_some(groups.as_slice());
+            let password = read_password()?;
+            let salt: [u8; 16] = random::bytes();
+            let verifier = Verifier::from_password(password.expose(), &salt, SCRAM_ITERATIONS);
+            local::set_password(&file, &name, groups, &verifier, &random::uuid())?;
+            eprintln!("{}: the password of {name} is set", file.display());
+        }
+        LocalCommand::Remove { name, file } => {
+            local::remove(&file, &name)?;
+            eprintln!("{}: {name} is removed", file.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line of standard input; on a terminal it is not shown while it is typed.
+fn read_password() -> Result<Secret<Vec<u8>>> {
+    let stdin = std::io::stdin();
+    let shown = stdin.is_terminal().then(|| {
+        eprint!("Password: ");
+        NoEcho::start()
+    });
+    let mut text = String::new();
+    let limit = PASSWORD_INPUT_BYTES_MAX;
+    if stdin.is_terminal() {
+        stdin.read_line(&mut text)?;
+    } else {
+        stdin.lock().take(limit).read_to_string(&mut text)?;
+    }
+    drop(shown);
+    let text = Secret::new(text);
+    let line = text.expose().lines().next().unwrap_or_default();
+    if line.is_empty() || line.contains('\0') {
+        bail!("the password is empty or has a NUL in it");
+    }
+    Ok(Secret::new(line.as_bytes().to_vec()))
+}
+
+/// Turns the terminal's echo off until it is dropped.
+struct NoEcho(Option<nix::sys::termios::Termios>);
+
+impl NoEcho {
+    fn start() -> Self {
+        use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+        let stdin = std::io::stdin();
+        let Ok(before) = tcgetattr(&stdin) else {
+            return Self(None);
+        };
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        let changed = tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden);
+        Self(changed.is_ok().then_some(before))
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        use nix::sys::termios::{SetArg, tcsetattr};
+        if let Some(before) = &self.0 {
+            eprintln!();
+            // The terminal has gone when this fails, and there is no echo to restore.
+            drop(tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, before));
+        }
+    }
+}
+
+fn verify_audit(config: &Config, file: Option<&Path>) -> Result<ExitCode> {
+    let file = file.unwrap_or(&config.audit.file);
+    let key = cluster_key(config)?.audit_key();
+    match audit::verify_file(file, &key) {
+        Ok(Verified {
+            summary,
+            unfinished_bytes,
+        }) => {
+            let hash = summary.last_hash;
+            println!(
+                "{}: {} records, none changed",
+                file.display(),
+                summary.records
+            );
+            if let (Some((first, last)), Some(hash)) = (summary.seq, hash) {
+                println!("numbers {first} to {last}, last hash {hash}");
+            }
+            if unfinished_bytes > 0 {
+                println!("{unfinished_bytes} bytes at the end are just being written");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(anyhow!("{}: {error}", file.display())),
+    }
+}
+
+fn cluster_key(config: &Config) -> Result<ClusterKey> {
+    let path = &config.credential.cluster_key_file;
+    let text = config::secret_file(path)?;
+    ClusterKey::parse(text.expose().as_bytes())
+        .with_context(|| format!("credential.cluster_key_file: {}", path.display()))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the system gives no event loop")
+}

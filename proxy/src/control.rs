@@ -1,0 +1,170 @@
+//! The control socket: questions of an operator on the same machine to the running process.
+//!
+//! A unix socket, one JSON object a line each way.
+//! Only root and the process's own user are answered (SO_PEERCRED, unix(7)).
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use crate::gate::Gate;
+use crate::limits::CONTROL_LINE_BYTES_MAX;
+
+/// How long a question may take to be asked, and its answer to be read.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A question.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Question {
+    /// What the credential cache holds for a login.
+    Cache {
+        /// The login name as it is typed.
+        login: String,
+    },
+    /// What has happened since the start.
+    Counts,
+}
+
+/// The answer to [`Question::Cache`]; absent when nothing is remembered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CacheAnswer {
+    /// Seconds since the bind that accepted the password.
+    pub(crate) bound_s: u64,
+    /// Seconds since the directory was last asked.
+    pub(crate) checked_s: u64,
+    /// True when the next login is answered without the directory.
+    pub(crate) fresh: bool,
+}
+
+/// The answer to [`Question::Counts`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CountsAnswer {
+    /// Connections accepted.
+    pub(crate) connections: u64,
+    /// Sessions opened.
+    pub(crate) opened: u64,
+    /// Sessions live now.
+    pub(crate) live: usize,
+    /// Logins refused.
+    pub(crate) refused: u64,
+    /// Conversations with the directory.
+    pub(crate) directory_calls: u64,
+    /// Calls of the role store.
+    pub(crate) role_store_calls: u64,
+    /// People whose password is remembered.
+    pub(crate) remembered: usize,
+}
+
+/// Opens the socket. A socket file that nobody answers on is left over from a killed process and
+/// is replaced.
+///
+/// # Errors
+///
+/// Another process answers on it, or it cannot be created.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers on it",
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers questions, one at a time, for as long as the process runs.
+pub(crate) async fn serve(gate: Arc<Gate>, listener: UnixListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(crate::limits::ACCEPT_PAUSE).await;
+            continue;
+        };
+        match timeout(EXCHANGE_TIMEOUT, answer(&gate, stream)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a question on the control socket failed"),
+            Err(_) => tracing::warn!("a question on the control socket took too long"),
+        }
+    }
+}
+
+async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
+    let asker = stream.peer_cred()?.uid();
+    let own = nix::unistd::geteuid().as_raw();
+    if asker != 0 && asker != own {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("asked by uid {asker}"),
+        ));
+    }
+    let mut line = String::new();
+    let limit = CONTROL_LINE_BYTES_MAX as u64;
+    let mut reader = BufReader::new(stream.take(limit));
+    reader.read_line(&mut line).await?;
+    let mut answer = match serde_json::from_str(&line)? {
+        Question::Cache { login } => serde_json::to_string(&cache(gate, &login))?,
+        Question::Counts => serde_json::to_string(&counts(gate))?,
+    };
+    answer.push('\n');
+    reader
+        .into_inner()
+        .into_inner()
+        .write_all(answer.as_bytes())
+        .await
+}
+
+fn cache(gate: &Gate, login: &str) -> Option<CacheAnswer> {
+    let state = gate.authenticator.cache_state(login)?;
+    Some(CacheAnswer {
+        bound_s: state.bound_ago.as_secs(),
+        checked_s: state.checked_ago.as_secs(),
+        fresh: state.fresh,
+    })
+}
+
+fn counts(gate: &Gate) -> CountsAnswer {
+    let counts = &gate.counts;
+    CountsAnswer {
+        connections: counts.connections.load(Ordering::Relaxed),
+        opened: counts.opened.load(Ordering::Relaxed),
+        live: gate.sessions.count(),
+        refused: counts.refused.load(Ordering::Relaxed),
+        directory_calls: counts.directory_calls.load(Ordering::Relaxed),
+        role_store_calls: counts.role_store_calls.load(Ordering::Relaxed),
+        remembered: gate.authenticator.remembered(),
+    }
+}
+
+/// Asks the running process.
+///
+/// # Errors
+///
+/// No process answers on the socket, or its answer is not one.
+pub(crate) fn ask<A: serde::de::DeserializeOwned>(
+    path: &Path,
+    question: &Question,
+) -> io::Result<A> {
+    use std::io::{BufRead as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
+    let mut line = serde_json::to_string(question)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    io::BufReader::new(stream).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,133 @@
+//! What all logins share, and what those of one login thread share.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use postern_core::audit::Record;
+use postern_ring::RingHandle;
+use rustls::ServerConfig;
+use tokio::sync::{Semaphore, watch};
+
+use crate::audit::AuditLog;
+use crate::authenticate::Authenticator;
+use crate::backend::Target;
+use crate::config::Config;
+use crate::directory::Directories;
+use crate::error::LoginError;
+use crate::limits::{CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX};
+use crate::role_store::RoleStore;
+use crate::session::{SessionId, Sessions};
+use crate::sync::Synchronizer;
+
+/// What all login threads share.
+pub(crate) struct Gate {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// TLS of the client leg; `None` when the listener has no certificate.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Passwords and groups, from memory or from the directory.
+    pub(crate) authenticator: Authenticator,
+    /// Roles and memberships.
+    pub(crate) synchronizer: Synchronizer,
+    /// The backends, in the order of the configuration.
+    pub(crate) targets: Vec<Target>,
+    /// The audit file.
+    pub(crate) audit: AuditLog,
+    /// The live sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The splice workers.
+    pub(crate) ring: RingHandle,
+    /// How many things may be under way at once.
+    pub(crate) permits: Permits,
+    /// Set once, when the process is told to stop.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// What has happened since the start.
+    pub(crate) counts: Counts,
+}
+
+/// How many things may be under way at once.
+pub(crate) struct Permits {
+    /// Connections that have not reached the splice.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Logins between the password request and the splice.
+    pub(crate) logins: Semaphore,
+    /// Cancel requests.
+    pub(crate) cancels: Semaphore,
+}
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Connections accepted.
+    pub(crate) connections: AtomicU64,
+    /// Sessions opened.
+    pub(crate) opened: AtomicU64,
+    /// Logins refused, of every reason.
+    pub(crate) refused: AtomicU64,
+    /// Conversations with the directory.
+    pub(crate) directory_calls: AtomicU64,
+    /// Calls of the role store.
+    pub(crate) role_store_calls: AtomicU64,
+    audit_failed: AtomicBool,
+}
+
+/// What the logins of one thread share.
+pub(crate) struct Plane {
+    /// What all threads share.
+    pub(crate) gate: Arc<Gate>,
+    /// This thread's connections to the directory.
+    pub(crate) directories: Rc<Directories>,
+    /// This thread's connections to the role store.
+    pub(crate) role_store: Rc<RoleStore>,
+}
+
+impl Permits {
+    /// The limits of the configuration.
+    pub(crate) fn new(config: &Config) -> Self {
+        let logins_max = config.limits.logins_max;
+        let connections_max = logins_max.saturating_mul(CONNECTIONS_PER_LOGIN_MAX);
+        Self {
+            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            logins: Semaphore::new(logins_max),
+            cancels: Semaphore::new(CANCELS_MAX),
+        }
+    }
+}
+
+impl Gate {
+    /// True when the process was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// The backend that serves a database: the one that names it, else the one that names none.
+    pub(crate) fn target_of(&self, database: &str) -> Option<&Target> {
+        let names = |target: &&Target| target.config.databases.iter().any(|name| name == database);
+        let serves_all = |target: &&Target| target.config.databases.is_empty();
+        self.targets
+            .iter()
+            .find(names)
+            .or_else(|| self.targets.iter().find(serves_all))
+    }
+
+    /// Writes an audit record. What is not on record does not happen: the caller goes on only
+    /// when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. The log says so when it begins; each refusal says it again.
+    pub(crate) async fn record(&self, id: SessionId, record: &Record) -> Result<(), LoginError> {
+        let written = self.audit.write(&id.to_string(), record).await;
+        let failed_before = self
+            .counts
+            .audit_failed
+            .swap(written.is_err(), Ordering::Relaxed);
+        written.map_err(|error| {
+            if !failed_before {
+                tracing::error!(%error, "the audit file cannot be written: logins are refused");
+            }
+            LoginError::AuditUnavailable
+        })
+    }
+}

@@ -1,0 +1,355 @@
+//! The straight line of a login, from the first packet to the splice.
+//!
+//! ```text
+//! negotiate ▸ startup ▸ authenticate ▸ authorize ▸ sync ▸ dial and log in ▸ open ▸ splice
+//! ```
+//!
+//! Each step takes the evidence of the step before by value and returns its own, so that none can
+//! be left out.
+//! Authorization and sync come before the dial: a client that is refused costs the database
+//! nothing.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use postern_core::audit::{Record, RefusedReason};
+use postern_core::login_name::LoginName;
+use postern_core::secret::Secret;
+use postern_core::wire::backend;
+use postern_core::wire::frontend::{self, Header};
+use postern_core::wire::startup::Startup;
+use tokio::time::{sleep, timeout, timeout_at};
+
+use crate::authenticate::Authenticated;
+use crate::authorize::{Authorized, authorize};
+use crate::backend::{BackendError, BackendReady, Target, log_in};
+use crate::cancel::cancel;
+use crate::config::Directory;
+use crate::error::LoginError;
+use crate::gate::Plane;
+use crate::limits::REFUSAL_DELAY;
+use crate::negotiate::{Arrival, Encrypted, negotiate};
+use crate::open::{Opened, open};
+use crate::report::{Report, report};
+use crate::session::SessionId;
+use crate::splice::splice;
+use crate::stream::Stream;
+use crate::sync::Synced;
+
+/// One connection on its way to a session.
+pub(crate) struct Visit {
+    /// Its identifier in every record.
+    pub(crate) id: SessionId,
+    /// The client's address.
+    pub(crate) client: SocketAddr,
+    /// When it was accepted.
+    pub(crate) accepted: Instant,
+    /// The login name as it was typed, once it is known.
+    login: Option<String>,
+    /// When the password came; a refusal is answered a fixed time after it.
+    asked: Option<Instant>,
+}
+
+impl Visit {
+    /// A connection of which nothing is known yet.
+    pub(crate) fn new(id: SessionId, client: SocketAddr) -> Self {
+        Self {
+            id,
+            client,
+            accepted: Instant::now(),
+            login: None,
+            asked: None,
+        }
+    }
+}
+
+/// Serves one connection to its end, or to the splice.
+pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
+    match line(&plane, &mut client, &mut visit).await {
+        Ok(Some(opened)) => splice(&plane.gate, client, opened, &visit),
+        Ok(None) => client.close().await,
+        Err(error) => refuse(&plane, client, &visit, &error).await,
+    }
+}
+
+/// The line itself. `None` is a cancel request, which has been passed on.
+async fn line(
+    plane: &Plane,
+    client: &mut Stream,
+    visit: &mut Visit,
+) -> Result<Option<Opened>, LoginError> {
+    let gate = &plane.gate;
+    let patience = gate.config.limits.login_timeout;
+    let deadline = visit.accepted + patience;
+
+    let listen_tls = gate.config.listen.tls;
+    let arrival = within(deadline, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
+    let (startup, encrypted) = match arrival {
+        Arrival::Login(startup, encrypted) => (startup, encrypted),
+        Arrival::Cancel(request) => {
+            cancel(gate, request).await;
+            return Ok(None);
+        }
+    };
+    if gate.is_stopping() {
+        return Err(LoginError::ShuttingDown);
+    }
+    visit.login = Some(startup.user().to_owned());
+    let place = gate.sessions.reserve().ok_or(LoginError::TooManySessions)?;
+    let permit = gate
+        .permits
+        .logins
+        .try_acquire()
+        .map_err(|_| LoginError::TooManyLogins)?;
+    attempted(plane, visit, client, &startup).await?;
+
+    accept_startup(plane, client, &startup).await?;
+    let password = within(deadline, ask_password(client, encrypted)).await?;
+    visit.asked = Some(Instant::now());
+
+    let authenticated = authenticate(plane, &startup, password).await?;
+    let authorized = authorized(plane, authenticated, &startup, visit).await?;
+    let synced = sync(plane, authorized, visit, false).await?;
+    let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
+    let opened = open(gate, synced, ready, place, visit.id).await?;
+    drop(permit);
+    Ok(Some(opened))
+}
+
+/// The audit record comes before anything is asked or answered.
+async fn attempted(
+    plane: &Plane,
+    visit: &Visit,
+    client: &Stream,
+    startup: &Startup,
+) -> Result<(), LoginError> {
+    let record = Record::Attempted {
+        client: visit.client.to_string(),
+        user: startup.user().to_owned(),
+        database: startup.database().to_owned(),
+        tls: client.encryption(),
+    };
+    plane.gate.record(visit.id, &record).await
+}
+
+/// Refuses what the configuration denies, and answers a newer minor version than 3.0.
+///
+/// The backend is not known to speak more than 3.0 before it is dialled, and it is dialled only
+/// after the login; so no more than 3.0 is promised.
+async fn accept_startup(
+    plane: &Plane,
+    client: &mut Stream,
+    startup: &Startup,
+) -> Result<(), LoginError> {
+    for name in &plane.gate.config.listen.denied_parameters {
+        if startup.get(name).is_some() || startup.options_may_set(name) {
+            return Err(LoginError::ParameterDenied(name.clone()));
+        }
+    }
+    if startup.wants_negotiation() {
+        let options = startup.protocol_options();
+        client
+            .send(&backend::negotiate_protocol_version(0, &options))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Asks for the password, which may be done only with the evidence that the connection is
+/// encrypted or allowed not to be.
+async fn ask_password(
+    client: &mut Stream,
+    _encrypted: Encrypted,
+) -> Result<Secret<Vec<u8>>, LoginError> {
+    client
+        .send(&backend::authentication_cleartext_password())
+        .await?;
+    client.receive_at_least(Header::BYTES).await?;
+    let bytes = client
+        .received()
+        .first_chunk()
+        .ok_or(LoginError::Internal)?;
+    let header = Header::password(bytes)?;
+    let total_bytes = Header::BYTES + header.body_bytes;
+    client.receive_at_least(total_bytes).await?;
+    let message = client.received().get(Header::BYTES..total_bytes);
+    let password = frontend::password(message.ok_or(LoginError::Internal)?);
+    let password = password.map(|bytes| Secret::new(bytes.to_vec()));
+    client.consume(total_bytes);
+    client.wipe();
+    Ok(password?)
+}
+
+/// The directory, or what it said a short while ago.
+async fn authenticate(
+    plane: &Plane,
+    startup: &Startup,
+    password: Secret<Vec<u8>>,
+) -> Result<Authenticated, LoginError> {
+    let domains: &[String] = match &plane.gate.config.directory {
+        Directory::Ldap(ldap) => &ldap.domains,
+        Directory::Local => &[],
+    };
+    let login = LoginName::parse(startup.user(), domains)?;
+    plane
+        .gate
+        .authenticator
+        .authenticate(&plane.directories, login, password)
+        .await
+}
+
+/// Pure: which role, which memberships, which database. The record of who it is says how many
+/// roles their groups become, whether or not that is enough.
+async fn authorized(
+    plane: &Plane,
+    authenticated: Authenticated,
+    startup: &Startup,
+    visit: &Visit,
+) -> Result<Authorized, LoginError> {
+    let principal = authenticated.principal();
+    let mut record = Record::Authenticated {
+        principal: principal.id.to_string(),
+        dn: principal.dn.clone(),
+        name: principal.name.clone(),
+        source: authenticated.source(),
+        groups: count(principal.groups.len()),
+        roles: 0,
+    };
+    let groups = &plane.gate.config.groups;
+    let decided = authorize(authenticated, startup.user(), startup.database(), groups);
+    if let (Ok(authorized), Record::Authenticated { roles, .. }) = (&decided, &mut record) {
+        *roles = count(authorized.grants().roles.len());
+    }
+    plane.gate.record(visit.id, &record).await?;
+    decided
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The role store, unless it is known to match already.
+async fn sync(
+    plane: &Plane,
+    authorized: Authorized,
+    visit: &Visit,
+    force: bool,
+) -> Result<Synced, LoginError> {
+    let synchronizer = &plane.gate.synchronizer;
+    let synced = synchronizer
+        .sync(&plane.role_store, authorized, visit.id, force)
+        .await?;
+    if !synced.changes().is_empty() {
+        let role = synced.authorized().role().to_string();
+        let record = Record::RolesChanged {
+            role,
+            steps: synced.changes().to_vec(),
+        };
+        plane.gate.record(visit.id, &record).await?;
+    }
+    Ok(synced)
+}
+
+/// The backend; and once more after a forced sync, when it does not take the role's secret.
+async fn dial_and_log_in(
+    plane: &Plane,
+    synced: Synced,
+    startup: &Startup,
+    visit: &Visit,
+) -> Result<(Synced, BackendReady), LoginError> {
+    match backend_login(plane, &synced, startup).await {
+        Ok(ready) => return Ok((synced, ready)),
+        Err(BackendError::SecretRefused) => {}
+        Err(error) => return Err(error.into_login_error(synced.authorized().role())),
+    }
+    let role = synced.authorized().role().clone();
+    tracing::warn!(session = %visit.id, %role, "the role's secret was changed: setting it anew");
+    let backend = plane
+        .gate
+        .target_of(synced.authorized().database())
+        .map(Target::host);
+    let backend = backend.unwrap_or_default();
+    plane
+        .gate
+        .record(
+            visit.id,
+            &Record::SecretForced {
+                role: role.to_string(),
+                backend,
+            },
+        )
+        .await?;
+    let synced = sync(plane, synced.into_authorized(), visit, true).await?;
+    let ready = backend_login(plane, &synced, startup).await;
+    let ready = ready.map_err(|error| error.into_login_error(&role))?;
+    Ok((synced, ready))
+}
+
+async fn backend_login(
+    plane: &Plane,
+    synced: &Synced,
+    startup: &Startup,
+) -> Result<BackendReady, BackendError> {
+    let gate = &plane.gate;
+    let authorized = synced.authorized();
+    let (role, database) = (authorized.role().as_str(), authorized.database());
+    let unserved = || BackendError::NotServed {
+        database: database.to_owned(),
+    };
+    let target = gate.target_of(database).ok_or_else(unserved)?;
+    let packet = startup
+        .clone()
+        .with_user_database(role, database)
+        .map_err(|_| unserved())?;
+    let packet = packet.encode();
+    let secret = || gate.synchronizer.secret(authorized);
+    let login = log_in(target, &packet, role, synced.credential(), secret);
+    let patience = target.config.endpoint.connect_timeout;
+    let timed_out = |_| BackendError::TimedOut {
+        host: target.host(),
+    };
+    timeout(patience, login).await.map_err(timed_out)?
+}
+
+/// Says why, to the audit file first and then to the client, and closes.
+async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginError) {
+    let Report {
+        message,
+        delayed,
+        reason,
+        detail,
+    } = report(error, visit.login.as_deref());
+    plane.gate.counts.refused.fetch_add(1, Ordering::Relaxed);
+    // A connection that said nothing at all is a health check or a port scan, and no attempt.
+    if visit.login.is_some() || reason != RefusedReason::ClientGone {
+        let record = Record::Refused {
+            reason,
+            detail: detail.clone(),
+        };
+        // There is nothing left to refuse when the record cannot be written.
+        drop(plane.gate.record(visit.id, &record).await);
+    }
+    tracing::info!(session = %visit.id, client = %visit.client, fault = ?error.fault(),
+        reason = reason.label(), detail, "a login ended");
+    if let (true, Some(asked)) = (delayed, visit.asked) {
+        sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed())).await;
+    }
+    if let Some(message) = message
+        && client.send(&message).await.is_ok()
+    {
+        client.close().await;
+    }
+}
+
+/// Bounds what waits for the client.
+async fn within<T>(
+    deadline: Instant,
+    step: impl Future<Output = Result<T, LoginError>>,
+) -> Result<T, LoginError> {
+    timeout_at(deadline.into(), step)
+        .await
+        .map_err(|_| LoginError::ClientTimedOut)?
+}

@@ -1,0 +1,95 @@
+//! The first packets of a connection: TLS or not, a login or a cancel request.
+//!
+//! Source: PostgreSQL, "SSL Session Encryption",
+//! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>.
+
+use std::sync::Arc;
+
+use postern_core::wire::startup::{self, CancelRequest, FirstPacket, Startup};
+use rustls::ServerConfig;
+
+use crate::config::ListenTls;
+use crate::error::LoginError;
+use crate::stream::Stream;
+
+/// Evidence that a password may be asked for on this connection: it is encrypted, or the listener
+/// is configured to allow plaintext.
+#[must_use = "a password may be asked for only with this evidence"]
+pub(crate) struct Encrypted(());
+
+/// What a connection turned out to be.
+pub(crate) enum Arrival {
+    /// Somebody wants to log in.
+    Login(Startup, Encrypted),
+    /// Somebody wants a query of another connection cancelled.
+    Cancel(CancelRequest),
+}
+
+/// Reads packets until it is clear what the connection is for.
+///
+/// # Errors
+///
+/// What the peer sent is not the protocol, TLS failed, or TLS is required and was not asked for.
+pub(crate) async fn negotiate(
+    client: &mut Stream,
+    tls: Option<&Arc<ServerConfig>>,
+    listen_tls: ListenTls,
+) -> Result<Arrival, LoginError> {
+    let mut ssl_answered = false;
+    let mut gss_answered = false;
+    loop {
+        match first_packet(client).await? {
+            FirstPacket::Ssl if ssl_answered || client.is_encrypted() => {
+                return Err(LoginError::NegotiatedTwice);
+            }
+            FirstPacket::Gss if gss_answered || client.is_encrypted() => {
+                return Err(LoginError::NegotiatedTwice);
+            }
+            FirstPacket::Ssl | FirstPacket::Gss if !client.received().is_empty() => {
+                // Whatever follows in the clear could be taken for what was sent inside TLS
+                // (CVE-2021-23214).
+                return Err(LoginError::PlaintextAfterNegotiation);
+            }
+            FirstPacket::Gss => {
+                gss_answered = true;
+                client.send(b"N").await?;
+            }
+            FirstPacket::Ssl => {
+                ssl_answered = true;
+                let Some(config) = tls else {
+                    client.send(b"N").await?;
+                    continue;
+                };
+                client.send(b"S").await?;
+                client
+                    .accept_tls(config.clone())
+                    .await
+                    .map_err(LoginError::ClientTls)?;
+            }
+            FirstPacket::Cancel(request) => return Ok(Arrival::Cancel(request)),
+            FirstPacket::Startup(startup) => {
+                let allowed = client.is_encrypted() || listen_tls == ListenTls::AllowPlaintext;
+                return match allowed {
+                    true => Ok(Arrival::Login(startup, Encrypted(()))),
+                    false => Err(LoginError::TlsRequired),
+                };
+            }
+        }
+    }
+}
+
+async fn first_packet(client: &mut Stream) -> Result<FirstPacket, LoginError> {
+    client.receive_at_least(size_of::<u32>()).await?;
+    let Some(header) = client.received().first_chunk() else {
+        return Err(LoginError::Internal);
+    };
+    let length = startup::first_packet_len(header)?;
+    client.receive_at_least(length).await?;
+    let packet = client
+        .received()
+        .get(..length)
+        .ok_or(LoginError::Internal)?;
+    let parsed = startup::parse(packet)?;
+    client.consume(length);
+    Ok(parsed)
+}

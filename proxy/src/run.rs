@@ -1,0 +1,307 @@
+//! `postern run`: assembly, and the life of the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use postern_core::audit::Record;
+use postern_core::credential::ClusterKey;
+use postern_core::sqlstate::Sqlstate;
+use postern_core::wire::backend::{ErrorFields, Severity, error_response};
+use postern_ring::{Ring, RingConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::audit::AuditLog;
+use crate::authenticate::Authenticator;
+use crate::backend::Target;
+use crate::config::Config;
+use crate::control;
+use crate::directory::Directories;
+use crate::gate::{Counts, Gate, Permits, Plane};
+use crate::limits::STOP_TIMEOUT;
+use crate::listener::{self, Bound};
+use crate::role_store::RoleStore;
+use crate::session::Sessions;
+use crate::sync::Synchronizer;
+use crate::{config, tls};
+
+/// Why the program cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// An address cannot be listened on.
+    #[error("listen.addresses: {address} cannot be used: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What bind(2) or listen(2) said.
+        error: io::Error,
+    },
+    /// The control socket cannot be opened.
+    #[error("control.socket: {path} cannot be used: {error}")]
+    Control {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The splice workers do not start.
+    #[error(transparent)]
+    Ring(#[from] postern_ring::StartError),
+    /// The audit file cannot be used.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] config::SecretFileError),
+    /// The directory cannot be used as configured.
+    #[error(transparent)]
+    Directory(#[from] crate::directory::DirectoryError),
+    /// The role store cannot be used as configured.
+    #[error(transparent)]
+    RoleStore(#[from] crate::role_store::RoleStoreError),
+    /// The cluster key is not one.
+    #[error("credential.cluster_key_file: {path}: {error}", path = path.display())]
+    ClusterKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its content.
+        error: postern_core::credential::ClusterKeyError,
+    },
+    /// A thread or runtime could not be started.
+    #[error("the system gives no {what}: {error}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A login thread ended, which none does.
+    #[error("a login thread ended")]
+    ThreadEnded,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// Something that is needed at the start is not there; nothing has been served then.
+pub(crate) fn run(config: Config) -> Result<(), RunError> {
+    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let sessions_max = config.limits.sessions_max;
+    let ring = Ring::start(RingConfig {
+        sessions_max,
+        ..RingConfig::new(threads)
+    })?;
+    let gate = Arc::new(assemble(config, &ring)?);
+    let groups = listener::bind(&gate.config.listen.addresses, threads)
+        .map_err(|(address, error)| RunError::Listen { address, error })?;
+    let addresses: Vec<_> = groups
+        .iter()
+        .flatten()
+        .take(gate.config.listen.addresses.len())
+        .map(Bound::address)
+        .collect();
+    gate.audit.write_blocking(
+        "-",
+        &Record::Started {
+            version: crate::VERSION.to_owned(),
+            config_digest: None,
+        },
+    )?;
+
+    let mut login_threads = Vec::new();
+    for (number, group) in groups.into_iter().enumerate() {
+        login_threads.push(login_thread(gate.clone(), number, group)?);
+    }
+    let ended = control_thread(&gate, &addresses, &mut login_threads);
+    stop(&gate, ring, login_threads);
+    ended
+}
+
+fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {
+    let path = &config.credential.cluster_key_file;
+    let text = config::secret_file(path)?;
+    let cluster_key =
+        ClusterKey::parse(text.expose().as_bytes()).map_err(|error| RunError::ClusterKey {
+            path: path.clone(),
+            error,
+        })?;
+    let listen = &config.listen;
+    let tls = match (&listen.tls_cert_file, &listen.tls_key_file) {
+        (Some(cert), Some(key)) => Some(tls::server_config(cert, key)?),
+        _ => None,
+    };
+    let ends_max = config
+        .limits
+        .sessions_max
+        .saturating_add(config.limits.logins_max);
+    let audit = AuditLog::open(&config.audit.file, &cluster_key.audit_key(), ends_max)?;
+    let targets = config.backends.iter().cloned().enumerate();
+    let targets = targets.map(|(index, backend)| Target::new(index, backend));
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let sessions = Sessions::new(config.limits.sessions_max);
+    Ok(Gate {
+        tls,
+        authenticator: Authenticator::new(&config),
+        synchronizer: Synchronizer::new(cluster_key, &config, config.cache.policy.dead),
+        targets,
+        audit,
+        sessions,
+        ring: ring.handle(),
+        permits: Permits::new(&config),
+        stopping: watch::channel(false).0,
+        counts: Counts::default(),
+        config,
+    })
+}
+
+/// A thread that accepts and logs in, on a ring of its own.
+struct LoginThread {
+    handle: JoinHandle<()>,
+    ready: oneshot::Receiver<Result<(), RunError>>,
+}
+
+fn login_thread(
+    gate: Arc<Gate>,
+    number: usize,
+    group: Vec<Bound>,
+) -> Result<LoginThread, RunError> {
+    let (said, ready) = oneshot::channel();
+    let main = move || {
+        tokio_uring::start(async move {
+            match start_accepting(&gate, group) {
+                Ok(accepting) => {
+                    // The main thread has gone only when the process is ending.
+                    drop(said.send(Ok(())));
+                    for accepts in accepting {
+                        // It ends when the process is told to stop; a panic has been said aloud.
+                        drop(accepts.await);
+                    }
+                }
+                // As above.
+                Err(error) => drop(said.send(Err(error))),
+            }
+        });
+    };
+    let handle = thread::Builder::new()
+        .name(format!("login-{number}"))
+        .spawn(main);
+    let handle = handle.map_err(|error| RunError::System {
+        what: "thread",
+        error,
+    })?;
+    Ok(LoginThread { handle, ready })
+}
+
+fn start_accepting(
+    gate: &Arc<Gate>,
+    group: Vec<Bound>,
+) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
+    let plane = Rc::new(Plane {
+        gate: gate.clone(),
+        directories: Rc::new(Directories::new(&gate.config)?),
+        role_store: Rc::new(RoleStore::new(&gate.config)?),
+    });
+    let mut accepting = Vec::new();
+    for bound in group {
+        let address = bound.address();
+        let listener = bound
+            .listen()
+            .map_err(|error| RunError::Listen { address, error })?;
+        accepting.push(tokio_uring::spawn(listener::accept(
+            plane.clone(),
+            listener,
+        )));
+    }
+    Ok(accepting)
+}
+
+/// The control plane, on the main thread: signals and the control socket.
+fn control_thread(
+    gate: &Arc<Gate>,
+    addresses: &[SocketAddr],
+    login_threads: &mut [LoginThread],
+) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| RunError::System {
+        what: "event loop",
+        error,
+    })?;
+    runtime.block_on(async {
+        let listen = |kind| {
+            signal(kind).map_err(|error| RunError::System {
+                what: "signal handler",
+                error,
+            })
+        };
+        let (mut terminate, mut interrupt) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+        );
+        for thread in login_threads.iter_mut() {
+            (&mut thread.ready)
+                .await
+                .map_err(|_| RunError::ThreadEnded)??;
+        }
+        if let Some(path) = &gate.config.control.socket {
+            let listener = control::listen(path).map_err(|error| RunError::Control {
+                path: path.to_owned(),
+                error,
+            })?;
+            drop(tokio::spawn(control::serve(gate.clone(), listener)));
+        }
+        for address in addresses {
+            tracing::info!(version = crate::VERSION, "listening on {address}");
+        }
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        Ok(())
+    })
+}
+
+/// No new logins; live sessions are told and ended; then the threads are joined.
+fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
+    gate.stopping.send_replace(true);
+    let goodbye = error_response(&ErrorFields {
+        severity: Severity::Fatal,
+        sqlstate: Sqlstate::ADMIN_SHUTDOWN,
+        message: "terminating connection because the proxy is shutting down",
+        detail: None,
+        hint: None,
+    });
+    gate.ring.end_all(&goodbye);
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while gate.sessions.count() > 0 && Instant::now() < deadline {
+        thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    for thread in login_threads {
+        // A login thread ends with its accept loops; a login that still waits is cut off.
+        if thread.handle.join().is_err() {
+            tracing::error!("a login thread ended by a defect of Postern");
+        }
+    }
+    ring.stop();
+    if let Some(path) = &gate.config.control.socket {
+        // It may be gone already; the next start replaces it anyway.
+        drop(std::fs::remove_file(path));
+    }
+    let last = gate.audit.write_blocking("-", &Record::Stopped);
+    if let Err(error) = last.and_then(|()| gate.audit.close()) {
+        tracing::error!(%error, "the last audit records could not be written");
+    }
+}

@@ -1,0 +1,296 @@
+//! One leg of a login: a TCP socket on tokio-uring, with TLS when it has been negotiated.
+//!
+//! rustls is driven by hand, because the TLS state has to leave with the socket when the login is
+//! over and the splice begins.
+//! tokio-uring does not cancel an operation whose future is dropped, so a [`Stream`] that is
+//! dropped shuts its socket down: that ends the operation, and only then the kernel frees it.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+use postern_ring::Leg;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use tokio_uring::net::TcpStream as UringStream;
+use zeroize::Zeroize as _;
+
+use crate::limits::{LINGER, LINGER_BYTES_MAX, READ_BYTES};
+
+/// Why a leg failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The peer closed the connection in the middle of something.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The TLS session failed.
+    #[error("TLS failed: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A leg during the login.
+pub(crate) struct Stream {
+    /// Reads and writes; a duplicate of `socket`.
+    uring: UringStream,
+    /// The socket itself, which is handed over to the splice. `None` once it has been.
+    socket: Option<TcpStream>,
+    tls: Option<Box<Connection>>,
+    /// Bytes received and decrypted, and not yet consumed.
+    received: Vec<u8>,
+    /// The buffer of the next read, kept between reads.
+    spare: Vec<u8>,
+}
+
+impl Stream {
+    /// Takes a connected socket over.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be duplicated or its modes cannot be set.
+    pub(crate) fn new(socket: TcpStream) -> io::Result<Self> {
+        // io_uring waits by itself; on a non-blocking socket it would return EAGAIN instead.
+        socket.set_nonblocking(false)?;
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            uring: UringStream::from_std(socket.try_clone()?),
+            socket: Some(socket),
+            tls: None,
+            received: Vec::new(),
+            spare: Vec::new(),
+        })
+    }
+
+    /// The bytes that were received and not yet consumed.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    /// Drops the first `count` received bytes; more than there are is all of them.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.received.drain(..count.min(self.received.len()));
+    }
+
+    /// True when TLS is in place.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The TLS version and cipher suite, for the audit file; none in clear text.
+    pub(crate) fn encryption(&self) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let version = tls.protocol_version()?;
+        let suite = tls.negotiated_cipher_suite()?.suite();
+        Some(format!("{version:?} {suite:?}"))
+    }
+
+    /// The certificate that the peer presented, in DER, if there is TLS and it presented one.
+    pub(crate) fn peer_certificate(&self) -> Option<&[u8]> {
+        Some(self.tls.as_ref()?.peer_certificates()?.first()?.as_ref())
+    }
+
+    /// Waits for more bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Closed`] at the end of input: truncation is never the end of a message.
+    pub(crate) async fn receive(&mut self) -> Result<(), StreamError> {
+        let before = self.received.len();
+        while self.received.len() == before {
+            let raw = self.receive_raw().await?;
+            if self.tls.is_some() {
+                let decrypted = self.decrypt(&raw);
+                self.spare = raw;
+                decrypted?;
+                self.flush_tls().await?;
+            } else {
+                self.received.extend_from_slice(&raw);
+                self.spare = raw;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until at least `count` bytes are there to be consumed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::receive`].
+    pub(crate) async fn receive_at_least(&mut self, count: usize) -> Result<(), StreamError> {
+        while self.received.len() < count {
+            self.receive().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// When the socket or the TLS session failed.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        match &mut self.tls {
+            None => self.send_raw(bytes.to_vec()).await,
+            Some(tls) => {
+                tls.writer().write_all(bytes)?;
+                self.flush_tls().await
+            }
+        }
+    }
+
+    /// Answers the client's TLS handshake.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake failed; the alert has been sent.
+    pub(crate) async fn accept_tls(
+        &mut self,
+        config: Arc<ServerConfig>,
+    ) -> Result<(), StreamError> {
+        self.handshake(ServerConnection::new(config)?.into()).await
+    }
+
+    /// Starts a TLS handshake with a server.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake failed, for instance on the server's certificate.
+    pub(crate) async fn connect_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), StreamError> {
+        self.handshake(ClientConnection::new(config, name)?.into())
+            .await
+    }
+
+    /// Ends the connection in order: what was sent arrives, then the end of the stream.
+    ///
+    /// Closing a socket with unread input makes the kernel send a reset, and a reset may overtake
+    /// the error message that the peer should read; so the input is read to its end, for a while.
+    pub(crate) async fn close(mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // The peer may have gone already; there is nobody left to tell.
+            drop(self.flush_tls().await);
+        }
+        let Some(socket) = &self.socket else { return };
+        if socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let drained = async {
+            let mut bytes_left = LINGER_BYTES_MAX;
+            while let Ok(raw) = self.receive_raw().await {
+                bytes_left = bytes_left.saturating_sub(raw.len());
+                self.spare = raw;
+                if bytes_left == 0 {
+                    return;
+                }
+            }
+        };
+        // A peer that neither reads nor closes is cut off; it has had its message.
+        drop(tokio::time::timeout(LINGER, drained).await);
+    }
+
+    /// Overwrites every buffer that a password may have passed through.
+    pub(crate) fn wipe(&mut self) {
+        self.spare.zeroize();
+        let kept = self.received.clone();
+        self.received.zeroize();
+        self.received = kept;
+    }
+
+    /// Gives the socket and its TLS state away, with the bytes that were received and not consumed.
+    ///
+    /// No operation is in flight: each one was awaited to its end, and a `Stream` whose future was
+    /// dropped in the middle never gets here.
+    pub(crate) fn into_leg(mut self) -> Option<(Leg, Vec<u8>)> {
+        let socket = self.socket.take()?.into();
+        let received = std::mem::take(&mut self.received);
+        let leg = match self.tls.take() {
+            None => Leg::Plain(socket),
+            Some(tls) => Leg::Tls(socket, tls),
+        };
+        Some((leg, received))
+    }
+
+    async fn handshake(&mut self, tls: Connection) -> Result<(), StreamError> {
+        self.tls = Some(Box::new(tls));
+        loop {
+            self.flush_tls().await?;
+            if !self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+                return Ok(());
+            }
+            let raw = self.receive_raw().await?;
+            let decrypted = self.decrypt(&raw);
+            self.spare = raw;
+            if let Err(error) = decrypted {
+                // The alert tells the peer why; that it arrives is not certain and not needed.
+                drop(self.flush_tls().await);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Feeds ciphertext to the TLS session and collects what it decrypts to.
+    fn decrypt(&mut self, mut raw: &[u8]) -> Result<(), StreamError> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        while !raw.is_empty() {
+            tls.read_tls(&mut raw)?;
+            let state = tls.process_new_packets()?;
+            let count = state.plaintext_bytes_to_read();
+            if count > 0 {
+                let start = self.received.len();
+                self.received.resize(start + count, 0);
+                if let Some(room) = self.received.get_mut(start..) {
+                    tls.reader().read_exact(room)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_tls(&mut self) -> Result<(), StreamError> {
+        let mut out = Vec::new();
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut out)?;
+            }
+        }
+        if out.is_empty() {
+            Ok(())
+        } else {
+            self.send_raw(out).await
+        }
+    }
+
+    async fn receive_raw(&mut self) -> Result<Vec<u8>, StreamError> {
+        let mut buffer = std::mem::take(&mut self.spare);
+        buffer.clear();
+        buffer.reserve(READ_BYTES);
+        let (count, buffer) = self.uring.read(buffer).await;
+        match count? {
+            0 => Err(StreamError::Closed),
+            _ => Ok(buffer),
+        }
+    }
+
+    async fn send_raw(&mut self, bytes: Vec<u8>) -> Result<(), StreamError> {
+        let (sent, _) = self.uring.write_all(bytes).await;
+        Ok(sent?)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            // Only the reading side: what was sent still arrives. It ends a read in flight.
+            // A socket that is not connected any more needs no shutdown.
+            drop(socket.shutdown(Shutdown::Read));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Making the role in the database match what the directory says, when it does not already.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use postern_core::cache::PasswordDigest;
+use postern_core::credential::{self, ClusterKey};
+use postern_core::mapping::RoleName;
+use postern_core::principal::EntryId;
+use postern_core::scram::{Keys, Verifier};
+use postern_core::secret::Secret;
+use quick_cache::sync::Cache;
+
+use crate::authorize::Authorized;
+use crate::config::{CredentialMode, MissingGroup};
+use crate::error::LoginError;
+use crate::limits::SYNCED_ROLES_MAX;
+use crate::role_store::{Applied, RoleStore, RoleStoreError, Step, Wish};
+use crate::session::SessionId;
+use crate::single_flight::SingleFlight;
+
+/// Evidence that the role store has what the directory says, and the means to log in as the role.
+#[must_use = "a backend may be logged in to only with this evidence"]
+pub(crate) struct Synced {
+    authorized: Authorized,
+    credential: Arc<RoleCredential>,
+    /// What this login changed; empty when nothing was to be done, or another login did it.
+    changes: Vec<String>,
+}
+
+impl Synced {
+    /// What the role may do.
+    pub(crate) fn authorized(&self) -> &Authorized {
+        &self.authorized
+    }
+
+    /// How to log in as the role.
+    pub(crate) fn credential(&self) -> &RoleCredential {
+        &self.credential
+    }
+
+    /// What the role store changed for this login, one step a text.
+    pub(crate) fn changes(&self) -> &[String] {
+        &self.changes
+    }
+
+    /// Takes the authorization back, for a sync that has to be forced.
+    pub(crate) fn into_authorized(self) -> Authorized {
+        self.authorized
+    }
+}
+
+/// The means to log in to a backend as a role: a verifier for the role store, and the keys of the
+/// exchange, so that a later login runs no PBKDF2.
+pub(crate) struct RoleCredential {
+    /// What PostgreSQL stores.
+    pub(crate) verifier: Verifier,
+    /// What the exchange needs, for the salt and the iterations of `verifier`.
+    pub(crate) keys: Keys,
+}
+
+/// Brings roles up to date, and remembers which are.
+pub(crate) struct Synchronizer {
+    cluster_key: ClusterKey,
+    mode: CredentialMode,
+    epoch: u32,
+    missing: MissingGroup,
+    believed_for: Duration,
+    memory: Cache<RoleName, Arc<Memory>>,
+    flights: SingleFlight<Flight, Result<Arc<Outcome>, Arc<RoleStoreError>>>,
+}
+
+/// What the role store was last made to match.
+struct Memory {
+    entry: EntryId,
+    groups: Vec<RoleName>,
+    /// In mirror mode the verifier belongs to one password; in derived mode to every one.
+    password: Option<PasswordDigest>,
+    credential: Arc<RoleCredential>,
+    at: Instant,
+}
+
+/// Two calls that would do the same are one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Flight {
+    role: RoleName,
+    groups: Vec<RoleName>,
+    fingerprint: String,
+    force: bool,
+}
+
+/// What one call did, for all who waited for it; the first of them has it on record.
+struct Outcome {
+    applied: Applied,
+    taken: AtomicBool,
+}
+
+impl Outcome {
+    fn new(applied: Applied) -> Arc<Self> {
+        Arc::new(Self {
+            applied,
+            taken: AtomicBool::new(false),
+        })
+    }
+
+    fn take_changes(&self) -> Vec<String> {
+        match self.taken.swap(true, Ordering::Relaxed) {
+            true => Vec::new(),
+            false => self.applied.steps().iter().map(Step::describe).collect(),
+        }
+    }
+}
+
+impl Synchronizer {
+    /// Remembers nothing yet. `believed_for` is how long a sync is taken to hold.
+    pub(crate) fn new(
+        cluster_key: ClusterKey,
+        config: &crate::config::Config,
+        believed_for: Duration,
+    ) -> Self {
+        Self {
+            cluster_key,
+            mode: config.credential.mode,
+            epoch: config.credential.epoch,
+            missing: config.groups.missing,
+            believed_for,
+            memory: Cache::new(SYNCED_ROLES_MAX),
+            flights: SingleFlight::new(),
+        }
+    }
+
+    /// Makes the role match, unless it is known to. `force` asks the role store in any case and
+    /// has it set the role's secret anew.
+    ///
+    /// # Errors
+    ///
+    /// The role store refused or could not be reached.
+    pub(crate) async fn sync(
+        &self,
+        store: &Rc<RoleStore>,
+        authorized: Authorized,
+        session: SessionId,
+        force: bool,
+    ) -> Result<Synced, LoginError> {
+        let groups: Vec<RoleName> = authorized
+            .grants()
+            .roles
+            .iter()
+            .map(|grant| grant.role.clone())
+            .collect();
+        let remembered = self.memory.get(authorized.role());
+        let remembered = remembered.filter(|memory| self.same_credential(memory, &authorized));
+        if let Some(memory) = &remembered
+            && !force
+            && memory.groups == groups
+            && memory.entry == authorized.authenticated().principal().id
+            && memory.at.elapsed() < self.believed_for
+        {
+            let credential = memory.credential.clone();
+            return Ok(Synced {
+                authorized,
+                credential,
+                changes: Vec::new(),
+            });
+        }
+        let credential = match remembered {
+            Some(memory) => memory.credential.clone(),
+            None => Arc::new(self.credential(&authorized)),
+        };
+        let started = Instant::now();
+        let wish = self.wish(&authorized, &groups, &credential, session, force);
+        let applied = self.apply(store, wish).await?;
+        self.memory.insert(
+            authorized.role().clone(),
+            Arc::new(Memory {
+                entry: authorized.authenticated().principal().id.clone(),
+                groups,
+                password: self.password_of(&authorized),
+                credential: credential.clone(),
+                at: started,
+            }),
+        );
+        Ok(Synced {
+            authorized,
+            credential,
+            changes: applied.take_changes(),
+        })
+    }
+
+    /// The role's secret itself, for servers that ask for it by md5 or in clear text.
+    pub(crate) fn secret(&self, authorized: &Authorized) -> Secret<Vec<u8>> {
+        match self.mode {
+            CredentialMode::Mirror => authorized.authenticated().password().clone(),
+            CredentialMode::Derived => {
+                let secret = self
+                    .cluster_key
+                    .role_secret(authorized.role().as_str(), self.epoch);
+                Secret::new(secret.expose().as_bytes().to_vec())
+            }
+        }
+    }
+
+    /// What the role store would be asked for, for `explain-login`, which has no password.
+    pub(crate) fn derived_verifier(&self, role: &RoleName) -> Verifier {
+        let secret = self.cluster_key.role_secret(role.as_str(), self.epoch);
+        let salt = self.cluster_key.salt(role.as_str(), self.epoch);
+        let iterations = credential::SCRAM_ITERATIONS;
+        Verifier::from_password(secret.expose().as_bytes(), &salt, iterations)
+    }
+
+    async fn apply(&self, store: &Rc<RoleStore>, wish: Wish) -> Result<Arc<Outcome>, LoginError> {
+        let flight = Flight {
+            role: wish.role.clone(),
+            groups: wish.groups.clone(),
+            fingerprint: credential::fingerprint(&wish.verifier),
+            force: wish.force_secret,
+        };
+        let store = store.clone();
+        let call = || async move { store.apply(&wish).await.map(Outcome::new).map_err(Arc::new) };
+        let answer = self.flights.run(flight, call).await;
+        answer
+            .map_err(|_| LoginError::Internal)?
+            .map_err(LoginError::RoleStore)
+    }
+
+    fn wish(
+        &self,
+        authorized: &Authorized,
+        groups: &[RoleName],
+        credential: &RoleCredential,
+        session: SessionId,
+        force: bool,
+    ) -> Wish {
+        let principal = authorized.authenticated().principal();
+        Wish {
+            session: session.to_string(),
+            role: authorized.role().clone(),
+            directory_id: principal.id.clone(),
+            login: principal.name.clone(),
+            dn: principal.dn.clone(),
+            groups: groups.to_vec(),
+            verifier: credential.verifier.clone(),
+            missing: self.missing,
+            force_secret: force,
+        }
+    }
+
+    /// The only place that runs PBKDF2.
+    fn credential(&self, authorized: &Authorized) -> RoleCredential {
+        let secret = self.secret(authorized);
+        let salt = self
+            .cluster_key
+            .salt(authorized.role().as_str(), self.epoch);
+        let iterations = credential::SCRAM_ITERATIONS;
+        let keys = Keys::derive(secret.expose(), &salt, iterations);
+        RoleCredential {
+            verifier: Verifier::from_keys(&keys, &salt, iterations),
+            keys,
+        }
+    }
+
+    fn same_credential(&self, memory: &Memory, authorized: &Authorized) -> bool {
+        memory.password == self.password_of(authorized)
+    }
+
+    fn password_of(&self, authorized: &Authorized) -> Option<PasswordDigest> {
+        match self.mode {
+            CredentialMode::Derived => None,
+            CredentialMode::Mirror => Some(authorized.authenticated().digest().clone()),
+        }
+    }
+}
