@@ -1,1 +1,45 @@
-//! Servers for tests: real PostgreSQL, OpenLDAP and Samba, each in a temporary folder.
+//! Servers for tests: real PostgreSQL, OpenLDAP, Samba and Postern itself, each in a temporary
+//! folder and on loopback only.
+//!
+//! One object is one process: it starts in `start`, ends in `stop` or when it is dropped, and
+//! answers `log_contains`. Nothing is shared between two objects, so tests may start several.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use postern_tests::{Certificates, OpenLdap, Postgres, Scratch, cast};
+//!
+//! let scratch = Scratch::new()?;
+//! let certificates = Certificates::new(&scratch)?;
+//! let postgres = Postgres::start(&scratch, &certificates)?;
+//! let directory = OpenLdap::start(&scratch, &certificates)?;
+//! cast::populate(&directory)?;
+//! assert_eq!(postgres.sql("select 1")?, "1");
+//! # Ok(()) }
+//! ```
+//!
+//! A test that cannot run on this machine says so with [`needs::skip`], which `cargo xtask test`
+//! prints and counts.
+
+pub mod account;
+pub mod cast;
+pub mod certificates;
+pub mod config_file;
+pub mod directory;
+pub mod needs;
+pub mod openldap;
+pub mod postgres;
+pub mod process;
+pub mod psql;
+pub mod scratch;
+pub mod template;
+pub mod wait;
+
+pub use certificates::{Certificates, ServerCertificate};
+pub use config_file::ConfigFile;
+pub use directory::{DirectoryServer, Member};
+pub use openldap::OpenLdap;
+pub use postgres::Postgres;
+pub use process::Server;
+pub use psql::{Answer, Psql};
+pub use scratch::Scratch;
+pub use wait::{free_port, wait_until};

@@ -1,0 +1,130 @@
+//! What this machine has, so that a test that cannot run here is skipped loudly.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::geteuid;
+
+use crate::process::run;
+
+/// Folders that hold servers and that are not on everybody's PATH.
+const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Where Debian keeps each version's programs, in folders named after the version.
+const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
+
+/// More folders with PostgreSQL's programs, separated by colons, for versions that the
+/// distribution does not have.
+const POSTGRES_FOLDERS_VARIABLE: &str = "POSTERN_POSTGRES_FOLDERS";
+
+/// A PostgreSQL that is installed here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PostgresVersion {
+    /// The major version.
+    pub major: u32,
+    /// The folder with `initdb` and `postgres`.
+    pub bin: PathBuf,
+}
+
+/// Says loudly that a test does not run here. `cargo xtask test` counts these lines and takes
+/// them off the passed tests, so the test itself just returns.
+pub fn skip(test: &str, why: &str) {
+    // Written to the stream itself: what `println!` writes in a passing test is swallowed. If
+    // even that fails there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+/// Whether we are root: network namespaces, Samba's ports and eBPF need it.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// A program on the PATH or where servers are installed.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(SERVER_FOLDERS.iter().map(PathBuf::from));
+    folders.map(|it| it.join(name)).find(|it| it.is_file())
+}
+
+/// Every PostgreSQL server that is installed here, oldest first, one a major version.
+#[must_use]
+pub fn postgres_versions() -> Vec<PostgresVersion> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(DEBIAN_POSTGRES)
+        .map(|entries| entries.flatten().map(|it| it.path().join("bin")).collect())
+        .unwrap_or_default();
+    if let Some(more) = std::env::var_os(POSTGRES_FOLDERS_VARIABLE) {
+        folders.extend(std::env::split_paths(&more));
+    }
+    if folders.is_empty() {
+        folders.extend(program("postgres").and_then(|it| it.parent().map(Path::to_owned)));
+    }
+    let mut versions: Vec<PostgresVersion> = folders
+        .into_iter()
+        .filter(|bin| bin.join("initdb").is_file())
+        .filter_map(|bin| {
+            Some(PostgresVersion {
+                major: major(&bin)?,
+                bin,
+            })
+        })
+        .collect();
+    versions.sort();
+    versions.dedup_by_key(|it| it.major);
+    versions
+}
+
+/// PostgreSQL of one major version, or the newest one for `None`.
+#[must_use]
+pub fn postgres(major: Option<u32>) -> Option<PostgresVersion> {
+    let mut versions = postgres_versions().into_iter();
+    match major {
+        Some(major) => versions.find(|it| it.major == major),
+        None => versions.next_back(),
+    }
+}
+
+/// A client program of PostgreSQL (`psql`, `pgbench`, `pg_dump`), the newest one.
+///
+/// Debian's wrapper in /usr/bin comes last: it is a script that takes longer than the query.
+#[must_use]
+pub fn postgres_client(name: &str) -> Option<PathBuf> {
+    let versions = postgres_versions();
+    let mut folders = versions.iter().rev().map(|it| it.bin.join(name));
+    folders.find(|it| it.is_file()).or_else(|| program(name))
+}
+
+/// Why OpenLDAP cannot be started here, if so.
+#[must_use]
+pub fn missing_for_openldap() -> Option<String> {
+    first_missing(&["slapd", "ldapadd", "ldapmodify"])
+}
+
+/// Why Samba's domain controller cannot be started here, if so.
+#[must_use]
+pub fn missing_for_samba() -> Option<String> {
+    if !is_root() {
+        return Some("Samba's ports are below 1024, which needs root".to_owned());
+    }
+    if !Path::new("/usr/share/samba/setup/provision.ldif").is_file() {
+        return Some("the package samba-ad-provision is not installed".to_owned());
+    }
+    first_missing(&["samba", "samba-tool", "ldbmodify"])
+}
+
+/// Names the first of several programs that the machine lacks.
+fn first_missing(programs: &[&str]) -> Option<String> {
+    let missing = programs.iter().find(|it| program(it).is_none())?;
+    Some(format!("{missing} is not installed"))
+}
+
+/// The major version of the PostgreSQL in a folder, by its own word.
+fn major(bin: &Path) -> Option<u32> {
+    let text = run(Command::new(bin.join("postgres")).arg(OsStr::new("--version"))).ok()?;
+    let version = text.split_whitespace().nth(2)?;
+    let digits = version.split(|it: char| !it.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
