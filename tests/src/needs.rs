@@ -112,7 +112,20 @@ pub fn missing_for_samba() -> Option<String> {
     if !Path::new("/usr/share/samba/setup/provision.ldif").is_file() {
         return Some("the package samba-ad-provision is not installed".to_owned());
     }
-    first_missing(&["samba", "samba-tool", "ldbmodify"])
+    if !has_acl_module() {
+        return Some("the package samba-vfs-modules is not installed".to_owned());
+    }
+    first_missing(&["samba", "samba-tool", "ldapmodify"])
+}
+
+/// Whether Samba has the module for access lists, without which it provisions no domain.
+fn has_acl_module() -> bool {
+    let folders = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut modules = folders.map(|it| it.path().join("samba/vfs/acl_xattr.so"));
+    modules.any(|it| it.is_file())
 }
 
 /// Names the first of several programs that the machine lacks.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::wait_until;
+use crate::wait::{wait_regardless, wait_until};
 
 /// How long a server may take to end before it is killed: a PostgreSQL shutdown with a
 /// checkpoint on a busy disk.
@@ -52,7 +52,9 @@ impl Server {
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
-            .stderr(file);
+            .stderr(file)
+            // Ctrl-C in a terminal is for us; we end our servers in order.
+            .process_group(0);
         let child = spawn_for_good(command).with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
@@ -146,7 +148,7 @@ impl Server {
         self.signal(signal)?;
         self.resume()?;
         let mut status = None;
-        let ended = wait_until("it ends", STOP_LIMIT, || {
+        let ended = wait_regardless("it ends", STOP_LIMIT, || {
             status = self.child.try_wait()?;
             Ok(status.is_some())
         });

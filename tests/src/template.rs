@@ -19,7 +19,7 @@ use crate::process::run;
 /// # Errors
 /// If `make` fails or the copy does.
 pub fn fill(key: &str, target: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let Some(templates) = folder() else {
+    let Some(templates) = target_folder().map(|it| it.join("templates")) else {
         return make(target);
     };
     // Owners are part of the copy, so root and others do not share one.
@@ -38,12 +38,14 @@ pub fn fill(key: &str, target: &Path, make: impl FnOnce(&Path) -> Result<()>) ->
     Ok(())
 }
 
-/// The target folder of the running program, which cargo marks with a file.
-fn folder() -> Option<PathBuf> {
+/// The target folder that the running program was built in, which cargo marks with a file.
+#[must_use]
+pub fn target_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let mut parents = program.ancestors();
-    let target = parents.find(|it| it.join("CACHEDIR.TAG").is_file())?;
-    Some(target.join("templates"))
+    parents
+        .find(|it| it.join("CACHEDIR.TAG").is_file())
+        .map(Path::to_owned)
 }
 
 /// Copies a folder with owners, modes and extended attributes.

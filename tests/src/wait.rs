@@ -1,7 +1,7 @@
 //! Waiting for conditions instead of sleeping, and ports that nobody uses.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,12 +10,43 @@ use anyhow::{Context, Result, bail};
 /// what a look costs.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Set when nothing is worth waiting for any more.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every [`wait_until`] of this process with an error, those under way included.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+#[must_use]
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Looks at a condition until it holds.
 ///
 /// # Errors
-/// When it does not hold within `limit`; the message names `what`. An error of the condition
-/// itself ends the wait at once.
+/// When it does not hold within `limit`, or [`interrupt`] is called; the message names `what`. An
+/// error of the condition itself ends the wait at once.
 pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    wait_regardless(what, limit, || {
+        if is_interrupted() {
+            bail!("interrupted");
+        }
+        condition()
+    })
+}
+
+/// As [`wait_until`], but not ended by [`interrupt`]: for cleaning up.
+///
+/// # Errors
+/// As [`wait_until`].
+pub(crate) fn wait_regardless(
     what: &str,
     limit: Duration,
     mut condition: impl FnMut() -> Result<bool>,

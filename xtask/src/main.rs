@@ -1,3 +1,64 @@
-//! Developer commands.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `tidy`, `ci`.
 
-fn main() {}
+mod demo;
+mod part;
+mod setup;
+mod signals;
+mod sql;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// What a command that could not set the machine up ends with.
+const EXIT_NOT_SET_UP: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Postern", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the other commands need (by apt, as root or by sudo).
+    Setup,
+    /// Play the walk-through with real servers, then stay up until Ctrl-C.
+    Demo(demo::Arguments),
+    /// Run everything: unit tests, tidy, formatting, clippy, SQL and end-to-end tests.
+    Test(test::Arguments),
+    /// Check the house rules.
+    Tidy(tidy::Arguments),
+    /// What continuous integration runs: the same as `test`.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Setup => setup::run(),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Tidy(arguments) => tidy::run(&arguments),
+        Command::Ci => test::run(&test::Arguments::default()),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().context("xtask is in no workspace")?;
+    Ok(root.to_owned())
+}

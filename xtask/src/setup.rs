@@ -1,0 +1,280 @@
+//! `cargo xtask setup`: installs what is missing, by Debian's packages.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use postern_tests::{Scratch, needs};
+
+use crate::EXIT_NOT_SET_UP;
+
+/// Something that a command needs on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A C compiler with headers, for two of the crates.
+    Compiler,
+    /// A PostgreSQL server and its clients.
+    Postgres,
+    /// pgTAP, for the tests of the SQL.
+    Pgtap,
+    /// slapd and the LDAP clients.
+    OpenLdap,
+    /// Samba as a domain controller, and the LDAP clients.
+    Samba,
+}
+
+/// Everything that any command needs.
+pub(crate) const ALL: [Need; 5] = [
+    Need::Compiler,
+    Need::Postgres,
+    Need::Pgtap,
+    Need::OpenLdap,
+    Need::Samba,
+];
+
+/// Keeps packages from starting their services; in force while the file is there,
+/// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>.
+const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
+const POLICY: &str = "#!/bin/sh\nexit 101\n";
+
+/// How the machine's packages can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Root,
+    Sudo,
+    None,
+}
+
+/// Whether everything is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is.
+    Ready,
+    /// It is not, and we may not install it; the command to paste was printed.
+    CommandPrinted,
+}
+
+/// The command.
+///
+/// # Errors
+/// If apt fails.
+pub(crate) fn run() -> Result<ExitCode> {
+    match ensure(&ALL)? {
+        Outcome::Ready => {
+            println!("Everything is installed.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::CommandPrinted => Ok(ExitCode::from(EXIT_NOT_SET_UP)),
+    }
+}
+
+/// Installs what is missing of `wanted`.
+///
+/// # Errors
+/// If apt fails, or something is missing although its packages are installed.
+pub(crate) fn ensure(wanted: &[Need]) -> Result<Outcome> {
+    // Twice: which pgTAP is right shows only when PostgreSQL is there.
+    for _ in 0..2 {
+        let missing = missing(wanted);
+        if missing.is_empty() {
+            return Ok(Outcome::Ready);
+        }
+        let power = power();
+        if power == Power::None {
+            print_command(&missing);
+            return Ok(Outcome::CommandPrinted);
+        }
+        install(power, &missing)?;
+    }
+    let missing = missing(wanted);
+    if !missing.is_empty() {
+        bail!("still missing after the installation: {missing:?}");
+    }
+    Ok(Outcome::Ready)
+}
+
+/// What of `wanted` the machine lacks. What needs root to run is not missed without root.
+fn missing(wanted: &[Need]) -> Vec<Need> {
+    wanted.iter().copied().filter(|&it| !is_there(it)).collect()
+}
+
+fn is_there(need: Need) -> bool {
+    match need {
+        Need::Compiler => needs::program("cc").is_some(),
+        Need::Postgres => {
+            needs::postgres(None).is_some() && needs::postgres_client("psql").is_some()
+        }
+        Need::Pgtap => needs::postgres(None).is_some_and(|it| {
+            Path::new("/usr/share/postgresql")
+                .join(it.major.to_string())
+                .join("extension/pgtap.control")
+                .is_file()
+        }),
+        Need::OpenLdap => needs::missing_for_openldap().is_none(),
+        Need::Samba => !needs::is_root() || needs::missing_for_samba().is_none(),
+    }
+}
+
+/// The packages that bring something, on the releases of Debian and Ubuntu that have them.
+/// Those that a release does not know are left out: Debian 13 has split Samba differently.
+fn packages(need: Need) -> Vec<String> {
+    let names: &[&str] = match need {
+        Need::Compiler => &["gcc", "libc6-dev"],
+        Need::Postgres => &["postgresql"],
+        Need::Pgtap => {
+            let major = needs::postgres(None).map(|it| it.major);
+            return major
+                .map(|it| vec![format!("postgresql-{it}-pgtap")])
+                .unwrap_or_default();
+        }
+        Need::OpenLdap => &["slapd", "ldap-utils"],
+        Need::Samba => &[
+            "samba",
+            "samba-ad-dc",
+            "samba-ad-provision",
+            "samba-dsdb-modules",
+            "samba-vfs-modules",
+            "winbind",
+            "python3-samba",
+            "ldap-utils",
+        ],
+    };
+    names.iter().map(|&it| it.to_owned()).collect()
+}
+
+fn power() -> Power {
+    if needs::program("apt-get").is_none() {
+        return Power::None;
+    }
+    if needs::is_root() {
+        return Power::Root;
+    }
+    let sudo = Command::new("sudo")
+        .args(["-n", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match sudo {
+        Ok(status) if status.success() => Power::Sudo,
+        _ => Power::None,
+    }
+}
+
+fn print_command(missing: &[Need]) {
+    let packages: Vec<String> = missing.iter().flat_map(|&it| packages(it)).collect();
+    println!("Missing on this machine: {missing:?}. As root, run:");
+    println!();
+    println!("  apt-get update");
+    println!(
+        "  apt-get install --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if missing.contains(&Need::Postgres) && missing.contains(&Need::Pgtap) {
+        println!("  apt-get install postgresql-<version>-pgtap   # 15 on Debian 12");
+    }
+    println!();
+}
+
+fn install(power: Power, missing: &[Need]) -> Result<()> {
+    let wanted: Vec<String> = missing.iter().flat_map(|&it| packages(it)).collect();
+    let mut known = known_packages(&wanted)?;
+    let is_listed = |need: &Need| packages(*need).iter().any(|it| known.contains(it));
+    if !missing.iter().all(is_listed) {
+        apt(power, &["update"])?;
+        known = known_packages(&wanted)?;
+    }
+    if known.is_empty() {
+        bail!("apt knows none of the packages {}", wanted.join(" "));
+    }
+    let _policy = PolicyFile::put(power)?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(known.iter().map(String::as_str));
+    if apt(power, &arguments).is_err() {
+        // Old lists name files that the archive no longer has.
+        apt(power, &["update"])?;
+        apt(power, &arguments)?;
+    }
+    Ok(())
+}
+
+/// Those of `packages` that apt could install.
+fn known_packages(packages: &[String]) -> Result<Vec<String>> {
+    let mut known = Vec::new();
+    for package in packages {
+        let policy = Command::new("apt-cache")
+            .args(["policy", package])
+            .env("LC_ALL", "C")
+            .output()
+            .context("cannot start apt-cache")?;
+        let policy = String::from_utf8_lossy(&policy.stdout);
+        let candidate = policy
+            .lines()
+            .find_map(|it| it.trim().strip_prefix("Candidate:"));
+        if candidate.is_some_and(|it| it.trim() != "(none)") {
+            known.push(package.clone());
+        }
+    }
+    Ok(known)
+}
+
+fn apt(power: Power, arguments: &[&str]) -> Result<()> {
+    let mut command = as_root(power, "env");
+    // Another installation may be under way, the machine's own upgrades for example.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command.args(["-o", "DPkg::Lock::Timeout=300", "--quiet"]);
+    command.args(arguments).stdin(Stdio::null());
+    let sudo = if power == Power::Sudo { "sudo " } else { "" };
+    println!("Running: {sudo}apt-get {}", arguments.join(" "));
+    let status = command.status().context("cannot start apt-get")?;
+    if !status.success() {
+        bail!("apt-get {} failed: {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn as_root(power: Power, program: &str) -> Command {
+    if power == Power::Sudo {
+        let mut command = Command::new("sudo");
+        command.args(["-n", program]);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// The file that keeps services from starting, there as long as this object.
+struct PolicyFile {
+    power: Option<Power>,
+}
+
+impl PolicyFile {
+    /// Puts the file in place unless the machine has one of its own.
+    fn put(power: Power) -> Result<Self> {
+        if Path::new(POLICY_FILE).exists() {
+            return Ok(Self { power: None });
+        }
+        let scratch = Scratch::new()?;
+        let file = scratch.secret_file("policy-rc.d", POLICY)?;
+        let mut install = as_root(power, "install");
+        install.args(["-m", "755"]).arg(file).arg(POLICY_FILE);
+        let status = install.status().context("cannot start install")?;
+        if !status.success() {
+            bail!("cannot write {POLICY_FILE}: {status}");
+        }
+        Ok(Self { power: Some(power) })
+    }
+}
+
+impl Drop for PolicyFile {
+    fn drop(&mut self) {
+        let Some(power) = self.power else { return };
+        let removed = match power {
+            Power::Sudo => as_root(power, "rm").arg(POLICY_FILE).status().map(|_| ()),
+            Power::Root | Power::None => fs::remove_file(POLICY_FILE),
+        };
+        if let Err(error) = removed {
+            eprintln!("cannot remove {POLICY_FILE}: {error}; please do");
+        }
+    }
+}

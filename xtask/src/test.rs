@@ -1,0 +1,182 @@
+//! `cargo xtask test`: everything, with one closing line that counts.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use postern_tests::needs;
+
+use crate::part::{Counts, cargo_test, show};
+use crate::{EXIT_NOT_SET_UP, root, setup, sql, tidy};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only the parts whose name contains this: build, fmt, clippy, tidy, unit, sql, or the
+    /// name of an end-to-end test.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Install nothing; what cannot run is skipped and counted.
+    #[arg(long)]
+    no_setup: bool,
+}
+
+/// A part of the run: its name, and what it does.
+type Part = (String, Box<dyn Fn() -> Result<Counts>>);
+
+/// The command.
+///
+/// # Errors
+/// If a program cannot be started at all.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if !arguments.no_setup && setup::ensure(&setup::ALL)? == setup::Outcome::CommandPrinted {
+        println!("Or skip what cannot run: cargo xtask test --no-setup");
+        return Ok(ExitCode::from(EXIT_NOT_SET_UP));
+    }
+    let root = root()?;
+    let wanted = |name: &str| arguments.only.as_ref().is_none_or(|it| name.contains(it));
+    let mut total = Counts::default();
+    let mut report = Vec::new();
+    for (name, run) in parts(&root)?.into_iter().filter(|(name, _)| wanted(name)) {
+        println!("\n── {name}");
+        let start = Instant::now();
+        let counts = match run() {
+            Ok(counts) => counts,
+            Err(error) => {
+                println!("error: {error:#}");
+                Counts::one(false)
+            }
+        };
+        let line = format!(
+            "{:<7} {name:<24} {:>5} passed {:>3} failed {:>3} skipped {:>7.1} s",
+            if counts.failed == 0 { "ok" } else { "FAILED" },
+            counts.passed,
+            counts.failed,
+            counts.skipped,
+            start.elapsed().as_secs_f64(),
+        );
+        println!("{line}");
+        report.push(line);
+        total.add(counts);
+    }
+    if report.is_empty() {
+        bail!(
+            "no part is called {}",
+            arguments.only.as_deref().unwrap_or_default()
+        );
+    }
+    println!("\n── all parts\n{}\n", report.join("\n"));
+    let Counts {
+        passed,
+        failed,
+        skipped,
+    } = total;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Every part, from cheap to dear. What the tests run is built first.
+fn parts(root: &Path) -> Result<Vec<Part>> {
+    let mut parts: Vec<Part> = vec![
+        ("tidy".to_owned(), Box::new(tidy::check)),
+        ("fmt".to_owned(), Box::new(fmt)),
+        (
+            "build".to_owned(),
+            Box::new(|| succeeds(&["build", "--package", "postern"])),
+        ),
+        ("clippy".to_owned(), Box::new(clippy)),
+        ("unit".to_owned(), Box::new(unit)),
+        ("sql".to_owned(), Box::new(sql::check)),
+    ];
+    for name in end_to_end(root)? {
+        let test = name.clone();
+        parts.push((
+            format!("end-to-end {name}"),
+            Box::new(move || {
+                let package = ["test", "--package", "postern-tests", "--test", &test];
+                cargo_test(cargo(&package))
+            }),
+        ));
+    }
+    Ok(parts)
+}
+
+/// The end-to-end tests: one program each.
+fn end_to_end(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root.join("tests/tests"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "rs") {
+            names.extend(path.file_stem().map(|it| it.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn unit() -> Result<Counts> {
+    let mut counts = cargo_test(cargo(&[
+        "test",
+        "--workspace",
+        "--exclude",
+        "postern-tests",
+    ]))?;
+    counts.add(cargo_test(cargo(&[
+        "test",
+        "--package",
+        "postern-tests",
+        "--lib",
+    ]))?);
+    Ok(counts)
+}
+
+fn fmt() -> Result<Counts> {
+    if needs::program("rustfmt").is_none() {
+        return Ok(Counts::skip(
+            "fmt",
+            "rustfmt is not installed (rustup component add rustfmt)",
+        ));
+    }
+    succeeds(&["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<Counts> {
+    if needs::program("cargo-clippy").is_none() {
+        return Ok(Counts::skip(
+            "clippy",
+            "it is not installed (rustup component add clippy)",
+        ));
+    }
+    succeeds(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn succeeds(arguments: &[&str]) -> Result<Counts> {
+    let (_, success) = show(cargo(arguments))?;
+    Ok(Counts::one(success))
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    // Set by cargo itself for `cargo xtask`: the same cargo as the one that was started.
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    // The program is told of its own package by variables that must not reach another build.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
