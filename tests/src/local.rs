@@ -1,7 +1,6 @@
 //! Postern's own file of accounts, filled by `postern local passwd`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::config_file::ConfigFile;
 use crate::directory::{DirectoryServer, Member};
 use crate::postern;
-use crate::process::run_with_input;
+use crate::process::{run, run_with_input};
 use crate::scratch::Scratch;
 
 /// The file, and what is in it.
@@ -119,10 +118,11 @@ impl DirectoryServer for Local {
     }
 
     fn remove_person(&self, login: &str) -> Result<()> {
-        let mut accounts = self.accounts();
-        accounts.passwords.remove(login);
-        fs::remove_file(&self.file)?;
-        self.write_all(&accounts)
+        self.accounts().passwords.remove(login);
+        let mut command = Command::new(postern::binary()?);
+        command.args(["local", "remove", login, "--file"]);
+        run(command.arg(&self.file))?;
+        Ok(())
     }
 
     fn set_password(&self, login: &str, password: &str) -> Result<()> {

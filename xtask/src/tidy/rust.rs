@@ -353,10 +353,11 @@ mod tests {
 
     #[test]
     fn tests_come_last() {
+        accepts("a.rs", "#[cfg(test)]\nmod tests;\n\nfn g() {}\n");
         finds(
             "a.rs",
-            "#[cfg(test)]\nmod tests {\n}\n\nfn f() {}\n",
-            "a.rs:5",
+            "fn f() {}\n#[cfg(test)]\nmod tests {\n}\n\nfn g() {}\n",
+            "a.rs:6",
         );
         accepts(
             "a.rs",
