@@ -25,8 +25,8 @@ use crate::wait::free_port;
 /// How long a start may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// The role that creates and changes the other ones.
-pub const PROVISIONER: &str = "postern_provisioner";
+/// The role that Postern calls its procedures as; made by `postern init-sql`.
+pub const PROVISIONER: &str = "postern";
 const PROVISIONER_PASSWORD: &str = "Provisioner-1234-only";
 
 /// Another path of the program than the one that cargo built beside the tests.
@@ -60,10 +60,10 @@ impl Postern {
         Ok(postern)
     }
 
-    /// Makes the provisioner and everything that a configuration names but the directory.
+    /// Makes everything that a configuration names but the directory.
     ///
     /// # Errors
-    /// If a file cannot be written or PostgreSQL refuses.
+    /// If a file cannot be written.
     pub fn prepare(
         scratch: &Scratch,
         certificates: &Certificates,
@@ -83,7 +83,6 @@ impl Postern {
         let certificate = certificates.issue(&name, &Account::own())?;
         write_secret(&postern.file("cluster-key"), &random_key()?)?;
         write_secret(&postern.file("provisioner-password"), PROVISIONER_PASSWORD)?;
-        make_provisioner(postgres)?;
         let address = SocketAddr::from(([127, 0, 0, 1], port)).to_string();
         postern.configure(|config| {
             config
@@ -121,7 +120,8 @@ impl Postern {
         change(&mut lock(&self.config));
     }
 
-    /// Installs or upgrades the SQL in PostgreSQL, as its superuser.
+    /// Installs or upgrades the SQL in PostgreSQL, as its superuser, and has PostgreSQL log what
+    /// the provisioner asks, so that [`Postgres::statements`] counts it.
     ///
     /// # Errors
     /// If the program refuses; the message has what it said.
@@ -130,7 +130,11 @@ impl Postern {
         let mut command = self.command(&["init-sql"])?;
         command.args(["--admin-user", SUPERUSER]);
         command.arg("--admin-host").arg(postgres.socket_folder());
-        run(command.args(["--admin-port", &postgres.port().to_string()]))
+        let said = run(command.args(["--admin-port", &postgres.port().to_string()]))?;
+        postgres.sql(&format!(
+            "alter role {PROVISIONER} set log_statement = 'all'"
+        ))?;
+        Ok(said)
     }
 
     /// Writes the configuration and starts a prepared or stopped Postern.
@@ -293,17 +297,6 @@ pub fn binary() -> Result<PathBuf> {
     built
         .next()
         .context("the program is not built: cargo build --package postern")
-}
-
-/// A role that may create roles and nothing else.
-fn make_provisioner(postgres: &Postgres) -> Result<()> {
-    let name = format!("select 1 from pg_roles where rolname = '{PROVISIONER}'");
-    if postgres.sql(&name)?.is_empty() {
-        postgres.sql(&format!(
-            "create role {PROVISIONER} login createrole password '{PROVISIONER_PASSWORD}'"
-        ))?;
-    }
-    Ok(())
 }
 
 /// 32 random bytes in hexadecimal.

@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask setup`, `demo`, `test`, `tidy`, `ci`.
 
+mod cargo;
 mod demo;
 mod part;
 mod setup;

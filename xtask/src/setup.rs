@@ -16,8 +16,6 @@ pub(crate) enum Need {
     Compiler,
     /// A PostgreSQL server and its clients.
     Postgres,
-    /// pgTAP, for the tests of the SQL.
-    Pgtap,
     /// slapd and the LDAP clients.
     OpenLdap,
     /// Samba as a domain controller, and the LDAP clients.
@@ -25,13 +23,7 @@ pub(crate) enum Need {
 }
 
 /// Everything that any command needs.
-pub(crate) const ALL: [Need; 5] = [
-    Need::Compiler,
-    Need::Postgres,
-    Need::Pgtap,
-    Need::OpenLdap,
-    Need::Samba,
-];
+pub(crate) const ALL: [Need; 4] = [Need::Compiler, Need::Postgres, Need::OpenLdap, Need::Samba];
 
 /// Keeps packages from starting their services; in force while the file is there,
 /// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>.
@@ -74,19 +66,16 @@ pub(crate) fn run() -> Result<ExitCode> {
 /// # Errors
 /// If apt fails, or something is missing although its packages are installed.
 pub(crate) fn ensure(wanted: &[Need]) -> Result<Outcome> {
-    // Twice: which pgTAP is right shows only when PostgreSQL is there.
-    for _ in 0..2 {
-        let missing = missing(wanted);
-        if missing.is_empty() {
-            return Ok(Outcome::Ready);
-        }
-        let power = power();
-        if power == Power::None {
-            print_command(&missing);
-            return Ok(Outcome::CommandPrinted);
-        }
-        install(power, &missing)?;
+    let absent = missing(wanted);
+    if absent.is_empty() {
+        return Ok(Outcome::Ready);
     }
+    let power = power();
+    if power == Power::None {
+        print_command(&absent);
+        return Ok(Outcome::CommandPrinted);
+    }
+    install(power, &absent)?;
     let missing = missing(wanted);
     if !missing.is_empty() {
         bail!("still missing after the installation: {missing:?}");
@@ -105,12 +94,6 @@ fn is_there(need: Need) -> bool {
         Need::Postgres => {
             needs::postgres(None).is_some() && needs::postgres_client("psql").is_some()
         }
-        Need::Pgtap => needs::postgres(None).is_some_and(|it| {
-            Path::new("/usr/share/postgresql")
-                .join(it.major.to_string())
-                .join("extension/pgtap.control")
-                .is_file()
-        }),
         Need::OpenLdap => needs::missing_for_openldap().is_none(),
         Need::Samba => !needs::is_root() || needs::missing_for_samba().is_none(),
     }
@@ -122,12 +105,6 @@ fn packages(need: Need) -> Vec<String> {
     let names: &[&str] = match need {
         Need::Compiler => &["gcc", "libc6-dev"],
         Need::Postgres => &["postgresql"],
-        Need::Pgtap => {
-            let major = needs::postgres(None).map(|it| it.major);
-            return major
-                .map(|it| vec![format!("postgresql-{it}-pgtap")])
-                .unwrap_or_default();
-        }
         Need::OpenLdap => &["slapd", "ldap-utils"],
         Need::Samba => &[
             "samba",
@@ -163,17 +140,14 @@ fn power() -> Power {
 
 fn print_command(missing: &[Need]) {
     let packages: Vec<String> = missing.iter().flat_map(|&it| packages(it)).collect();
-    println!("Missing on this machine: {missing:?}. As root, run:");
-    println!();
-    println!("  apt-get update");
-    println!(
+    eprintln!("Missing on this machine: {missing:?}. As root, run:");
+    eprintln!();
+    eprintln!("  apt-get update");
+    eprintln!(
         "  apt-get install --no-install-recommends {}",
         packages.join(" ")
     );
-    if missing.contains(&Need::Postgres) && missing.contains(&Need::Pgtap) {
-        println!("  apt-get install postgresql-<version>-pgtap   # 15 on Debian 12");
-    }
-    println!();
+    eprintln!();
 }
 
 fn install(power: Power, missing: &[Need]) -> Result<()> {
@@ -223,9 +197,13 @@ fn apt(power: Power, arguments: &[&str]) -> Result<()> {
     // Another installation may be under way, the machine's own upgrades for example.
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     command.args(["-o", "DPkg::Lock::Timeout=300", "--quiet"]);
-    command.args(arguments).stdin(Stdio::null());
+    // Standard output is for what a command has to say for itself.
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr());
     let sudo = if power == Power::Sudo { "sudo " } else { "" };
-    println!("Running: {sudo}apt-get {}", arguments.join(" "));
+    eprintln!("Running: {sudo}apt-get {}", arguments.join(" "));
     let status = command.status().context("cannot start apt-get")?;
     if !status.success() {
         bail!("apt-get {} failed: {status}", arguments.join(" "));

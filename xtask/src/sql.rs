@@ -1,10 +1,10 @@
-//! The tests of the SQL: pgTAP files, run against a private PostgreSQL with the schema installed
-//! by the program itself.
+//! The tests of the SQL, which print the Test Anything Protocol, run against a private PostgreSQL
+//! with the schema installed by the program itself.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use postern_tests::{Certificates, Postern, Postgres, Scratch, free_port, needs, postern};
+use postern_tests::{Certificates, Postern, Postgres, Scratch, free_port, needs};
 
 use crate::part::Counts;
 use crate::root;
@@ -18,7 +18,8 @@ pub(crate) fn check() -> Result<Counts> {
         .context("sql/tests")?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
-    files.retain(|it| it.extension().is_some_and(|it| it == "sql"));
+    // What all files begin with is no test by itself.
+    files.retain(|it| it.extension().is_some_and(|it| it == "sql") && !it.ends_with("tap.sql"));
     files.sort();
     let versions = needs::postgres_versions();
     if versions.is_empty() {
@@ -35,11 +36,6 @@ fn check_version(major: u32, files: &[PathBuf]) -> Result<Counts> {
     let scratch = Scratch::new()?;
     let certificates = Certificates::new(&scratch)?;
     let postgres = Postgres::start_version(&scratch, &certificates, Some(major), "")?;
-    let available = "select 1 from pg_available_extensions where name = 'pgtap'";
-    if postgres.sql(available)?.is_empty() {
-        let why = "pgTAP is not installed for this version";
-        return Ok(Counts::skip(&format!("sql on PostgreSQL {major}"), why));
-    }
     let program = Postern::prepare(&scratch, &certificates, &postgres, free_port()?)?;
     // No login is made, but a configuration names a directory.
     program.configure(|config| {
@@ -47,7 +43,6 @@ fn check_version(major: u32, files: &[PathBuf]) -> Result<Counts> {
         config.set("local", "file", &scratch.path().join("accounts.toml"));
     });
     program.install_schema(&postgres)?;
-    postgres.sql("create extension pgtap")?;
     let mut counts = Counts::default();
     for file in files {
         counts.add(check_file(&postgres, file)?);
@@ -59,8 +54,7 @@ fn check_file(postgres: &Postgres, file: &Path) -> Result<Counts> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut psql = postgres.superuser("postgres").command()?;
     psql.args(["--no-align", "--tuples-only", "--quiet"]);
-    psql.args(["--set", "ON_ERROR_STOP=1", "--set"]);
-    psql.arg(format!("provisioner={}", postern::PROVISIONER));
+    psql.args(["--set", "ON_ERROR_STOP=1"]);
     psql.arg("--file").arg(file);
     let output = postern_tests::process::run_any(&mut psql)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

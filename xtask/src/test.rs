@@ -1,14 +1,14 @@
 //! `cargo xtask test`: everything, with one closing line that counts.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, root, setup, sql, tidy};
+use crate::{EXIT_NOT_SET_UP, cargo, root, setup, sql, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -99,7 +99,7 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
             format!("end-to-end {name}"),
             Box::new(move || {
                 let package = ["test", "--package", "postern-tests", "--test", &test];
-                cargo_test(cargo(&package))
+                cargo_test(cargo::command(&package))
             }),
         ));
     }
@@ -120,13 +120,13 @@ fn end_to_end(root: &Path) -> Result<Vec<String>> {
 }
 
 fn unit() -> Result<Counts> {
-    let mut counts = cargo_test(cargo(&[
+    let mut counts = cargo_test(cargo::command(&[
         "test",
         "--workspace",
         "--exclude",
         "postern-tests",
     ]))?;
-    counts.add(cargo_test(cargo(&[
+    counts.add(cargo_test(cargo::command(&[
         "test",
         "--package",
         "postern-tests",
@@ -163,20 +163,6 @@ fn clippy() -> Result<Counts> {
 }
 
 fn succeeds(arguments: &[&str]) -> Result<Counts> {
-    let (_, success) = show(cargo(arguments))?;
+    let (_, success) = show(cargo::command(arguments))?;
     Ok(Counts::one(success))
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    // Set by cargo itself for `cargo xtask`: the same cargo as the one that was started.
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments);
-    // The program is told of its own package by variables that must not reach another build.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(name);
-        }
-    }
-    command
 }
