@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ use crate::limits::{DIRECTORY_QUEUE_WAIT, LIVE_CHECKED_MAX, REFUSED_PASSWORDS_MA
 use crate::random;
 use crate::single_flight::SingleFlight;
 
+/// How the DN of an account of the local file begins.
+const LOCAL_DN: &str = "local:";
+
 /// Evidence that a directory verified this person's password, now or a short while ago.
 #[must_use = "a person may be authorized only with this evidence"]
 pub(crate) struct Authenticated {
@@ -45,6 +49,11 @@ impl Authenticated {
         self.source
     }
 
+    /// True when no directory was asked for this login.
+    pub(crate) fn is_from_memory(&self) -> bool {
+        matches!(self.source, Source::Memory | Source::StaleMemory)
+    }
+
     /// The digest of the password, under a key that lives as long as the process.
     pub(crate) fn digest(&self) -> &PasswordDigest {
         &self.digest
@@ -60,7 +69,8 @@ impl Authenticated {
 pub(crate) struct Authenticator {
     memory: Arc<Memory>,
     flights: SingleFlight<(String, PasswordDigest), Answer>,
-    calls: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    calls: AtomicU64,
 }
 
 type Answer = Result<Arc<Principal>, Failure>;
@@ -113,11 +123,12 @@ impl Authenticator {
             refused: Cache::new(REFUSED_PASSWORDS_MAX),
             checks: Mutex::default(),
         };
-        let calls = Arc::new(Semaphore::new(config.limits.directory_calls_max));
+        let permits = Arc::new(Semaphore::new(config.limits.directory_calls_max));
         Self {
             memory: Arc::new(memory),
             flights: SingleFlight::new(),
-            calls,
+            permits,
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -164,7 +175,13 @@ impl Authenticator {
             Some(Decision::Recheck | Decision::OtherPassword | Decision::Dead) | None => {}
         }
         match self.ask(directories, login, password.clone(), digest).await {
-            Ok(principal) => Ok(authenticated(principal, Source::Directory)),
+            Ok(principal) => {
+                let source = match principal.dn.starts_with(LOCAL_DN) {
+                    true => Source::Local,
+                    false => Source::Directory,
+                };
+                Ok(authenticated(principal, source))
+            }
             Err(LoginError::Directory(error)) if error.is_outage() => {
                 let now = memory.started.elapsed();
                 let outage =
@@ -195,6 +212,11 @@ impl Authenticator {
         })
     }
 
+    /// How many logins asked the directory, those that shared a question counted one by one.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// How many people are remembered.
     pub(crate) fn remembered(&self) -> usize {
         self.memory.accepted.len()
@@ -208,12 +230,13 @@ impl Authenticator {
         digest: PasswordDigest,
     ) -> Result<Arc<Principal>, LoginError> {
         let flight = (login.text().to_owned(), digest);
-        let (memory, calls) = (self.memory.clone(), self.calls.clone());
+        let (memory, permits) = (self.memory.clone(), self.permits.clone());
         let directories = directories.clone();
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
             // A storm of logins must not become a storm of binds: whoever would wait long is
             // told at once that there are too many.
-            let waited = timeout(DIRECTORY_QUEUE_WAIT, calls.acquire()).await;
+            let waited = timeout(DIRECTORY_QUEUE_WAIT, permits.acquire()).await;
             let Ok(Ok(_permit)) = waited else {
                 return Err(Failure::Busy);
             };

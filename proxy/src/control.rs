@@ -143,8 +143,8 @@ fn counts(gate: &Gate) -> CountsAnswer {
         opened: counts.opened.load(Ordering::Relaxed),
         live: gate.sessions.count(),
         refused: counts.refused.load(Ordering::Relaxed),
-        directory_calls: counts.directory_calls.load(Ordering::Relaxed),
-        role_store_calls: counts.role_store_calls.load(Ordering::Relaxed),
+        directory_calls: gate.authenticator.calls(),
+        role_store_calls: gate.synchronizer.calls(),
         remembered: gate.authenticator.remembered(),
     }
 }

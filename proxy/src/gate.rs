@@ -65,10 +65,6 @@ pub(crate) struct Counts {
     pub(crate) opened: AtomicU64,
     /// Logins refused, of every reason.
     pub(crate) refused: AtomicU64,
-    /// Conversations with the directory.
-    pub(crate) directory_calls: AtomicU64,
-    /// Calls of the role store.
-    pub(crate) role_store_calls: AtomicU64,
     audit_failed: AtomicBool,
 }
 

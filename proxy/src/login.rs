@@ -17,7 +17,9 @@ use std::time::Instant;
 
 use postern_core::audit::{Record, RefusedReason};
 use postern_core::login_name::LoginName;
+use postern_core::principal::EntryId;
 use postern_core::secret::Secret;
+use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend;
 use postern_core::wire::frontend::{self, Header};
 use postern_core::wire::startup::Startup;
@@ -34,6 +36,7 @@ use crate::limits::REFUSAL_DELAY;
 use crate::negotiate::{Arrival, Encrypted, negotiate};
 use crate::open::{Opened, open};
 use crate::report::{Report, report};
+use crate::role_store::Revoked;
 use crate::session::SessionId;
 use crate::splice::splice;
 use crate::stream::Stream;
@@ -218,13 +221,45 @@ async fn authorized(
         groups: count(principal.groups.len()),
         roles: 0,
     };
+    let (entry, from_memory) = (principal.id.clone(), authenticated.is_from_memory());
     let groups = &plane.gate.config.groups;
     let decided = authorize(authenticated, startup.user(), startup.database(), groups);
     if let (Ok(authorized), Record::Authenticated { roles, .. }) = (&decided, &mut record) {
         *roles = count(authorized.grants().roles.len());
     }
     plane.gate.record(visit.id, &record).await?;
+    if matches!(decided, Err(LoginError::NoGroup { .. })) && !from_memory {
+        revoke(plane, &entry, visit).await?;
+    }
     decided
+}
+
+/// The directory has just said that no group of this person counts. Whatever the person still
+/// has in the database from better days ends now, live sessions included.
+async fn revoke(plane: &Plane, entry: &EntryId, visit: &Visit) -> Result<(), LoginError> {
+    let revoked = plane
+        .gate
+        .synchronizer
+        .revoke(&plane.role_store, entry, visit.id)
+        .await;
+    match revoked {
+        Ok(Revoked::NotManaged) => Ok(()),
+        Ok(Revoked::Stripped { backends_left }) => {
+            let role = visit.login.clone().unwrap_or_default();
+            let steps = vec![format!(
+                "revoke_login {entry} ({backends_left} backends left)"
+            )];
+            plane
+                .gate
+                .record(visit.id, &Record::RolesChanged { role, steps })
+                .await
+        }
+        Err(error) => {
+            // The login is refused all the same; the next one tries again.
+            tracing::error!(session = %visit.id, %entry, %error, "a role could not be revoked");
+            Ok(())
+        }
+    }
 }
 
 fn count(length: usize) -> u64 {
@@ -253,6 +288,9 @@ async fn sync(
     Ok(synced)
 }
 
+/// The SQLSTATE with which a server refuses a role that may not log in.
+const INVALID_AUTHORIZATION: &str = Sqlstate::INVALID_AUTHORIZATION.as_str();
+
 /// The backend; and once more after a forced sync, when it does not take the role's secret.
 async fn dial_and_log_in(
     plane: &Plane,
@@ -263,10 +301,13 @@ async fn dial_and_log_in(
     match backend_login(plane, &synced, startup).await {
         Ok(ready) => return Ok((synced, ready)),
         Err(BackendError::SecretRefused) => {}
+        // The role may have been disabled since, through another proxy that heard of it first.
+        Err(BackendError::Refused { sqlstate, .. })
+            if sqlstate == INVALID_AUTHORIZATION && synced.is_from_memory() => {}
         Err(error) => return Err(error.into_login_error(synced.authorized().role())),
     }
     let role = synced.authorized().role().clone();
-    tracing::warn!(session = %visit.id, %role, "the role's secret was changed: setting it anew");
+    tracing::warn!(session = %visit.id, %role, "the backend does not take the role as it was left: setting it anew");
     let backend = plane
         .gate
         .target_of(synced.authorized().database())

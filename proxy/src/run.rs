@@ -98,6 +98,7 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    raise_descriptor_limit();
     let sessions_max = config.limits.sessions_max;
     let ring = Ring::start(RingConfig {
         sessions_max,
@@ -127,6 +128,16 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     let ended = control_thread(&gate, &addresses, &mut login_threads);
     stop(&gate, ring, login_threads);
     ended
+}
+
+/// A session needs two descriptors; the soft limit of most systems is 1,024.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postern_core::cache::PasswordDigest;
@@ -17,7 +17,7 @@ use crate::authorize::Authorized;
 use crate::config::{CredentialMode, MissingGroup};
 use crate::error::LoginError;
 use crate::limits::SYNCED_ROLES_MAX;
-use crate::role_store::{Applied, RoleStore, RoleStoreError, Step, Wish};
+use crate::role_store::{Applied, Revoked, RoleStore, RoleStoreError, Step, Wish};
 use crate::session::SessionId;
 use crate::single_flight::SingleFlight;
 
@@ -28,6 +28,7 @@ pub(crate) struct Synced {
     credential: Arc<RoleCredential>,
     /// What this login changed; empty when nothing was to be done, or another login did it.
     changes: Vec<String>,
+    from_memory: bool,
 }
 
 impl Synced {
@@ -44,6 +45,11 @@ impl Synced {
     /// What the role store changed for this login, one step a text.
     pub(crate) fn changes(&self) -> &[String] {
         &self.changes
+    }
+
+    /// True when the role store was not asked for this login.
+    pub(crate) fn is_from_memory(&self) -> bool {
+        self.from_memory
     }
 
     /// Takes the authorization back, for a sync that has to be forced.
@@ -70,6 +76,7 @@ pub(crate) struct Synchronizer {
     believed_for: Duration,
     memory: Cache<RoleName, Arc<Memory>>,
     flights: SingleFlight<Flight, Result<Arc<Outcome>, Arc<RoleStoreError>>>,
+    calls: AtomicU64,
 }
 
 /// What the role store was last made to match.
@@ -128,6 +135,7 @@ impl Synchronizer {
             believed_for,
             memory: Cache::new(SYNCED_ROLES_MAX),
             flights: SingleFlight::new(),
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -163,6 +171,7 @@ impl Synchronizer {
                 authorized,
                 credential,
                 changes: Vec::new(),
+                from_memory: true,
             });
         }
         let credential = match remembered {
@@ -186,7 +195,35 @@ impl Synchronizer {
             authorized,
             credential,
             changes: applied.take_changes(),
+            from_memory: false,
         })
+    }
+
+    /// Takes everything away from the role of a directory entry, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The role store could not be reached, or could not do it.
+    pub(crate) async fn revoke(
+        &self,
+        store: &RoleStore,
+        entry: &EntryId,
+        session: SessionId,
+    ) -> Result<Revoked, RoleStoreError> {
+        self.memory.retain(|_, memory| memory.entry != *entry);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        store
+            .revoke(
+                entry,
+                &session.to_string(),
+                "no group of the directory counts any more",
+            )
+            .await
+    }
+
+    /// How many times the role store was asked.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// The role's secret itself, for servers that ask for it by md5 or in clear text.
@@ -218,6 +255,7 @@ impl Synchronizer {
             force: wish.force_secret,
         };
         let store = store.clone();
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move { store.apply(&wish).await.map(Outcome::new).map_err(Arc::new) };
         let answer = self.flights.run(flight, call).await;
         answer
