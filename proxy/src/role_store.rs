@@ -30,7 +30,6 @@ pub(crate) use error::{Refusal, RoleStoreError, describe};
 
 /// What the directory says a person's role should be.
 #[derive(Clone)]
-#[expect(missing_debug_implementations, reason = "a verifier is not for logs")]
 pub(crate) struct Wish {
     /// The session that asks, for the change log.
     pub(crate) session: String,
@@ -105,10 +104,6 @@ pub(crate) enum Revoked {
 }
 
 /// The connections of one login thread to the role store.
-#[expect(
-    missing_debug_implementations,
-    reason = "holds the provisioner's password"
-)]
 pub(crate) struct RoleStore {
     pool: Pool,
     limit: Duration,
@@ -397,9 +392,11 @@ fn missing(missing: MissingGroup) -> &'static str {
 fn session_options(statement_timeout: Duration) -> String {
     let ms = statement_timeout.as_millis();
     format!(
-        "-c search_path=pg_catalog,pg_temp -c statement_timeout={ms} -c lock_timeout={ms} \
-         -c idle_in_transaction_session_timeout={ms} -c default_transaction_isolation=read\\ committed \
-         -c client_min_messages=warning -c plan_cache_mode=force_generic_plan -c jit=off"
+        "-c search_path=pg_catalog,pg_temp -c client_min_messages=warning \
+         -c statement_timeout={ms} -c lock_timeout={ms} \
+         -c idle_in_transaction_session_timeout={ms} \
+         -c default_transaction_isolation=read\\ committed \
+         -c plan_cache_mode=force_generic_plan -c jit=off"
     )
 }
 

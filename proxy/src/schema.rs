@@ -32,7 +32,6 @@ pub(crate) const OWNER: &str = "postern_owner";
 pub(crate) const SERVER_VERSIONS: std::ops::Range<i32> = 130_000..190_000;
 
 /// What to install.
-#[expect(missing_debug_implementations, reason = "holds a password")]
 pub(crate) struct Install<'a> {
     /// The role that the proxies log in as. It is created if it is missing.
     pub(crate) provisioner: &'a RoleName,
@@ -130,15 +129,17 @@ pub(crate) async fn install(
         .map_err(at("lock"))?;
     let found = Found::read(&transaction, order.provisioner).await?;
     let work = plan::plan(&found, order)?;
-    if !order.dry_run {
+    if order.dry_run || work.is_empty() {
+        transaction.rollback().await.map_err(at("roll back"))?;
+    } else {
         for task in &work {
             transaction
                 .batch_execute(&task.sql)
                 .await
                 .map_err(at(&task.step.what))?;
         }
+        transaction.commit().await.map_err(at("commit"))?;
     }
-    transaction.commit().await.map_err(at("commit"))?;
     Ok(work.into_iter().map(|task| task.step).collect())
 }
 

@@ -14,10 +14,6 @@ use crate::tls::{self, TlsError};
 
 /// How connections to one server are made.
 #[derive(Clone)]
-#[expect(
-    missing_debug_implementations,
-    reason = "the TLS configuration has none worth reading"
-)]
 pub(crate) struct Connector {
     mode: SslMode,
     tls: Option<MakeRustlsConnect>,

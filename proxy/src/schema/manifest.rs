@@ -58,3 +58,61 @@ pub(crate) const FILES: &[File] = files![
     "functions/record_role.sql",
     "functions/adopt_role.sql",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_installed_once() -> std::io::Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql");
+        let mut found = BTreeSet::new();
+        for folder in std::fs::read_dir(&root)? {
+            let folder = folder?.path();
+            if !folder.is_dir() || folder.ends_with("tests") {
+                continue;
+            }
+            for file in std::fs::read_dir(&folder)? {
+                let path = file?.path();
+                let path = path.strip_prefix(&root).unwrap_or(&path);
+                found.insert(path.to_string_lossy().into_owned());
+            }
+        }
+        let listed: BTreeSet<_> = FILES.iter().map(|file| file.path.to_owned()).collect();
+        assert_eq!(found, listed);
+        assert_eq!(listed.len(), FILES.len(), "a file is listed twice");
+        Ok(())
+    }
+
+    #[test]
+    fn every_routine_pins_its_search_path_and_is_taken_from_public_in_its_own_file() {
+        for file in FILES
+            .iter()
+            .filter(|file| file.path.starts_with("functions/"))
+        {
+            let name = file
+                .path
+                .trim_start_matches("functions/")
+                .trim_end_matches(".sql");
+            let made = format!("CREATE OR REPLACE FUNCTION postern.{name}(");
+            assert_eq!(
+                file.sql.matches("CREATE OR REPLACE ").count(),
+                1,
+                "{}",
+                file.path
+            );
+            assert!(file.sql.contains(&made), "{}", file.path);
+            assert!(
+                file.sql
+                    .contains("\nSET search_path = pg_catalog, pg_temp\n"),
+                "{}",
+                file.path
+            );
+            assert!(file.sql.contains("REVOKE ALL ON FUNCTION"), "{}", file.path);
+            assert!(file.sql.contains("FROM PUBLIC;"), "{}", file.path);
+        }
+    }
+}
