@@ -25,7 +25,7 @@ const ROUTINES: i64 = 5;
 pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
     let client = match pool.connect().await {
         Ok(client) => client,
-        Err(error) => return vec![unreachable(pool, &error)],
+        Err(error) => return vec![unreachable(&error)],
     };
     let mut probes = vec![
         passed("role store reachable", pool.place().to_owned()),
@@ -46,7 +46,7 @@ async fn look(client: &Client) -> Result<Row, tokio_postgres::Error> {
     client.query_one(LOOK, &[&OWNER]).await
 }
 
-fn unreachable(pool: &Pool, error: &RoleStoreError) -> Probe {
+fn unreachable(error: &RoleStoreError) -> Probe {
     let (what, cure) = match error {
         RoleStoreError::SchemaVersion { .. } | RoleStoreError::NotInstalled { .. } => {
             ("schema version", "run postern init-sql")
@@ -61,7 +61,7 @@ fn unreachable(pool: &Pool, error: &RoleStoreError) -> Probe {
             "look at role_store.host, port, sslmode and tls_ca_file",
         ),
     };
-    failed(what, format!("{}: {error}", pool.place()), cure.to_owned())
+    failed(what, error.to_string(), cure.to_owned())
 }
 
 fn judge(pool: &Pool, row: &Row) -> Vec<Probe> {
