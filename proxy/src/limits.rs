@@ -46,7 +46,8 @@ pub(crate) const DESCRIPTORS_BESIDE_SESSIONS: u64 = 512;
 pub(crate) const ROLE_STORE_CONNECTIONS_MAX: usize = 4;
 
 /// The most tries of one call to the role store.
-/// 200 first logins that create the same group were seen to need three at the most.
+/// With the waits below, the last one comes about a second after the first, well within the
+/// time that a login may take.
 pub(crate) const ROLE_STORE_TRIES_MAX: u32 = 8;
 
 /// The span in which the first retry waits, in milliseconds; it doubles each time.

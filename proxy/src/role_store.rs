@@ -137,7 +137,7 @@ impl RoleStore {
             .options(session_options(limit));
         let connector = Connector::new(&settings.endpoint)?;
         Ok(Self {
-            pool: Pool::new(connector, pg, limit.as_millis()),
+            pool: Pool::new(connector, pg, limit),
             limit,
         })
     }
@@ -149,24 +149,7 @@ impl RoleStore {
     ///
     /// [`RoleStoreError::Refused`] when a rule forbids it, and what any call may fail with.
     pub(crate) async fn apply(&self, wish: &Wish) -> Result<Applied, RoleStoreError> {
-        let groups: Vec<&str> = wish.groups.iter().map(RoleName::as_str).collect();
-        let verifier = Secret::new(wish.verifier.to_string());
-        let rows = self
-            .call(
-                APPLY,
-                &[
-                    (&wish.role.as_str(), Type::TEXT),
-                    (&wish.directory_id.as_str(), Type::TEXT),
-                    (&wish.login, Type::TEXT),
-                    (&wish.dn, Type::TEXT),
-                    (&groups, Type::TEXT_ARRAY),
-                    (verifier.expose(), Type::TEXT),
-                    (&missing(wish.missing), Type::TEXT),
-                    (&wish.force_secret, Type::BOOL),
-                    (&wish.session, Type::TEXT),
-                ],
-            )
-            .await?;
+        let rows = self.call(APPLY, &Bound::new(wish).list()).await?;
         Ok(Applied {
             steps: steps(&rows)?,
         })
@@ -178,24 +161,11 @@ impl RoleStore {
     ///
     /// What any call may fail with; a refusal is a step.
     pub(crate) async fn plan(&self, wish: &Wish) -> Result<Vec<Step>, RoleStoreError> {
-        let groups: Vec<&str> = wish.groups.iter().map(RoleName::as_str).collect();
-        let verifier = Secret::new(wish.verifier.to_string());
-        let rows = self
-            .call(
-                PLAN,
-                &[
-                    (&wish.role.as_str(), Type::TEXT),
-                    (&wish.directory_id.as_str(), Type::TEXT),
-                    (&wish.login, Type::TEXT),
-                    (&wish.dn, Type::TEXT),
-                    (&groups, Type::TEXT_ARRAY),
-                    (verifier.expose(), Type::TEXT),
-                    (&missing(wish.missing), Type::TEXT),
-                    (&wish.force_secret, Type::BOOL),
-                ],
-            )
-            .await?;
-        steps(&rows)
+        let bound = Bound::new(wish);
+        let mut parameters = bound.list();
+        // The last one is the session, which only a change is logged with.
+        parameters.pop();
+        steps(&self.call(PLAN, &parameters).await?)
     }
 
     /// Takes LOGIN, the memberships that Postern granted and the live backends away from the role
@@ -309,6 +279,48 @@ impl Step {
     }
 }
 
+/// A wish in the form in which it is bound to the parameters of a call.
+struct Bound<'a> {
+    wish: &'a Wish,
+    role: &'a str,
+    directory_id: &'a str,
+    groups: Vec<&'a str>,
+    verifier: Secret<String>,
+    missing: &'static str,
+}
+
+impl<'a> Bound<'a> {
+    fn new(wish: &'a Wish) -> Self {
+        Self {
+            wish,
+            role: wish.role.as_str(),
+            directory_id: wish.directory_id.as_str(),
+            groups: wish.groups.iter().map(RoleName::as_str).collect(),
+            verifier: Secret::new(wish.verifier.to_string()),
+            missing: match wish.missing {
+                MissingGroup::Create => "create",
+                MissingGroup::Skip => "skip",
+                MissingGroup::Refuse => "refuse",
+            },
+        }
+    }
+
+    /// The parameters in the order of `apply_login`; `plan_login` has all but the last.
+    fn list(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        vec![
+            (&self.role, Type::TEXT),
+            (&self.directory_id, Type::TEXT),
+            (&self.wish.login, Type::TEXT),
+            (&self.wish.dn, Type::TEXT),
+            (&self.groups, Type::TEXT_ARRAY),
+            (self.verifier.expose(), Type::TEXT),
+            (&self.missing, Type::TEXT),
+            (&self.wish.force_secret, Type::BOOL),
+            (&self.wish.session, Type::TEXT),
+        ]
+    }
+}
+
 impl Applied {
     /// What was done, in order; empty if everything matched already.
     pub(crate) fn steps(&self) -> &[Step] {
@@ -379,14 +391,6 @@ fn malformed(error: &tokio_postgres::Error) -> RoleStoreError {
     }
 }
 
-fn missing(missing: MissingGroup) -> &'static str {
-    match missing {
-        MissingGroup::Create => "create",
-        MissingGroup::Skip => "skip",
-        MissingGroup::Refuse => "refuse",
-    }
-}
-
 /// What is pinned for the whole session. Only numbers are put into the text.
 /// The session runs the same few statements, so that each is planned once.
 fn session_options(statement_timeout: Duration) -> String {
@@ -431,4 +435,50 @@ fn random() -> u8 {
     let _ = ring::rand::SystemRandom::new().fill(&mut byte);
     let [byte] = byte;
     byte
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_is_read_as_it_is_written() {
+        for text in [
+            "create_role",
+            "enable_role",
+            "record_entry",
+            "set_secret",
+            "create_group",
+            "grant",
+            "revoke",
+            "skip_group",
+            "refuse",
+        ] {
+            assert_eq!(Action::parse(text).map(Action::as_str), Some(text));
+        }
+        assert_eq!(Action::parse("drop_role"), None);
+    }
+
+    #[test]
+    fn a_password_file_loses_its_line_end_and_nothing_else() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("password");
+        for (text, wanted) in [("a b \r\n", Some("a b ")), ("x", Some("x")), ("\n", None)] {
+            std::fs::write(&path, text)?;
+            let found = read_password(&path).ok();
+            assert_eq!(
+                found.as_ref().map(|s| s.expose().as_slice()),
+                wanted.map(str::as_bytes)
+            );
+        }
+        assert!(read_password(&folder.path().join("missing")).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_session_is_pinned_in_milliseconds() {
+        let options = session_options(Duration::from_secs(3));
+        assert!(options.contains("-c statement_timeout=3000 "), "{options}");
+        assert!(options.contains("read\\ committed "), "{options}");
+    }
 }

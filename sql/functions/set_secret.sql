@@ -9,7 +9,7 @@ AS $$
 BEGIN
     BEGIN
         EXECUTE format('ALTER ROLE %I PASSWORD %L', p_role, p_verifier);
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN query_canceled OR OTHERS THEN -- OTHERS leaves a timeout out
         RAISE EXCEPTION USING
             ERRCODE = SQLSTATE,
             MESSAGE = replace(SQLERRM, p_verifier, '(secret)');

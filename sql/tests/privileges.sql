@@ -8,6 +8,10 @@ SELECT pg_temp.same(
     (SELECT concat_ws(' ', rolsuper, rolcanlogin, rolcreaterole, rolcreatedb, rolreplication,
         rolbypassrls) FROM pg_roles WHERE rolname = 'postern_owner'), 'f f t f f f',
     'the owner can create roles, and nobody can log in as it');
+SELECT pg_temp.ok(s.setconfig @> '{log_parameter_max_length=0,log_error_verbosity=terse}',
+    'its calls leave no verifier in the server''s log')
+FROM pg_roles r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
+WHERE r.rolname = 'postern';
 SELECT pg_temp.same(pg_temp.member_of('postern'), NULL, 'the provisioner is a member of nothing');
 SELECT pg_temp.same(
     (SELECT string_agg(f.proname, ' ' ORDER BY f.proname) FROM pg_proc f

@@ -195,3 +195,38 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_the_schema_have_codes_of_their_own() {
+        let found: Vec<_> = (0..=9)
+            .filter_map(|n| Refusal::from_sqlstate(&format!("PN00{n}")))
+            .collect();
+        let different: std::collections::HashSet<_> = found.iter().collect();
+        assert_eq!((found.len(), different.len()), (7, 7));
+        assert_eq!(Refusal::from_sqlstate("28P01"), None);
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_an_outage_and_one_that_says_no_is_not() {
+        let database = |sqlstate: &str| RoleStoreError::Database {
+            sqlstate: sqlstate.to_owned(),
+            message: String::new(),
+        };
+        for code in ["57P01", "57P03", "53300", "08006", "58030"] {
+            assert!(database(code).is_outage(), "{code}");
+        }
+        for code in ["28P01", "3D000", "42501", "XX000"] {
+            assert!(!database(code).is_outage(), "{code}");
+        }
+        let refused = RoleStoreError::Refused {
+            refusal: Refusal::NoGroup,
+            why: String::new(),
+        };
+        assert!(!refused.is_outage());
+        assert!(RoleStoreError::TimedOut { limit_ms: 1 }.is_outage());
+    }
+}

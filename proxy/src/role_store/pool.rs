@@ -1,6 +1,7 @@
 //! A few connections, made when they are needed and kept while they work.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::TargetSessionAttrs;
@@ -17,7 +18,7 @@ pub(super) struct Pool {
     config: Config,
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
-    limit_ms: u128,
+    limit: Duration,
 }
 
 /// A connection that is in use. It is closed when it is dropped, unless [`Lease::keep`] is
@@ -31,7 +32,7 @@ pub(super) struct Lease<'a> {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, mut config: Config, limit_ms: u128) -> Self {
+    pub(super) fn new(connector: Connector, mut config: Config, limit: Duration) -> Self {
         // A standby says so at once instead of at the first change (25006).
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Self {
@@ -39,7 +40,7 @@ impl Pool {
             config,
             permits: Semaphore::new(ROLE_STORE_CONNECTIONS_MAX),
             idle: Mutex::new(Vec::new()),
-            limit_ms,
+            limit,
         }
     }
 
@@ -58,16 +59,15 @@ impl Pool {
         self.connector.plaintext_allowed()
     }
 
-    /// An idle connection, or a new one. Waits while all are in use.
+    /// An idle connection, or a new one. Waits as long as a call may take while all are in use.
     pub(super) async fn lease(&self) -> Result<Lease<'_>, RoleStoreError> {
-        let permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| RoleStoreError::Unreachable {
-                host: self.place().to_owned(),
-                why: "shutting down".to_owned(),
-            })?;
+        let waited = tokio::time::timeout(self.limit, self.permits.acquire());
+        // The semaphore is never closed; both errors mean that no connection came free.
+        let Ok(Ok(permit)) = waited.await else {
+            return Err(RoleStoreError::TimedOut {
+                limit_ms: self.limit.as_millis(),
+            });
+        };
         while let Some(client) = self.pop() {
             if !client.is_closed() {
                 return Ok(Lease {
@@ -93,7 +93,7 @@ impl Pool {
         let rows = client
             .query_typed("SELECT postern.version()", &[])
             .await
-            .map_err(|e| RoleStoreError::from_call(&e, self.place(), self.limit_ms))?;
+            .map_err(|e| RoleStoreError::from_call(&e, self.place(), self.limit.as_millis()))?;
         let found = rows
             .first()
             .and_then(|row| row.try_get::<_, i32>(0).ok())

@@ -56,7 +56,13 @@ fn unreachable(error: &RoleStoreError) -> Probe {
             "provisioner's login",
             "run postern init-sql, and look at pg_hba.conf",
         ),
-        _ => (
+        RoleStoreError::Settings { .. }
+        | RoleStoreError::Tls(_)
+        | RoleStoreError::Unreachable { .. }
+        | RoleStoreError::TimedOut { .. }
+        | RoleStoreError::Refused { .. }
+        | RoleStoreError::Database { .. }
+        | RoleStoreError::UnknownAction(_) => (
             "role store reachable",
             "look at role_store.host, port, sslmode and tls_ca_file",
         ),

@@ -18,7 +18,9 @@ const ITERATIONS: NonZeroU32 = match NonZeroU32::new(4_096) {
 
 /// What is pinned for every session of the provisioner, so that not even a server that logs
 /// everything writes a verifier down. Modules that are not loaded do not mind.
-const SETTINGS: [(&str, &str); 5] = [
+/// Terse leaves out the context of an error, which quotes the statement that was cut short.
+const SETTINGS: [(&str, &str); 6] = [
+    ("log_error_verbosity", "terse"),
     ("log_parameter_max_length", "0"),
     ("log_parameter_max_length_on_error", "0"),
     ("auto_explain.log_parameter_max_length", "0"),
@@ -220,6 +222,18 @@ fn plan_schema(found: &Found, provisioner: &RoleName, tasks: &mut Vec<Task>) {
     for file in FILES {
         let sql = file.sql.replace(":\"provisioner\"", &provisioner);
         tasks.push(Task::new(format!("install {}", file.path), sql.trim_end()));
+    }
+    if !found.admin_is_superuser {
+        // A superuser may call everything anyhow.
+        let admin = quote_identifier(&found.admin);
+        tasks.push(Task::new(
+            "let the administrator adopt roles",
+            format!(
+                "GRANT USAGE ON SCHEMA postern TO {admin}; GRANT EXECUTE ON FUNCTION \
+                 postern.adopt_group(text), postern.record_group(text), \
+                 postern.adopt_role(text, text), postern.record_role(text, text) TO {admin}"
+            ),
+        ));
     }
     tasks.push(Task::new(
         "record the version",
