@@ -17,15 +17,16 @@ const ITERATIONS: NonZeroU32 = match NonZeroU32::new(4_096) {
 };
 
 /// What is pinned for every session of the provisioner, so that not even a server that logs
-/// everything writes a verifier down. Modules that are not loaded do not mind.
+/// everything writes a verifier down, and since which version the setting exists: a module that
+/// is loaded minds a setting that it does not know, one that is not loaded minds nothing.
 /// Terse leaves out the context of an error, which quotes the statement that was cut short.
-const SETTINGS: [(&str, &str); 6] = [
-    ("log_error_verbosity", "terse"),
-    ("log_parameter_max_length", "0"),
-    ("log_parameter_max_length_on_error", "0"),
-    ("auto_explain.log_parameter_max_length", "0"),
-    ("pg_stat_statements.track_utility", "off"),
-    ("pgaudit.log_parameter", "off"),
+const SETTINGS: [(&str, &str, i32); 6] = [
+    ("log_error_verbosity", "terse", 0),
+    ("log_parameter_max_length", "0", 0),
+    ("log_parameter_max_length_on_error", "0", 0),
+    ("auto_explain.log_parameter_max_length", "0", 160_000),
+    ("pg_stat_statements.track_utility", "off", 0),
+    ("pgaudit.log_parameter", "off", 0),
 ];
 
 /// A step with the SQL that is really executed.
@@ -158,10 +159,11 @@ fn plan_provisioner(
         ));
     }
     // Only a superuser may pin these for somebody else.
-    for (key, value) in SETTINGS.iter().filter(|_| found.admin_is_superuser) {
-        if !found
-            .provisioner_settings
-            .contains(&format!("{key}={value}"))
+    for (key, value, since) in SETTINGS {
+        let pinned = format!("{key}={value}");
+        if found.admin_is_superuser
+            && found.server_version >= since
+            && !found.provisioner_settings.contains(&pinned)
         {
             tasks.push(Task::new(
                 "keep verifiers out of the server's log",
@@ -315,7 +317,10 @@ mod tests {
                 Verifier::from_password(b"right", &[1; 16], ITERATIONS).to_string(),
             ),
             provisioner_may_connect: true,
-            provisioner_settings: SETTINGS.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+            provisioner_settings: SETTINGS
+                .iter()
+                .map(|(k, v, _)| format!("{k}={v}"))
+                .collect(),
             schema_owner: Some(OWNER.to_owned()),
             installed: Some((VERSION, digest(provisioner))),
             ..nothing()
@@ -397,6 +402,23 @@ mod tests {
                 );
                 assert!(!task.sql.contains("wrong"), "{}", task.sql);
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_setting_is_pinned_only_where_it_exists() -> Result<(), SchemaError> {
+        for (server_version, wanted) in [(150_004, 5), (160_000, 6), (180_000, 6)] {
+            let found = Found {
+                server_version,
+                ..nothing()
+            };
+            let tasks = planned(&found, "right")?;
+            let pinned = tasks
+                .iter()
+                .filter(|task| task.sql.starts_with("ALTER ROLE"))
+                .count();
+            assert_eq!(pinned, wanted, "{server_version}");
         }
         Ok(())
     }
