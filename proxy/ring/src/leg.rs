@@ -255,6 +255,11 @@ impl Sender {
         self.op == SendOp::None && self.pending.is_empty()
     }
 
+    /// Whether the queue owns memory only while bytes wait in it.
+    pub(crate) fn has_no_idle_memory(&self) -> bool {
+        self.pending.capacity() == 0 || !self.pending.is_empty()
+    }
+
     /// Sends a received buffer as it is, or queues its bytes behind those that wait.
     pub(crate) fn forward<D: Driver>(
         &mut self,

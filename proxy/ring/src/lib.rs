@@ -25,6 +25,8 @@ pub mod limits;
 mod mailbox;
 mod ring;
 mod session;
+#[cfg(test)]
+mod sim;
 mod socket;
 mod start;
 mod tls;

@@ -388,6 +388,8 @@ impl<S> Record<S> {
             leg.receiver.advance(context, name, side, &leg.socket);
         }
         self.next_phase(context);
+        debug_assert!(self.client.sender.has_no_idle_memory());
+        debug_assert!(self.backend.sender.has_no_idle_memory());
     }
 
     /// Lets each receiver run or rest, by the queue that it fills.
