@@ -203,6 +203,15 @@ impl Postern {
         Psql::new(self.port, &self.ca_file, user, password)
     }
 
+    /// Whether it runs; one that has ended by itself does not.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn is_running(&self) -> Result<bool> {
+        let mut slot = lock(&self.server);
+        slot.as_mut().map_or(Ok(false), Server::is_running)
+    }
+
     /// Its process id.
     ///
     /// # Errors

@@ -183,6 +183,15 @@ impl Postgres {
         self.superuser(database).query(sql)
     }
 
+    /// Whether it runs; one that has ended by itself does not.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn is_running(&self) -> Result<bool> {
+        let mut slot = self.slot();
+        slot.as_mut().map_or(Ok(false), Server::is_running)
+    }
+
     /// psql as the superuser over the private socket.
     #[must_use]
     pub fn superuser(&self, database: &str) -> Psql {
