@@ -19,6 +19,9 @@ use transcript::Transcript;
 /// What a command that was ended by Ctrl-C ends with: 128 and the number of SIGINT, as in shells.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// How long the first build may take on a small machine.
+const BUILD_LIMIT: Duration = Duration::from_secs(3_600);
+
 /// Options of `cargo xtask demo`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Arguments {
@@ -135,12 +138,24 @@ fn start(arguments: Arguments) -> Result<ExitCode> {
 
 /// Builds the program that the demonstration is of.
 fn build() -> Result<()> {
-    eprintln!("Building postern ...");
-    let mut command = cargo::command(&["build", "--quiet", "--package", "postern"]);
-    if !command.status()?.success() {
-        bail!("postern does not build");
+    let mut child = cargo::command(&["build", "--package", "postern"])
+        // Standard output is for what the demonstration has to say for itself.
+        .stdout(std::io::stderr())
+        .spawn()?;
+    let mut status = None;
+    let built = wait_until("postern is built", BUILD_LIMIT, || {
+        status = child.try_wait()?;
+        Ok(status.is_some())
+    });
+    if built.is_err() {
+        child.kill()?;
+        child.wait()?;
     }
-    Ok(())
+    built?;
+    match status {
+        Some(status) if status.success() => Ok(()),
+        _ => bail!("postern does not build"),
+    }
 }
 
 fn stay_up(stage: &Stage) -> Result<()> {
