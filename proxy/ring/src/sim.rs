@@ -88,7 +88,10 @@ fn run(seed: u64, seen: &mut Seen) {
             let ahead = (session.to_client.len(), session.to_backend.len());
             for (from, to, ahead) in [(backend, client, ahead.0), (client, backend, ahead.1)] {
                 let alive = to.peer.plan.ending.is_whole();
-                assert!(!alive || to.sent == from.received + ahead, "bytes were thrown away");
+                assert!(
+                    !alive || to.sent == from.received + ahead,
+                    "bytes were thrown away"
+                );
             }
         }
         seen.reasons.insert(match end.reason {

@@ -62,7 +62,7 @@ fn verifier(password: &str) -> Verifier {
 fn accounts_file(folder: &Path) -> PathBuf {
     let path = folder.join("accounts.toml");
     let readers = ["readers".to_owned()];
-    set_local_password(&path, "Alice", Some(&readers), &verifier("right"), "id-1").unwrap();
+    local::set_password(&path, "Alice", Some(&readers), &verifier("right"), "id-1").unwrap();
     path
 }
 
@@ -224,12 +224,12 @@ fn a_changed_file_counts_at_the_next_login() {
             .authenticate(&login("alice"), &secret("wrong"))
             .await;
         assert!(matches!(wrong, Err(DirectoryError::WrongPassword)));
-        set_local_password(&path, "alice", None, &verifier("new"), "unused").unwrap();
-        remove_local(&path, "ALICE").unwrap();
+        local::set_password(&path, "alice", None, &verifier("new"), "unused").unwrap();
+        local::remove(&path, "ALICE").unwrap();
         let gone = directories.look_up(&login("alice")).await;
         assert!(matches!(gone, Err(DirectoryError::UnknownLogin)));
         assert!(matches!(
-            remove_local(&path, "alice"),
+            local::remove(&path, "alice"),
             Err(LocalError::NoAccount { .. })
         ));
     });
@@ -239,11 +239,11 @@ fn a_changed_file_counts_at_the_next_login() {
 fn a_new_password_keeps_the_rest_of_the_file() {
     let folder = TempDir::new().unwrap();
     let path = accounts_file(folder.path());
-    set_local_password(&path, "bob", None, &verifier("b"), "id-2").unwrap();
+    local::set_password(&path, "bob", None, &verifier("b"), "id-2").unwrap();
     let mut text = fs::read_to_string(&path).unwrap();
     text.push_str("[[group]]\nname = \"all\"\nmembers = [\"readers\"]\n");
     fs::write(&path, text).unwrap();
-    set_local_password(&path, "alice", None, &verifier("new"), "unused").unwrap();
+    local::set_password(&path, "alice", None, &verifier("new"), "unused").unwrap();
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
         0o600
