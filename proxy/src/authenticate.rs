@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::directory::{Directories, DirectoryError};
-use crate::error::LoginError;
+use crate::error::{Denied, Full, LoginError};
 use crate::limits::{DIRECTORY_QUEUE_WAIT, LIVE_CHECKED_MAX, REFUSED_PASSWORDS_MAX};
 use crate::random;
 use crate::single_flight::SingleFlight;
@@ -161,7 +161,7 @@ impl Authenticator {
             .and_then(|n| n.holds(&memory.policy, now))
             .is_some()
         {
-            return Err(LoginError::PasswordRefusedBefore);
+            return Err(LoginError::Denied(Denied::PasswordRefusedBefore));
         }
         let remembered = memory.accepted.get(login.text());
         let decision = remembered
@@ -171,7 +171,9 @@ impl Authenticator {
             Some(Decision::Fresh(principal)) => {
                 return Ok(authenticated(principal, Source::Memory));
             }
-            Some(Decision::RefreshLimit) => return Err(LoginError::PasswordTriedTooOften),
+            Some(Decision::RefreshLimit) => {
+                return Err(LoginError::Denied(Denied::PasswordTriedTooOften));
+            }
             Some(Decision::Recheck | Decision::OtherPassword | Decision::Dead) | None => {}
         }
         match self.ask(directories, login, password.clone(), digest).await {
@@ -257,7 +259,7 @@ impl Authenticator {
         match self.flights.run(flight, call).await {
             Ok(Ok(principal)) => Ok(principal),
             Ok(Err(Failure::Directory(error))) => Err(LoginError::Directory(error)),
-            Ok(Err(Failure::Busy)) => Err(LoginError::DirectoryBusy),
+            Ok(Err(Failure::Busy)) => Err(LoginError::Full(Full::DirectoryCalls)),
             Err(_) => Err(LoginError::Internal),
         }
     }
@@ -330,12 +332,22 @@ impl Memory {
 fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
     match error {
         DirectoryError::WrongPassword => Some(Refusal::WrongPassword),
-        DirectoryError::UnknownLogin | DirectoryError::AmbiguousLogin => {
-            Some(Refusal::UnknownLogin)
-        }
+        DirectoryError::UnknownLogin
+        | DirectoryError::AmbiguousLogin
+        | DirectoryError::OtherEntry => Some(Refusal::UnknownLogin),
         DirectoryError::AccountRefused(_) | DirectoryError::TooManyGroups { .. } => {
             Some(Refusal::AccountRefused)
         }
-        _ => None,
+        DirectoryError::Unreachable { .. }
+        | DirectoryError::TimedOut { .. }
+        | DirectoryError::Refused { .. }
+        | DirectoryError::ServiceBind { .. }
+        | DirectoryError::ServicePassword { .. }
+        | DirectoryError::Attribute { .. }
+        | DirectoryError::Protocol { .. }
+        | DirectoryError::NoSource
+        | DirectoryError::Filter { .. }
+        | DirectoryError::Tls(_)
+        | DirectoryError::Local(_) => None,
     }
 }

@@ -4,7 +4,7 @@ use postern_core::mapping::{Grants, RoleName, person_role};
 
 use crate::authenticate::Authenticated;
 use crate::config::Groups;
-use crate::error::LoginError;
+use crate::error::{Denied, LoginError};
 
 /// Evidence that the groups of an authenticated person open the database.
 #[must_use = "a role may be synchronised only with this evidence"]
@@ -62,12 +62,12 @@ pub(crate) fn authorize(
     .to_owned();
     let grants = groups.rules.grants(&principal.groups, &database);
     if grants.roles.is_empty() {
-        return Err(LoginError::NoGroup {
+        return Err(LoginError::Denied(Denied::NoGroup {
             groups: principal.groups.len(),
-        });
+        }));
     }
     if !grants.opens_database {
-        return Err(LoginError::DatabaseNotGranted { database });
+        return Err(LoginError::Denied(Denied::Database(database)));
     }
     Ok(Authorized {
         authenticated,

@@ -43,6 +43,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the live sessions of the running process.
+    Sessions {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what a configuration may hold.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -94,6 +103,8 @@ pub(crate) struct InitSql {
 pub(crate) enum ConfigCommand {
     /// A complete file with every key, its default and its meaning.
     Default,
+    /// The same as a page of Markdown.
+    Reference,
 }
 
 /// `postern local`.

@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, InitSql, LocalCommand};
 use crate::config::{self, Config, SslMode};
+use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
 use crate::role_store::RoleStore;
@@ -62,6 +63,14 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             print!("{}", config::default_text());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Config(ConfigCommand::Reference) => {
+            print!("{}", config::markdown());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sessions { config, json } => match read_config(&config.path) {
+            Ok(config) => list_sessions(&config, json),
+            Err(code) => Ok(code),
+        },
         Command::Local(command) => edit_local(command),
         Command::Audit(AuditCommand::Verify { file, config }) => match read_config(&config.path) {
             Ok(config) => verify_audit(&config, file.as_deref()),
@@ -147,6 +156,19 @@ fn explain_login(
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn list_sessions(config: &Config, json: bool) -> Result<ExitCode> {
+    let Some(socket) = &config.control.socket else {
+        bail!("control.socket is not configured, so the running process cannot be asked");
+    };
+    let sessions: Vec<SessionAnswer> = control::ask(socket, &Question::Sessions)
+        .with_context(|| format!("control.socket: {}", socket.display()))?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&sessions)?),
+        false => print!("{}", control::table(&sessions)),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn init_sql(command: &InitSql) -> Result<ExitCode> {
@@ -273,7 +295,7 @@ impl Drop for NoEcho {
         if let Some(before) = &self.0 {
             eprintln!();
             // The terminal has gone when this fails, and there is no echo to restore.
-            drop(tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, before));
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, before);
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::gate::Gate;
 use crate::limits::CONTROL_LINE_BYTES_MAX;
+use crate::session::{LiveSession, SessionId};
 
 /// How long a question may take to be asked, and its answer to be read.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +33,29 @@ pub(crate) enum Question {
     },
     /// What has happened since the start.
     Counts,
+    /// The live sessions.
+    Sessions,
+}
+
+/// One live session, in the answer to [`Question::Sessions`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SessionAnswer {
+    /// Its identifier, as in the audit file.
+    pub(crate) session: String,
+    /// The role.
+    pub(crate) role: String,
+    /// The directory's identifier of the person.
+    pub(crate) entry: String,
+    /// The client's address.
+    pub(crate) client: String,
+    /// The database.
+    pub(crate) database: String,
+    /// The backend's address.
+    pub(crate) backend: String,
+    /// The backend's process number.
+    pub(crate) backend_pid: Option<u32>,
+    /// How long it has been open, in seconds.
+    pub(crate) open_s: u64,
 }
 
 /// The answer to [`Question::Cache`]; absent when nothing is remembered.
@@ -60,6 +84,8 @@ pub(crate) struct CountsAnswer {
     pub(crate) directory_calls: u64,
     /// Calls of the role store.
     pub(crate) role_store_calls: u64,
+    /// True when the audit file can be written.
+    pub(crate) audit_is_written: bool,
     /// People whose password is remembered.
     pub(crate) remembered: usize,
 }
@@ -118,6 +144,7 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
     let mut answer = match serde_json::from_str(&line)? {
         Question::Cache { login } => serde_json::to_string(&cache(gate, &login))?,
         Question::Counts => serde_json::to_string(&counts(gate))?,
+        Question::Sessions => serde_json::to_string(&sessions(gate))?,
     };
     answer.push('\n');
     reader
@@ -136,6 +163,61 @@ fn cache(gate: &Gate, login: &str) -> Option<CacheAnswer> {
     })
 }
 
+fn sessions(gate: &Gate) -> Vec<SessionAnswer> {
+    let answer = |(id, live): (SessionId, LiveSession)| SessionAnswer {
+        session: id.to_string(),
+        role: live.role.to_string(),
+        entry: live.entry.to_string(),
+        client: live.client.to_string(),
+        database: live.database,
+        backend: live.backend.address.to_string(),
+        backend_pid: live.cancel.map(|cancel| cancel.pid),
+        open_s: live.opened.elapsed().as_secs(),
+    };
+    gate.sessions.list().into_iter().map(answer).collect()
+}
+
+/// The sessions as a table for people.
+pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
+    let mut rows = vec![
+        [
+            "session", "role", "database", "client", "backend", "pid", "open",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(sessions.iter().map(|session| {
+        [
+            session.session.clone(),
+            session.role.clone(),
+            session.database.clone(),
+            session.client.clone(),
+            session.backend.clone(),
+            session
+                .backend_pid
+                .map_or_else(String::new, |pid| pid.to_string()),
+            format!("{} s", session.open_s),
+        ]
+    }));
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 fn counts(gate: &Gate) -> CountsAnswer {
     let counts = &gate.counts;
     CountsAnswer {
@@ -145,6 +227,7 @@ fn counts(gate: &Gate) -> CountsAnswer {
         refused: counts.refused.load(Ordering::Relaxed),
         directory_calls: gate.authenticator.calls(),
         role_store_calls: gate.synchronizer.calls(),
+        audit_is_written: !gate.audit.is_broken(),
         remembered: gate.authenticator.remembered(),
     }
 }

@@ -3,7 +3,6 @@
 //! No password is needed and nothing is changed: the directory is searched, the rules are applied,
 //! the role store is asked for its plan, and the running process for its memory.
 
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use postern_core::login_name::LoginName;
@@ -225,8 +224,7 @@ impl Explanation {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |label: &str, value: &str| {
-            // Writing to a String does not fail.
-            drop(writeln!(text, "{label:<9}{value}"));
+            text.push_str(&format!("{label:<9}{value}\n"));
         };
         line("login", &self.login);
         if let Some(entry) = &self.entry {

@@ -30,7 +30,7 @@ use crate::authorize::{Authorized, authorize};
 use crate::backend::{BackendError, BackendReady, Target, log_in};
 use crate::cancel::cancel;
 use crate::config::Directory;
-use crate::error::LoginError;
+use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::Plane;
 use crate::limits::REFUSAL_DELAY;
 use crate::negotiate::{Arrival, Encrypted, negotiate};
@@ -101,12 +101,15 @@ async fn line(
         return Err(LoginError::ShuttingDown);
     }
     visit.login = Some(startup.user().to_owned());
-    let place = gate.sessions.reserve().ok_or(LoginError::TooManySessions)?;
+    let place = gate
+        .sessions
+        .reserve()
+        .ok_or(LoginError::Full(Full::Sessions))?;
     let permit = gate
         .permits
         .logins
         .try_acquire()
-        .map_err(|_| LoginError::TooManyLogins)?;
+        .map_err(|_| LoginError::Full(Full::Logins))?;
     attempted(plane, visit, client, &startup).await?;
 
     accept_startup(plane, client, &startup).await?;
@@ -149,7 +152,7 @@ async fn accept_startup(
 ) -> Result<(), LoginError> {
     for name in &plane.gate.config.listen.denied_parameters {
         if startup.get(name).is_some() || startup.options_may_set(name) {
-            return Err(LoginError::ParameterDenied(name.clone()));
+            return Err(ClientError::ParameterDenied(name.clone()).into());
         }
     }
     if startup.wants_negotiation() {
@@ -228,7 +231,7 @@ async fn authorized(
         *roles = count(authorized.grants().roles.len());
     }
     plane.gate.record(visit.id, &record).await?;
-    if matches!(decided, Err(LoginError::NoGroup { .. })) && !from_memory {
+    if matches!(decided, Err(LoginError::Denied(Denied::NoGroup { .. }))) && !from_memory {
         revoke(plane, &entry, visit).await?;
     }
     decided
@@ -304,7 +307,7 @@ async fn dial_and_log_in(
         // The role may have been disabled since, through another proxy that heard of it first.
         Err(BackendError::Refused { sqlstate, .. })
             if sqlstate == INVALID_AUTHORIZATION && synced.is_from_memory() => {}
-        Err(error) => return Err(error.into_login_error(synced.authorized().role())),
+        Err(error) => return Err(LoginError::Backend(error)),
     }
     let role = synced.authorized().role().clone();
     tracing::warn!(session = %visit.id, %role, "the backend does not take the role as it was left: setting it anew");
@@ -325,7 +328,7 @@ async fn dial_and_log_in(
         .await?;
     let synced = sync(plane, synced.into_authorized(), visit, true).await?;
     let ready = backend_login(plane, &synced, startup).await;
-    let ready = ready.map_err(|error| error.into_login_error(&role))?;
+    let ready = ready.map_err(LoginError::Backend)?;
     Ok((synced, ready))
 }
 
@@ -392,5 +395,5 @@ async fn within<T>(
 ) -> Result<T, LoginError> {
     timeout_at(deadline.into(), step)
         .await
-        .map_err(|_| LoginError::ClientTimedOut)?
+        .map_err(|_| ClientError::TimedOut)?
 }

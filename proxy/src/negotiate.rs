@@ -9,7 +9,7 @@ use postern_core::wire::startup::{self, CancelRequest, FirstPacket, Startup};
 use rustls::ServerConfig;
 
 use crate::config::ListenTls;
-use crate::error::LoginError;
+use crate::error::{ClientError, LoginError};
 use crate::stream::Stream;
 
 /// Evidence that a password may be asked for on this connection: it is encrypted, or the listener
@@ -40,15 +40,15 @@ pub(crate) async fn negotiate(
     loop {
         match first_packet(client).await? {
             FirstPacket::Ssl if ssl_answered || client.is_encrypted() => {
-                return Err(LoginError::NegotiatedTwice);
+                return Err(ClientError::NegotiatedTwice.into());
             }
             FirstPacket::Gss if gss_answered || client.is_encrypted() => {
-                return Err(LoginError::NegotiatedTwice);
+                return Err(ClientError::NegotiatedTwice.into());
             }
             FirstPacket::Ssl | FirstPacket::Gss if !client.received().is_empty() => {
                 // Whatever follows in the clear could be taken for what was sent inside TLS
                 // (CVE-2021-23214).
-                return Err(LoginError::PlaintextAfterNegotiation);
+                return Err(ClientError::PlaintextAfterNegotiation.into());
             }
             FirstPacket::Gss => {
                 gss_answered = true;
@@ -64,14 +64,14 @@ pub(crate) async fn negotiate(
                 client
                     .accept_tls(config.clone())
                     .await
-                    .map_err(LoginError::ClientTls)?;
+                    .map_err(ClientError::Tls)?;
             }
             FirstPacket::Cancel(request) => return Ok(Arrival::Cancel(request)),
             FirstPacket::Startup(startup) => {
                 let allowed = client.is_encrypted() || listen_tls == ListenTls::AllowPlaintext;
                 return match allowed {
                     true => Ok(Arrival::Login(startup, Encrypted(()))),
-                    false => Err(LoginError::TlsRequired),
+                    false => Err(ClientError::TlsRequired.into()),
                 };
             }
         }

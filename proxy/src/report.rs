@@ -9,8 +9,9 @@ use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_core::wire::frontend::FrontendError;
 
+use crate::backend::BackendError;
 use crate::directory::DirectoryError;
-use crate::error::LoginError;
+use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::role_store::{Refusal, RoleStoreError};
 
 /// What is to be done about a login that ended before the splice.
@@ -73,31 +74,8 @@ pub(crate) fn report(error: &LoginError, login: Option<&str>) -> Report {
 
 fn verdict(error: &LoginError) -> (Told, Reason, String) {
     match error {
-        LoginError::Client(error) => (Told::Nothing, Reason::ClientGone, error.to_string()),
-        LoginError::ClientTls(error) => (Told::Nothing, Reason::ClientTlsFailed, error.to_string()),
-        LoginError::ClientTimedOut
-        | LoginError::NegotiatedTwice
-        | LoginError::PlaintextAfterNegotiation
-        | LoginError::Startup(_)
-        | LoginError::TlsRequired
-        | LoginError::ParameterDenied(_)
-        | LoginError::NoBackend(_) => client_verdict(error),
-        LoginError::Password(error) => password_verdict(*error),
-        LoginError::LoginName(error) => (
-            Told::BadPassword,
-            Reason::LoginNameInvalid,
-            error.to_string(),
-        ),
-        LoginError::PasswordRefusedBefore => bad(Reason::WrongPasswordRemembered),
-        LoginError::PasswordTriedTooOften => bad(Reason::RefreshLimit),
-        LoginError::NoGroup { groups } => {
-            let detail = format!("none of {groups} groups counts");
-            (Told::BadPassword, Reason::NoGroup, detail)
-        }
-        LoginError::DatabaseNotGranted { database } => {
-            let detail = format!("no group opens the database {database}");
-            (Told::BadPassword, Reason::DatabaseNotGranted, detail)
-        }
+        LoginError::Client(error) => client_verdict(error),
+        LoginError::Denied(denied) => denied_verdict(denied),
         LoginError::Directory(error) => directory_verdict(error),
         LoginError::RoleName(error) => {
             let text = "the directory's name for this account cannot be a role".to_owned();
@@ -105,89 +83,119 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
             (told, Reason::RoleNameInvalid, error.to_string())
         }
         LoginError::RoleStore(error) => role_store_verdict(error),
-        LoginError::BackendUnreachable { .. }
-        | LoginError::BackendTimedOut { .. }
-        | LoginError::BackendLost(_)
-        | LoginError::BackendProtocol(_)
-        | LoginError::BackendTooMuch
-        | LoginError::BackendScram(_)
-        | LoginError::BackendAuthMethod { .. }
-        | LoginError::SecretRefused { .. }
-        | LoginError::BackendRefused { .. } => backend_verdict(error),
-        LoginError::TooManyLogins
-        | LoginError::TooManySessions
-        | LoginError::DirectoryBusy
-        | LoginError::AuditUnavailable
-        | LoginError::ShuttingDown
-        | LoginError::Internal => proxy_verdict(error),
+        LoginError::Backend(error) => backend_verdict(error),
+        LoginError::Full(full) => {
+            let text = "sorry, too many clients already".to_owned();
+            let told = Told::Error(Sqlstate::TOO_MANY_CONNECTIONS, text, None);
+            let limit = match full {
+                Full::Logins => "limits.logins_max",
+                Full::Sessions => "limits.sessions_max",
+                Full::DirectoryCalls => "limits.directory_calls_max",
+            };
+            (told, Reason::TooManyConnections, limit.to_owned())
+        }
+        LoginError::AuditUnavailable => (
+            unavailable("logins cannot be recorded at the moment, and are refused"),
+            Reason::AuditUnavailable,
+            String::new(),
+        ),
+        LoginError::ShuttingDown => {
+            let text = "the proxy is shutting down".to_owned();
+            (
+                Told::Error(Sqlstate::ADMIN_SHUTDOWN, text, None),
+                Reason::ShuttingDown,
+                String::new(),
+            )
+        }
+        LoginError::Internal => {
+            let text = "an internal error ended the login".to_owned();
+            (
+                Told::Error(Sqlstate::INTERNAL_ERROR, text, ASK),
+                Reason::Internal,
+                String::new(),
+            )
+        }
     }
 }
 
-/// What an administrator has to mend; the session identifier in the log leads to the reason.
+/// What an administrator has to mend; the audit log has the reason.
 const ASK: Option<&str> = Some("Ask your administrator; the reason is in the audit log.");
 
-fn bad(reason: Reason) -> (Told, Reason, String) {
-    (Told::BadPassword, reason, String::new())
-}
-
-fn client_verdict(error: &LoginError) -> (Told, Reason, String) {
+fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
     let violation = |text: String| {
-        (
-            Told::Error(Sqlstate::PROTOCOL_VIOLATION, text.clone(), None),
-            Reason::ProtocolViolation,
-            text,
-        )
+        let told = Told::Error(Sqlstate::PROTOCOL_VIOLATION, text.clone(), None);
+        (told, Reason::ProtocolViolation, text)
     };
     match error {
-        LoginError::ClientTimedOut => (Told::Nothing, Reason::LoginTimedOut, String::new()),
-        LoginError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
-        LoginError::PlaintextAfterNegotiation => {
+        ClientError::Gone(error) => (Told::Nothing, Reason::ClientGone, error.to_string()),
+        ClientError::Tls(error) => (Told::Nothing, Reason::ClientTlsFailed, error.to_string()),
+        ClientError::TimedOut => (Told::Nothing, Reason::LoginTimedOut, String::new()),
+        ClientError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
+        ClientError::PlaintextAfterNegotiation => {
             violation("received unencrypted data after an encryption request".to_owned())
         }
-        LoginError::Startup(error) => violation(format!("invalid startup packet: {error}")),
-        LoginError::ParameterDenied(name) => {
+        ClientError::Startup(error) => violation(format!("invalid startup packet: {error}")),
+        ClientError::ParameterDenied(name) => {
             let text = format!("the startup parameter \"{name}\" is not allowed here");
             let told = Told::Error(Sqlstate::INVALID_AUTHORIZATION, text, None);
             (told, Reason::ParameterDenied, name.clone())
         }
-        LoginError::NoBackend(database) => {
-            let text = format!("database \"{database}\" is not served here");
-            let told = Told::Error(Sqlstate::INVALID_CATALOG_NAME, text, None);
-            (told, Reason::DatabaseUnknown, database.clone())
-        }
-        _ => {
+        ClientError::TlsRequired => {
             let text = "this server accepts encrypted connections only".to_owned();
             let hint = Some("Connect with sslmode=require or stronger.");
             let told = Told::Error(Sqlstate::INVALID_AUTHORIZATION, text, hint);
             (told, Reason::TlsRequired, String::new())
         }
+        ClientError::Password(error) => match error {
+            FrontendError::EmptyPassword => {
+                (Told::BadPassword, Reason::PasswordEmpty, error.to_string())
+            }
+            FrontendError::NulInPassword => (
+                Told::BadPassword,
+                Reason::PasswordInvalid,
+                error.to_string(),
+            ),
+            FrontendError::Terminated => (Told::Nothing, Reason::ClientGone, error.to_string()),
+            FrontendError::Tag(_) | FrontendError::Length(_) | FrontendError::NotTerminated => {
+                violation(error.to_string())
+            }
+        },
     }
 }
 
-fn password_verdict(error: FrontendError) -> (Told, Reason, String) {
-    let detail = error.to_string();
-    match error {
-        FrontendError::EmptyPassword => (Told::BadPassword, Reason::PasswordEmpty, detail),
-        FrontendError::NulInPassword => (Told::BadPassword, Reason::PasswordInvalid, detail),
-        FrontendError::Terminated => (Told::Nothing, Reason::ClientGone, detail),
-        FrontendError::Tag(_) | FrontendError::Length(_) | FrontendError::NotTerminated => {
-            let told = Told::Error(Sqlstate::PROTOCOL_VIOLATION, detail.clone(), None);
-            (told, Reason::ProtocolViolation, detail)
-        }
-    }
+fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
+    let (reason, detail) = match denied {
+        Denied::LoginName(error) => (Reason::LoginNameInvalid, error.to_string()),
+        Denied::PasswordRefusedBefore => (Reason::WrongPasswordRemembered, String::new()),
+        Denied::PasswordTriedTooOften => (Reason::RefreshLimit, String::new()),
+        Denied::NoGroup { groups } => (Reason::NoGroup, format!("none of {groups} groups counts")),
+        Denied::Database(database) => (
+            Reason::DatabaseNotGranted,
+            format!("no group opens the database {database}"),
+        ),
+    };
+    (Told::BadPassword, reason, detail)
 }
 
 fn directory_verdict(error: &DirectoryError) -> (Told, Reason, String) {
     let reason = match error {
         DirectoryError::UnknownLogin => Reason::UnknownLogin,
         DirectoryError::WrongPassword => Reason::WrongPassword,
-        DirectoryError::AmbiguousLogin => Reason::AmbiguousLogin,
+        DirectoryError::AmbiguousLogin | DirectoryError::OtherEntry => Reason::AmbiguousLogin,
         DirectoryError::AccountRefused(_) | DirectoryError::TooManyGroups { .. } => {
             Reason::AccountRefused
         }
         DirectoryError::Unreachable { .. } => Reason::DirectoryUnreachable,
         DirectoryError::TimedOut { .. } => Reason::DirectoryTimedOut,
-        _ => Reason::DirectoryFailed,
+        DirectoryError::Refused { .. }
+        | DirectoryError::ServiceBind { .. }
+        | DirectoryError::ServicePassword { .. }
+        | DirectoryError::Attribute { .. }
+        | DirectoryError::Protocol { .. }
+        | DirectoryError::NoSource
+        | DirectoryError::Filter { .. }
+        | DirectoryError::Tls(_)
+        | DirectoryError::Local(_) => Reason::DirectoryFailed,
     };
     let told = match error.is_outage() {
         false => Told::BadPassword,
@@ -234,7 +242,12 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
                 Reason::RoleDisabled,
             ),
         },
-        _ => (
+        RoleStoreError::Settings { .. }
+        | RoleStoreError::Tls(_)
+        | RoleStoreError::NotInstalled { .. }
+        | RoleStoreError::SchemaVersion { .. }
+        | RoleStoreError::Database { .. }
+        | RoleStoreError::UnknownAction(_) => (
             unavailable("the database's roles cannot be managed"),
             Reason::RoleStoreFailed,
         ),
@@ -242,87 +255,47 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
     (told, reason, error.to_string())
 }
 
-fn backend_verdict(error: &LoginError) -> (Told, Reason, String) {
+fn backend_verdict(error: &BackendError) -> (Told, Reason, String) {
+    const LOST: &str = "the connection to the database was lost";
     match error {
-        LoginError::BackendUnreachable { host, why } => (
+        BackendError::NotServed { database } => {
+            let text = format!("database \"{database}\" is not served here");
+            let told = Told::Error(Sqlstate::INVALID_CATALOG_NAME, text, None);
+            (told, Reason::DatabaseUnknown, database.clone())
+        }
+        BackendError::Unreachable { host, why } => (
             unavailable("the database is not available"),
             Reason::BackendUnreachable,
             format!("{host}: {why}"),
         ),
-        LoginError::BackendTimedOut { host } => (
+        BackendError::TimedOut { host } => (
             unavailable("the database does not answer in time"),
             Reason::BackendTimedOut,
             host.clone(),
         ),
-        LoginError::BackendRefused { message, sqlstate } => (
+        BackendError::Refused { message, sqlstate } => (
             Told::AsItCame(message.clone()),
             Reason::BackendRefused,
             sqlstate.clone(),
         ),
-        LoginError::BackendAuthMethod { host, asked } => {
-            let detail = format!("{host} asked for {asked}, which auth_methods does not allow");
-            (
-                lost("the database asks for a login that is not allowed"),
-                Reason::BackendProtocol,
-                detail,
-            )
-        }
-        LoginError::SecretRefused { role } => (
+        BackendError::AuthMethod { host, asked } => (
+            lost("the database asks for a login that is not allowed"),
+            Reason::BackendProtocol,
+            format!("{host} asked for {asked}, which auth_methods does not allow"),
+        ),
+        BackendError::SecretRefused => (
             lost("the database does not accept the role's secret"),
             Reason::BackendRefused,
-            format!("the secret of {role} was refused again after it was set"),
+            "the role's secret was refused again after it was set".to_owned(),
         ),
-        LoginError::BackendLost(error) => {
-            (lost(LOST), Reason::BackendUnreachable, error.to_string())
-        }
-        LoginError::BackendScram(error) => (lost(LOST), Reason::BackendProtocol, error.to_string()),
-        LoginError::BackendProtocol(error) => {
-            (lost(LOST), Reason::BackendProtocol, error.to_string())
-        }
-        _ => (
+        BackendError::Lost(error) => (lost(LOST), Reason::BackendUnreachable, error.to_string()),
+        BackendError::Scram(error) => (lost(LOST), Reason::BackendProtocol, error.to_string()),
+        BackendError::Protocol(error) => (lost(LOST), Reason::BackendProtocol, error.to_string()),
+        BackendError::TooMuch => (
             lost(LOST),
             Reason::BackendProtocol,
             "too much before it was ready".to_owned(),
         ),
-    }
-}
-
-const LOST: &str = "the connection to the database was lost";
-
-fn proxy_verdict(error: &LoginError) -> (Told, Reason, String) {
-    let many = |detail: &str| {
-        let told = Told::Error(
-            Sqlstate::TOO_MANY_CONNECTIONS,
-            "sorry, too many clients already".to_owned(),
-            None,
-        );
-        (told, Reason::TooManyConnections, detail.to_owned())
-    };
-    match error {
-        LoginError::TooManyLogins => many("limits.logins_max"),
-        LoginError::TooManySessions => many("limits.sessions_max"),
-        LoginError::DirectoryBusy => many("limits.directory_calls_max"),
-        LoginError::AuditUnavailable => (
-            unavailable("logins cannot be recorded at the moment, and are refused"),
-            Reason::AuditUnavailable,
-            String::new(),
-        ),
-        LoginError::ShuttingDown => {
-            let text = "the proxy is shutting down".to_owned();
-            (
-                Told::Error(Sqlstate::ADMIN_SHUTDOWN, text, None),
-                Reason::ShuttingDown,
-                String::new(),
-            )
-        }
-        _ => {
-            let text = "an internal error ended the login".to_owned();
-            (
-                Told::Error(Sqlstate::INTERNAL_ERROR, text, ASK),
-                Reason::Internal,
-                String::new(),
-            )
-        }
     }
 }
 
@@ -346,18 +319,16 @@ mod tests {
 
     #[test]
     fn every_credential_failure_is_told_the_same() {
-        let refusal = told(&LoginError::PasswordRefusedBefore);
+        let refusal = told(&LoginError::Denied(Denied::PasswordRefusedBefore));
         let failures = [
             LoginError::Directory(Arc::new(DirectoryError::UnknownLogin)),
             LoginError::Directory(Arc::new(DirectoryError::WrongPassword)),
             LoginError::Directory(Arc::new(DirectoryError::AmbiguousLogin)),
-            LoginError::PasswordTriedTooOften,
-            LoginError::NoGroup { groups: 3 },
-            LoginError::DatabaseNotGranted {
-                database: "hr".to_owned(),
-            },
-            LoginError::Password(FrontendError::EmptyPassword),
-            LoginError::Password(FrontendError::NulInPassword),
+            LoginError::Denied(Denied::PasswordTriedTooOften),
+            LoginError::Denied(Denied::NoGroup { groups: 3 }),
+            LoginError::Denied(Denied::Database("hr".to_owned())),
+            FrontendError::EmptyPassword.into(),
+            FrontendError::NulInPassword.into(),
         ];
         for failure in failures {
             assert_eq!(told(&failure), refusal, "{failure:?}");

@@ -274,6 +274,12 @@ fn control_thread(
             })?;
             drop(tokio::spawn(control::serve(gate.clone(), listener)));
         }
+        let resumed = gate.audit.resumed();
+        tracing::info!(
+            seq = resumed.seq,
+            prev = resumed.prev,
+            "the audit file goes on from here"
+        );
         for address in addresses {
             tracing::info!(version = crate::VERSION, "listening on {address}");
         }

@@ -140,9 +140,17 @@ impl Sessions {
         Some(live.sessions.get(id)?.backend)
     }
 
-    /// The identifiers of all live sessions.
-    pub(crate) fn ids(&self) -> Vec<SessionId> {
-        self.live().sessions.keys().copied().collect()
+    /// All live sessions, the oldest first.
+    pub(crate) fn list(&self) -> Vec<(SessionId, LiveSession)> {
+        let live = self.live();
+        let mut sessions: Vec<_> = live
+            .sessions
+            .iter()
+            .map(|(id, session)| (*id, session.clone()))
+            .collect();
+        drop(live);
+        sessions.sort_by_key(|(_, session)| session.opened);
+        sessions
     }
 
     /// How many sessions are live.

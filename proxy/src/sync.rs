@@ -306,7 +306,7 @@ impl Synchronizer {
     fn password_of(&self, authorized: &Authorized) -> Option<PasswordDigest> {
         match self.mode {
             CredentialMode::Derived => None,
-            CredentialMode::Mirror => Some(authorized.authenticated().digest().clone()),
+            CredentialMode::Mirror => Some(*authorized.authenticated().digest()),
         }
     }
 }

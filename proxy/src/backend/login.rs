@@ -3,6 +3,11 @@
 //! Source: PostgreSQL, "Start-up",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP>.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "at each point of the protocol every message but a few is out of place"
+)]
+
 use postern_core::scram::{ChannelBinding, ClientExchange};
 use postern_core::secret::Secret;
 use postern_core::wire::backend::{self, BackendMessage, Mechanisms};
@@ -23,7 +28,6 @@ pub(crate) struct BackendReady {
     greeting: Vec<u8>,
     cancel: Option<CancelKey>,
     address: BackendAddress,
-    host: String,
 }
 
 impl BackendReady {
@@ -41,11 +45,6 @@ impl BackendReady {
     /// Where the backend is.
     pub(crate) fn address(&self) -> BackendAddress {
         self.address
-    }
-
-    /// `host:port` as configured.
-    pub(crate) fn host(&self) -> &str {
-        &self.host
     }
 
     /// The connection, for the splice.
@@ -279,17 +278,13 @@ async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
         greeting.extend_from_slice(&message);
         if ready {
             let Dialled {
-                stream,
-                address,
-                host,
-                ..
+                stream, address, ..
             } = dialled;
             return Ok(BackendReady {
                 stream,
                 greeting,
                 cancel,
                 address,
-                host,
             });
         }
     }

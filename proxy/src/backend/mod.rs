@@ -9,7 +9,6 @@ use postern_core::wire::backend::BackendError as WireError;
 pub(crate) use dial::Target;
 pub(crate) use login::{BackendReady, log_in};
 
-use crate::error::LoginError;
 use crate::stream::StreamError;
 
 /// Why a backend could not be logged in to.
@@ -67,23 +66,5 @@ impl From<WireError> for BackendError {
 impl From<ScramError> for BackendError {
     fn from(error: ScramError) -> Self {
         Self::Scram(error)
-    }
-}
-
-impl BackendError {
-    /// The same as the login sees it. `SecretRefused` is final here: a forced sync did not help.
-    pub(crate) fn into_login_error(self, role: &postern_core::mapping::RoleName) -> LoginError {
-        match self {
-            Self::Unreachable { host, why } => LoginError::BackendUnreachable { host, why },
-            Self::NotServed { database } => LoginError::NoBackend(database),
-            Self::TimedOut { host } => LoginError::BackendTimedOut { host },
-            Self::Lost(error) => LoginError::BackendLost(error),
-            Self::Protocol(error) => LoginError::BackendProtocol(error),
-            Self::TooMuch => LoginError::BackendTooMuch,
-            Self::Scram(error) => LoginError::BackendScram(error),
-            Self::AuthMethod { host, asked } => LoginError::BackendAuthMethod { host, asked },
-            Self::SecretRefused => LoginError::SecretRefused { role: role.clone() },
-            Self::Refused { message, sqlstate } => LoginError::BackendRefused { message, sqlstate },
-        }
     }
 }

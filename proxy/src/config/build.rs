@@ -315,7 +315,6 @@ pub(super) fn credential(section: &Section, reading: &mut Reading<'_>) -> Option
     }
     Some(Credential {
         mode,
-        mirror_reason,
         cluster_key_file: section.path("cluster_key_file")?,
         epoch: section.integer("epoch")?,
     })

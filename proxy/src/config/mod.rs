@@ -20,11 +20,11 @@ mod schema;
 mod section;
 
 pub(crate) use document::{default_text, markdown};
-pub(crate) use files::{CREDENTIAL_PREFIX, SecretFileError, SecretFileWhy, secret_file};
+pub(crate) use files::{SecretFileError, secret_file};
 #[cfg(test)]
 mod tests;
 
-pub(crate) use problem::{ConfigErrors, Problem};
+pub(crate) use problem::Problem;
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -96,8 +96,6 @@ pub(crate) struct Ldap {
     pub(crate) urls: Vec<LdapUrl>,
     /// `starttls`: upgrade `ldap://` by StartTLS (RFC 4511, 4.14).
     pub(crate) starttls: bool,
-    /// `allow_plaintext`: accept `ldap://` without StartTLS. Called out at start.
-    pub(crate) allow_plaintext: bool,
     /// `tls_ca_file`: PEM certificates that sign the directory's; the system's store if unset.
     pub(crate) tls_ca_file: Option<PathBuf>,
     /// `tls_verify`: false accepts any certificate. Called out at start.
@@ -296,8 +294,6 @@ pub(crate) enum AuthMethod {
 pub(crate) struct Credential {
     /// `mode`.
     pub(crate) mode: CredentialMode,
-    /// `mirror_reason`: why this site needs `mirror`; without one, it is called out at start.
-    pub(crate) mirror_reason: Option<String>,
     /// `cluster_key_file`: 32 random bytes in hex or base64, the same on every proxy of a cluster.
     pub(crate) cluster_key_file: PathBuf,
     /// `epoch`: raise it to change every role's secret.

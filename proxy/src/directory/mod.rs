@@ -16,7 +16,7 @@ use postern_core::login_name::LoginName;
 use postern_core::principal::Principal;
 use postern_core::secret::Secret;
 
-pub(crate) use self::error::{AccountRefusal, DirectoryError, LocalError};
+pub(crate) use self::error::DirectoryError;
 use self::ldap::LdapDirectory;
 use self::local::LocalFile;
 use crate::config::{Config, Directory, Local, LocalOrder};

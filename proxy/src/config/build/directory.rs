@@ -72,13 +72,12 @@ fn ldap(section: &Section, reading: &mut Reading<'_>) -> Option<Ldap> {
         );
     }
     let base_dn = section.text("base_dn")?;
-    let (starttls, allow_plaintext, tls_verify) = transport?;
+    let (starttls, tls_verify) = transport?;
     let (login_filter, group_class_filter) = filters?;
     let (connect_timeout, operation_timeout, total_timeout) = times?;
     Some(Ldap {
         urls: urls?,
         starttls,
-        allow_plaintext,
         tls_ca_file: section.path("tls_ca_file"),
         tls_verify,
         flavor,
@@ -181,12 +180,12 @@ fn url(text: &str) -> Result<LdapUrl, &'static str> {
     })
 }
 
-/// `starttls`, `allow_plaintext` and `tls_verify`, which depend on each other and on the URLs.
+/// `starttls` and `tls_verify`, which depend on each other, on `allow_plaintext` and on the URLs.
 fn transport(
     section: &Section,
     urls: Option<&[LdapUrl]>,
     reading: &mut Reading<'_>,
-) -> Option<(bool, bool, bool)> {
+) -> Option<(bool, bool)> {
     let starttls = section.boolean("starttls")?;
     let allow_plaintext = section.boolean("allow_plaintext")?;
     let tls_verify = section.boolean("tls_verify")?;
@@ -224,7 +223,7 @@ fn transport(
              every password",
         );
     }
-    Some((starttls, allow_plaintext, tls_verify))
+    Some((starttls, tls_verify))
 }
 
 fn bind(section: &Section, reading: &mut Reading<'_>) -> Option<LdapBind> {
