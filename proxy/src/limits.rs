@@ -103,6 +103,10 @@ pub(crate) const LDAP_DIAGNOSTIC_BYTES_MAX: usize = 256;
 /// The largest file of secrets, certificates or local accounts that is read, in bytes.
 pub(crate) const DIRECTORY_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// The longest answer to StartTLS, in bytes.
+/// It has a result code and a sentence; whatever is longer does not come from a directory.
+pub(crate) const STARTTLS_ANSWER_BYTES_MAX: usize = 4_096;
+
 /// How many days before its end a directory's certificate is called out by `check`.
 pub(crate) const CERTIFICATE_WARNING_DAYS: u64 = 30;
 

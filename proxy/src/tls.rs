@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +101,8 @@ pub(crate) fn postgres_client_config(
 /// The configuration of the leg to an LDAP server.
 ///
 /// Without `verify`, any certificate is accepted: the caller has said so aloud.
+/// A server that is known by an `address` must have that in its certificate, whatever name the
+/// handshake is made with.
 ///
 /// # Errors
 ///
@@ -107,12 +110,14 @@ pub(crate) fn postgres_client_config(
 pub(crate) fn ldap_client_config(
     ca_file: Option<&Path>,
     verify: bool,
+    address: Option<IpAddr>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let config = if verify {
-        trusted(ca_file, Names::Check)?
-    } else {
-        any_certificate()?
+    let mut config = match (verify, address) {
+        (true, None) => trusted(ca_file, Names::Check)?,
+        (true, Some(address)) => trusted(ca_file, Names::CheckFor(address))?,
+        (false, _) => any_certificate()?,
     };
+    config.enable_sni = address.is_none();
     Ok(Arc::new(config))
 }
 

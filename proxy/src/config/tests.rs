@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::files::Places;
+use super::problem::ConfigErrors;
 use super::read::parse;
 use super::schema::{Absent, Form};
 use super::*;

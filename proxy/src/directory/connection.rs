@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use ldap3::asn1::{PL, parse_tag};
 use ldap3::controls::{MatchedValues, PagedResults, RawControl};
 use ldap3::exop::WhoAmI;
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchOptions};
+use ldap3::{Ldap, LdapError, LdapResult, Scope, SearchOptions};
 use postern_core::secret::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
 use super::entry::Entry;
 use super::error::{DirectoryError, code};
-use crate::config::LdapUrl;
 use crate::limits::{
     LDAP_CLOSE_TIMEOUT, LDAP_DIAGNOSTIC_BYTES_MAX, LDAP_ENTRIES_MAX, LDAP_PAGE_ENTRIES,
 };
@@ -30,40 +30,6 @@ const PAGED_RESULTS_OID: &str = "1.2.840.113556.1.4.319";
 
 /// What a bind is called in errors.
 pub(super) const BIND: &str = "a bind";
-
-/// How to reach one server.
-pub(super) struct Endpoint {
-    /// The URL, for messages.
-    pub(super) url: Arc<str>,
-    settings: LdapConnSettings,
-    connect_timeout: Duration,
-    operation_timeout: Duration,
-}
-
-impl Endpoint {
-    /// An endpoint of `config` at `url`; `tls` is used for `ldaps` and for StartTLS.
-    pub(super) fn new(
-        url: &LdapUrl,
-        config: &crate::config::Ldap,
-        tls: Option<Arc<rustls::ClientConfig>>,
-    ) -> Self {
-        let scheme = if url.ldaps { "ldaps" } else { "ldap" };
-        let host = match url.host.contains(':') && !url.host.starts_with('[') {
-            true => format!("[{}]", url.host),
-            false => url.host.clone(),
-        };
-        let mut settings = LdapConnSettings::new().set_starttls(config.starttls && !url.ldaps);
-        if let Some(tls) = tls {
-            settings = settings.set_config(tls);
-        }
-        Self {
-            url: format!("{scheme}://{host}:{}", url.port).into(),
-            settings,
-            connect_timeout: config.connect_timeout,
-            operation_timeout: config.operation_timeout,
-        }
-    }
-}
 
 /// An open connection.
 pub(super) struct Connection {
@@ -100,13 +66,12 @@ impl Connection {
     /// [`DirectoryError::Unreachable`] or [`DirectoryError::TimedOut`];
     /// [`DirectoryError::Refused`] when the server refuses StartTLS.
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, DirectoryError> {
-        let opening = LdapConnAsync::with_settings(endpoint.settings.clone(), &endpoint.url);
         let limit = Limit {
             server: &endpoint.url,
             what: "connect",
             after: endpoint.connect_timeout,
         };
-        let (connection, ldap) = limit.run(opening).await?;
+        let (connection, ldap) = limit.run(endpoint.connect()).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.drive().await {
                 tracing::debug!(%error, "directory connection ended");
@@ -193,10 +158,12 @@ impl Connection {
 
     /// A search that must find everything: all pages, and an error when the server cut it short.
     ///
+    /// It stops when it has found more than [`LDAP_ENTRIES_MAX`] entries: the caller must refuse
+    /// so many.
+    ///
     /// # Errors
     ///
-    /// [`DirectoryError`] for no answer, for any result code but success, and for more than
-    /// [`LDAP_ENTRIES_MAX`] entries.
+    /// [`DirectoryError`] for no answer and for any result code but success.
     pub(super) async fn search_all(
         &mut self,
         query: &Query<'_>,
@@ -218,7 +185,7 @@ impl Connection {
                 .await?;
             entries.extend(found);
             if entries.len() > LDAP_ENTRIES_MAX {
-                return Err(self.protocol("more entries than one search may return"));
+                return Ok(entries);
             }
             if result.rc != code::SUCCESS {
                 return Err(self.refused("a search", &result));

@@ -55,7 +55,10 @@ pub(crate) enum DirectoryError {
         after_ms: u128,
     },
     /// The server answered with a result code that is neither yes nor no (RFC 4511, 4.1.9).
-    #[error("{server} answered {what} with result code {code}: {message}")]
+    #[error(
+        "{server} answered {what} with result code {code} ({}): {message}",
+        code_meaning(*.code)
+    )]
     Refused {
         /// The server's URL.
         server: String,
@@ -247,6 +250,27 @@ pub(crate) enum LocalError {
         /// The name that was asked for.
         name: String,
     },
+}
+
+/// What a result code means, for the log: where it has an obvious cause, that too.
+fn code_meaning(code: u32) -> &'static str {
+    match code {
+        1 => "operations error: not bound, or not as whom the server expects",
+        2 => "protocol error",
+        3 => "time limit exceeded",
+        4 => "size limit exceeded: raise the server's limit for the service principal",
+        8 | 13 => "TLS required",
+        10 => "referral, which is not followed: name the right server and base DN",
+        11 => "administrative limit exceeded",
+        12 => "unavailable critical extension",
+        32 => "no such object: the base DN does not exist or may not be read",
+        34 => "invalid DN",
+        50 => "insufficient access rights",
+        51 => "busy",
+        52 => "unavailable",
+        53 => "unwilling to perform",
+        _ => "see RFC 4511, Appendix A",
+    }
 }
 
 /// The result codes that decide something (RFC 4511, Appendix A).

@@ -157,12 +157,14 @@ impl LdapDirectory {
             .servers
             .as_person(&name, password, async |connection, answer| {
                 accepted(connection, answer)?;
-                connection.who_am_i().await
+                match self.config.flavor {
+                    LdapFlavor::ActiveDirectory => bound_sids(connection).await.map(Bound::Sids),
+                    LdapFlavor::OpenLdap => connection.who_am_i().await.map(Bound::Name),
+                }
             })
             .await?;
         let entry = self.find(login).await?;
-        let name = entry.name(&self.config.name_attribute).unwrap_or_default();
-        if is_same(&bound, &entry.dn, name) {
+        if bound.is(&entry) {
             Ok(entry)
         } else {
             Err(DirectoryError::OtherEntry)
@@ -272,17 +274,44 @@ fn is_dn(template: &str) -> bool {
     template.contains('=')
 }
 
-/// Whether the identity that the server names (RFC 4532) is the entry: `dn:` and its DN, or
-/// `u:DOMAIN\` and its canonical name, as Active Directory says it.
-fn is_same(bound: &str, dn: &str, name: &str) -> bool {
-    if let Some(bound) = bound.strip_prefix("dn:") {
-        return groups::key(bound) == groups::key(dn);
+/// Whom a server says that it has bound.
+enum Bound {
+    /// `dn:` and the DN (RFC 4532).
+    Name(String),
+    /// The security identifiers of the person and of the groups, in Active Directory.
+    Sids(Vec<Vec<u8>>),
+}
+
+impl Bound {
+    fn is(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Name(name) => name
+                .strip_prefix("dn:")
+                .is_some_and(|dn| groups::key(dn) == groups::key(&entry.dn)),
+            // The entry is a person's, so its identifier is no group's.
+            Self::Sids(sids) => match entry.values("objectSid") {
+                [sid] => sids.contains(sid),
+                _ => false,
+            },
+        }
     }
-    let Some(user) = bound.strip_prefix("u:") else {
-        return false;
+}
+
+/// The identifiers that the connection acts with: `tokenGroups` of the root entry
+/// (MS-ADTS, 3.1.1.3.2.22).
+async fn bound_sids(connection: &mut Connection) -> Result<Vec<Vec<u8>>, DirectoryError> {
+    let query = Query {
+        base: "",
+        scope: Scope::Base,
+        filter: "(objectClass=*)",
+        attributes: &["tokenGroups"],
+        matched_values: None,
     };
-    let user = user.split_once('\\').map_or(user, |(_, user)| user);
-    !name.is_empty() && user.to_lowercase() == name.to_lowercase()
+    let root = connection.search_some(&query, 1).await?;
+    Ok(root
+        .first()
+        .map(|entry| entry.values("tokenGroups").to_vec())
+        .unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -291,19 +320,18 @@ mod tests {
 
     #[test]
     fn a_bound_identity_must_be_the_entry_that_was_found() {
-        let dn = "CN=Alice,DC=corp,DC=example";
-        assert!(is_same("dn:cn=alice,dc=corp,dc=example", dn, "alice"));
-        assert!(is_same("u:CORP\\Alice", dn, "alice"));
-        for other in [
-            "u:CORP\\bob",
-            "dn:cn=bob,dc=corp,dc=example",
-            "",
-            "u:",
-            "alice",
-        ] {
-            assert!(!is_same(other, dn, "alice"), "{other}");
+        let entry = Entry::for_test("CN=Alice,DC=x", &[("objectSid", &["sid of alice"])]);
+        let name = |text: &str| Bound::Name(text.to_owned()).is(&entry);
+        assert!(name("dn:cn=alice,dc=x"));
+        for other in ["dn:cn=bob,dc=x", "u:alice", "cn=Alice,DC=x", "dn:", ""] {
+            assert!(!name(other), "{other}");
         }
-        assert!(!is_same("u:CORP\\", dn, ""));
+        let sids = |texts: &[&str]| {
+            Bound::Sids(texts.iter().map(|t| t.as_bytes().to_vec()).collect()).is(&entry)
+        };
+        assert!(sids(&["sid of alice", "sid of a group"]));
+        assert!(!sids(&["sid of bob", "sid of a group"]) && !sids(&[]));
+        assert!(!Bound::Sids(vec![vec![]]).is(&Entry::for_test("CN=Alice,DC=x", &[])));
     }
 
     #[test]

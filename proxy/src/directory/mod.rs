@@ -1,6 +1,7 @@
 //! Who knows the passwords and the groups: LDAP servers, the local file, or both in order.
 
 mod connection;
+mod endpoint;
 mod entry;
 mod error;
 mod groups;
@@ -9,8 +10,7 @@ pub(crate) mod local;
 mod probe;
 mod replace;
 mod servers;
-
-use std::sync::atomic::{AtomicU64, Ordering};
+mod starttls;
 
 use postern_core::login_name::LoginName;
 use postern_core::principal::Principal;
@@ -30,11 +30,6 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Whose password it was.
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
     /// Whose password it was, when the evidence has served.
     pub(crate) fn into_principal(self) -> Principal {
         self.principal
@@ -46,7 +41,6 @@ impl Verified {
 /// Each login thread has its own: the connections belong to the thread's runtime.
 pub(crate) struct Directories {
     sources: Sources,
-    calls: AtomicU64,
 }
 
 enum Sources {
@@ -80,10 +74,7 @@ impl Directories {
                 LocalOrder::Last => Sources::LocalLast(LdapDirectory::new(ldap)?, file),
             },
         };
-        Ok(Self {
-            sources,
-            calls: AtomicU64::new(0),
-        })
+        Ok(Self { sources })
     }
 
     /// Checks the password and reads the groups.
@@ -103,7 +94,6 @@ impl Directories {
         if password.expose().is_empty() || password.expose().contains(&0) {
             return Err(DirectoryError::WrongPassword);
         }
-        self.calls.fetch_add(1, Ordering::Relaxed);
         let name = login.name();
         let principal = match &self.sources {
             Sources::Ldap(ldap) => ldap.authenticate(login, password).await?,
@@ -134,7 +124,6 @@ impl Directories {
     ///
     /// [`DirectoryError`]; also when the account's own attributes say that it may not log in.
     pub(crate) async fn look_up(&self, login: &LoginName) -> Result<Principal, DirectoryError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         let name = login.name();
         match &self.sources {
             Sources::Ldap(ldap) => ldap.look_up(login).await,
@@ -170,11 +159,6 @@ impl Directories {
             }
         }
     }
-
-    /// How many logins and look-ups have been asked of the sources so far.
-    pub(crate) fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
-    }
 }
 
 /// The file, when it may be asked after the directory said `error`: the directory does not know
@@ -198,5 +182,7 @@ fn last_resort<'a>(
     }
 }
 
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod tests;

@@ -213,7 +213,12 @@ fn open_advice(why: &str) -> String {
 }
 
 fn bind_advice(error: &DirectoryError) -> String {
-    let refused = |wanted: &[u32]| matches!(error, DirectoryError::ServiceBind { code, .. } if wanted.contains(code));
+    let refused = |wanted: &[u32]| {
+        let DirectoryError::ServiceBind { code, .. } = error else {
+            return false;
+        };
+        wanted.contains(code)
+    };
     let advice = if refused(&[code::INVALID_CREDENTIALS]) {
         "check directory.service_dn and the content of directory.service_password_file"
     } else if refused(&[code::STRONGER_AUTH_REQUIRED, code::CONFIDENTIALITY_REQUIRED]) {

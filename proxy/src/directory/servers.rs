@@ -8,14 +8,14 @@ use std::time::Instant;
 use postern_core::secret::Secret;
 use zeroize::Zeroize as _;
 
-use super::connection::{BIND, BindAnswer, Connection, Endpoint};
+use super::connection::{BIND, BindAnswer, Connection};
+use super::endpoint::Endpoint;
 use super::error::{DirectoryError, code};
 use crate::config::Ldap;
 use crate::limits::{
     DIRECTORY_FILE_BYTES_MAX, LDAP_SERVER_RETRY_AFTER, SERVICE_CONNECTION_AGE_MAX,
     SERVICE_CONNECTIONS_IDLE_MAX,
 };
-use crate::tls;
 
 /// All servers of one directory.
 pub(super) struct Servers {
@@ -37,15 +37,13 @@ impl Servers {
     ///
     /// When TLS cannot be set up or the service principal's password cannot be read.
     pub(super) fn new(config: &Ldap) -> Result<Self, DirectoryError> {
-        let tls = if config.starttls || config.urls.iter().any(|u| u.ldaps) {
-            let config = tls::ldap_client_config(config.tls_ca_file.as_deref(), config.tls_verify);
-            Some(config.map_err(Arc::new)?)
-        } else {
-            None
-        };
         read_password(&config.service_password_file)?;
-        let endpoint = |url| Endpoint::new(url, config, tls.as_ref().map(Arc::clone));
-        let endpoints: Vec<Endpoint> = config.urls.iter().map(endpoint).collect();
+        let endpoints: Vec<Endpoint> = config
+            .urls
+            .iter()
+            .map(|url| Endpoint::new(url, config))
+            .collect::<Result<_, _>>()
+            .map_err(Arc::new)?;
         Ok(Self {
             failed_at: Mutex::new(vec![None; endpoints.len()]),
             endpoints,

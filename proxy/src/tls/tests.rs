@@ -159,10 +159,10 @@ fn a_directory_is_verified_unless_the_configuration_says_otherwise() {
     let authority = Authority::new();
     let server = authority.server("ldap1", 4000);
     // An LDAP client offers no ALPN, which the server of these tests accepts.
-    let verify = ldap_client_config(Some(&authority.ca()), true).unwrap();
+    let verify = ldap_client_config(Some(&authority.ca()), true, None).unwrap();
     assert!(shake(&server, &verify, "ldap1").is_ok());
     assert!(shake(&server, &verify, "ldap2").is_err());
-    let ignore = ldap_client_config(None, false).unwrap();
+    let ignore = ldap_client_config(None, false, None).unwrap();
     assert!(shake(&server, &ignore, "ldap2").is_ok());
 }
 

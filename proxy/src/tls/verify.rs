@@ -1,5 +1,6 @@
 //! Which certificates of a server are believed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -29,6 +30,9 @@ impl AnyCertificate {
 pub(super) enum Names {
     /// `verify-full`.
     Check,
+    /// `verify-full` for a server that is known by its address, whatever name the handshake is
+    /// made with.
+    CheckFor(IpAddr),
     /// `verify-ca`.
     Ignore,
 }
@@ -77,7 +81,7 @@ impl TrustedCertificate {
         if now.as_secs() > validity.end {
             return Err(Error::InvalidCertificate(CertificateError::Expired));
         }
-        if self.names == Names::Check {
+        if self.names != Names::Ignore {
             let parsed = ParsedCertificate::try_from(certificate)?;
             let named = verify_server_name(&parsed, server_name);
             if named.is_err() && !self.common_name_fits(certificate, server_name) {
@@ -121,6 +125,14 @@ impl ServerCertVerifier for TrustedCertificate {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let address;
+        let server_name = match self.names {
+            Names::CheckFor(known) => {
+                address = ServerName::from(known);
+                &address
+            }
+            Names::Check | Names::Ignore => server_name,
+        };
         if self.listed.iter().any(|listed| listed == end_entity) {
             return self.verify_listed(end_entity, server_name, now);
         }
@@ -141,7 +153,7 @@ impl ServerCertVerifier for TrustedCertificate {
         // tests hold it to that.
         let fits = match self.names {
             Names::Ignore => true,
-            Names::Check => self.common_name_fits(end_entity, server_name),
+            Names::Check | Names::CheckFor(_) => self.common_name_fits(end_entity, server_name),
         };
         if fits {
             Ok(ServerCertVerified::assertion())

@@ -1,0 +1,419 @@
+//! The LDAP login against servers that say whatever a test wants them to.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use ldap3::asn1::{StructureTag, parse_tag, parse_uint};
+use postern_core::login_name::LoginName;
+use postern_core::principal::Principal;
+use postern_core::secret::Secret;
+use tempfile::TempDir;
+
+use super::Directories;
+use super::error::DirectoryError;
+use super::tests::{ldap_config, run};
+use crate::config::{Directory, Ldap, LdapUrl};
+
+const ALICE: &str = "uid=alice,dc=x";
+const SERVICE: &str = "cn=service,dc=x";
+
+/// What a server was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Bind(String, String),
+    Search,
+    Unbind,
+}
+
+/// What it does then.
+enum Reply {
+    /// An entry: DN, and attributes with one value each.
+    Entry(&'static str, &'static [(&'static str, &'static str)]),
+    /// A search reference (RFC 4511, 4.5.3).
+    Reference(&'static str),
+    /// The end of a bind or search with a result code.
+    Code(u8),
+    /// Bytes as they are.
+    Raw(&'static [u8]),
+    Close,
+}
+
+/// A server; it ends with the test's process.
+struct Scripted {
+    port: u16,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Scripted {
+    fn start(script: impl Fn(&Asked) -> Vec<Reply> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (log, script) = (Arc::clone(&asked), Arc::new(script));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+                thread::spawn(move || serve(stream, &log, &*script));
+            }
+        });
+        Self { port, asked }
+    }
+
+    /// How often a person's password was sent to it.
+    fn passwords(&self) -> usize {
+        let person = |asked: &&Asked| matches!(asked, Asked::Bind(name, _) if name != SERVICE);
+        self.asked.lock().unwrap().iter().filter(person).count()
+    }
+
+    fn count(&self, what: &Asked) -> usize {
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|asked| *asked == what)
+            .count()
+    }
+}
+
+fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, script: &dyn Fn(&Asked) -> Vec<Reply>) {
+    let mut buffer = Vec::new();
+    loop {
+        while let Ok((rest, message)) = parse_tag(&buffer) {
+            let used = buffer.len() - rest.len();
+            buffer.drain(..used);
+            let (id, asked) = request(message);
+            let replies = script(&asked);
+            let response = if asked == Asked::Search { 0x65 } else { 0x61 };
+            log.lock().unwrap().push(asked);
+            for reply in replies {
+                let bytes = match reply {
+                    Reply::Entry(dn, attributes) => envelope(&id, &entry(dn, attributes)),
+                    Reply::Reference(url) => envelope(&id, &tlv(0x73, &text(url))),
+                    Reply::Code(code) => envelope(&id, &tlv(response, &result(code))),
+                    Reply::Raw(bytes) => bytes.to_vec(),
+                    Reply::Close => return,
+                };
+                if stream.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+        }
+        let mut chunk = [0; 4_096];
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => buffer.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
+fn request(message: StructureTag) -> (Vec<u8>, Asked) {
+    let mut parts = message.expect_constructed().unwrap().into_iter();
+    let id = parts.next().unwrap().expect_primitive().unwrap();
+    assert!(parse_uint(&id).is_ok());
+    let operation = parts.next().unwrap();
+    let asked = match operation.id {
+        0 => {
+            let texts: Vec<String> = operation
+                .expect_constructed()
+                .unwrap()
+                .into_iter()
+                .map(|t| String::from_utf8(t.expect_primitive().unwrap()).unwrap())
+                .collect();
+            Asked::Bind(texts[1].clone(), texts[2].clone())
+        }
+        3 => Asked::Search,
+        2 => Asked::Unbind,
+        other => panic!("operation {other}"),
+    };
+    (id, asked)
+}
+
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x82][..], &length, content].concat()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    tlv(0x04, text.as_bytes())
+}
+
+fn envelope(id: &[u8], operation: &[u8]) -> Vec<u8> {
+    tlv(0x30, &[tlv(0x02, id), operation.to_vec()].concat())
+}
+
+fn result(code: u8) -> Vec<u8> {
+    [tlv(0x0a, &[code]), text(""), text("a diagnostic text")].concat()
+}
+
+fn entry(dn: &str, attributes: &[(&str, &str)]) -> Vec<u8> {
+    let attributes: Vec<u8> = attributes
+        .iter()
+        .flat_map(|(n, v)| tlv(0x30, &[text(n), tlv(0x31, &text(v))].concat()))
+        .collect();
+    tlv(0x64, &[text(dn), tlv(0x30, &attributes)].concat())
+}
+
+const PERSON: Reply = Reply::Entry(
+    ALICE,
+    &[("uid", "alice"), ("entryUUID", "u-1"), ("cn", "g")],
+);
+
+/// A server on which everything succeeds but a person's bind, which gets `code`.
+fn answering(code: u8) -> Scripted {
+    Scripted::start(move |asked| match asked {
+        Asked::Bind(name, _) if name != SERVICE => vec![Reply::Code(code)],
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => vec![PERSON, Reply::Code(0)],
+        Asked::Unbind => vec![Reply::Close],
+    })
+}
+
+/// One login against these servers, with this password.
+fn log_in(servers: &[&Scripted], password: &str) -> Result<Principal, DirectoryError> {
+    run(async { directories(servers).1.log_in(password).await })
+}
+
+fn directories(servers: &[&Scripted]) -> (TempDir, Directories) {
+    let folder = TempDir::new().unwrap();
+    let password_file = folder.path().join("service");
+    fs::write(&password_file, "secret\n").unwrap();
+    let url = |s: &&Scripted| LdapUrl {
+        ldaps: false,
+        host: "127.0.0.1".to_owned(),
+        port: s.port,
+    };
+    let ldap = Ldap {
+        urls: servers.iter().map(url).collect(),
+        service_password_file: password_file,
+        nested: false,
+        operation_timeout: Duration::from_millis(300),
+        ..ldap_config()
+    };
+    (
+        folder,
+        Directories::of(&Directory::Ldap(Box::new(ldap)), None).unwrap(),
+    )
+}
+
+impl Directories {
+    async fn log_in(&self, password: &str) -> Result<Principal, DirectoryError> {
+        let password = Secret::new(password.as_bytes().to_vec());
+        let login = LoginName::parse("alice", &[]).unwrap();
+        self.authenticate(&login, &password)
+            .await
+            .map(super::Verified::into_principal)
+    }
+}
+
+#[test]
+fn a_wrong_password_is_sent_to_one_server_once() {
+    let (first, second) = (answering(49), answering(0));
+    let error = log_in(&[&first, &second], "wrong").unwrap_err();
+    assert!(matches!(error, DirectoryError::WrongPassword), "{error}");
+    assert_eq!((first.passwords(), second.passwords()), (1, 0));
+}
+
+#[test]
+fn a_busy_server_hands_over_to_the_next() {
+    for code in [51, 52] {
+        let (first, second) = (answering(code), answering(0));
+        assert_eq!(log_in(&[&first, &second], "right").unwrap().name, "alice");
+        assert_eq!((first.passwords(), second.passwords()), (1, 1));
+    }
+}
+
+#[test]
+fn a_lost_connection_hands_over_to_the_next() {
+    let first = Scripted::start(|_| vec![Reply::Close]);
+    let second = answering(0);
+    assert_eq!(log_in(&[&first, &second], "right").unwrap().dn, ALICE);
+    let only = log_in(&[&first], "right").unwrap_err();
+    assert!(
+        only.is_outage() && only.to_string().contains("closed"),
+        "{only}"
+    );
+}
+
+#[test]
+fn silence_after_a_password_is_an_outage_and_not_tried_elsewhere() {
+    let first = Scripted::start(|asked| match asked {
+        Asked::Bind(name, _) if name != SERVICE => vec![],
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => vec![PERSON, Reply::Code(0)],
+        Asked::Unbind => vec![Reply::Close],
+    });
+    let second = answering(0);
+    let error = log_in(&[&first, &second], "right").unwrap_err();
+    assert!(
+        matches!(error, DirectoryError::TimedOut { after_ms: 300, .. }),
+        "{error}"
+    );
+    assert_eq!((first.passwords(), second.passwords()), (1, 0));
+}
+
+#[test]
+fn a_server_that_takes_any_bind_gets_no_unauthenticated_one() {
+    let server = answering(0);
+    for password in ["", "\0", "\0x", "x\0"] {
+        let error = log_in(&[&server], password).unwrap_err();
+        assert!(matches!(error, DirectoryError::WrongPassword), "{error}");
+    }
+    assert_eq!(*server.asked.lock().unwrap(), []);
+    let nameless = Scripted::start(|asked| match asked {
+        Asked::Search => vec![Reply::Entry("", &[("uid", "alice")]), Reply::Code(0)],
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Unbind => vec![Reply::Close],
+    });
+    assert!(matches!(
+        log_in(&[&nameless], "x"),
+        Err(DirectoryError::UnknownLogin)
+    ));
+    assert_eq!(nameless.passwords(), 0);
+}
+
+#[test]
+fn the_connection_itself_sends_no_empty_password() {
+    let server = answering(0);
+    let (_folder, directories) = directories(&[&server]);
+    let super::Sources::Ldap(ldap) = &directories.sources else {
+        panic!()
+    };
+    run(async {
+        for (name, password) in [(ALICE, ""), ("", "x"), (ALICE, "\0"), ("\0", "x")] {
+            let password = Secret::new(password.as_bytes().to_vec());
+            let code = ldap
+                .servers()
+                .as_person(name, &password, async |_, a| Ok(a.code))
+                .await;
+            assert_eq!(code.unwrap(), 49);
+        }
+    });
+    assert_eq!(server.passwords(), 0);
+}
+
+#[test]
+fn a_referral_is_not_followed() {
+    let away = answering(0);
+    let url: &'static str = format!("ldap://127.0.0.1:{}/", away.port).leak();
+    let refers = Scripted::start(|asked| match asked {
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => vec![Reply::Code(10)],
+        Asked::Unbind => vec![Reply::Close],
+    });
+    let error = log_in(&[&refers, &away], "right").unwrap_err();
+    assert!(
+        matches!(error, DirectoryError::Refused { code: 10, .. }),
+        "{error}"
+    );
+    let references = Scripted::start(move |asked| match asked {
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => vec![Reply::Reference(url), PERSON, Reply::Code(0)],
+        Asked::Unbind => vec![Reply::Close],
+    });
+    assert_eq!(log_in(&[&references], "right").unwrap().name, "alice");
+    assert_eq!(*away.asked.lock().unwrap(), []);
+}
+
+#[test]
+fn two_entries_are_refused_also_when_the_server_ignores_the_limit() {
+    for count in [2, 3, 50] {
+        let server = Scripted::start(move |asked| match asked {
+            Asked::Bind(..) => vec![Reply::Code(0)],
+            Asked::Search => (0..count).map(|_| PERSON).chain([Reply::Code(0)]).collect(),
+            Asked::Unbind => vec![Reply::Close],
+        });
+        let error = log_in(&[&server], "right").unwrap_err();
+        assert!(
+            matches!(error, DirectoryError::AmbiguousLogin),
+            "{count}: {error}"
+        );
+        assert_eq!(server.passwords(), 0);
+    }
+}
+
+#[test]
+fn groups_that_were_cut_short_are_an_outage_and_not_fewer_groups() {
+    for code in [3, 4, 11, 53, 80] {
+        let searches = Mutex::new(0);
+        let server = Scripted::start(move |asked| match asked {
+            Asked::Bind(..) => vec![Reply::Code(0)],
+            Asked::Search => {
+                let mut searches = searches.lock().unwrap();
+                *searches += 1;
+                vec![PERSON, Reply::Code(if *searches == 1 { 0 } else { code })]
+            }
+            Asked::Unbind => vec![Reply::Close],
+        });
+        let error = log_in(&[&server], "right").unwrap_err();
+        assert!(error.is_outage(), "{code}: {error}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_ldap_are_an_outage_and_not_a_panic() {
+    let nonsense: [&[u8]; 6] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        &[0x30, 0x00],
+        &[0x30, 0x05, 0x02, 0x01, 0x01, 0x61, 0x00],
+        &[0x30, 0x07, 0x02, 0x01, 0x01, 0x61, 0x02, 0x04, 0x00],
+        &[0x30, 0x05, 0x02, 0x01, 0x01, 0x64, 0x00],
+        &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x02],
+    ];
+    for bytes in nonsense {
+        let server = Scripted::start(move |_| vec![Reply::Raw(bytes)]);
+        let error = log_in(&[&server], "right").unwrap_err();
+        assert!(error.is_outage(), "{bytes:?}: {error}");
+    }
+}
+
+#[test]
+fn a_kept_connection_that_the_server_closed_is_replaced() {
+    let server = Scripted::start(|asked| match asked {
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => vec![PERSON, Reply::Code(0), Reply::Close],
+        Asked::Unbind => vec![Reply::Close],
+    });
+    let (_folder, directories) = directories(&[&server]);
+    run(async {
+        for _ in 0..3 {
+            assert_eq!(directories.log_in("right").await.unwrap().name, "alice");
+        }
+    });
+    assert_eq!(server.passwords(), 3);
+}
+
+#[test]
+fn the_service_connection_is_kept_between_logins() {
+    let server = answering(0);
+    let (_folder, directories) = directories(&[&server]);
+    run(async {
+        for _ in 0..3 {
+            directories.log_in("right").await.unwrap();
+        }
+    });
+    let service = Asked::Bind(SERVICE.to_owned(), "secret".to_owned());
+    assert_eq!((server.count(&service), server.passwords()), (1, 3));
+}
+
+#[test]
+fn a_refused_service_principal_is_not_tried_at_every_login() {
+    let server = Scripted::start(|_| vec![Reply::Code(49)]);
+    let (_folder, directories) = directories(&[&server, &answering(0)]);
+    run(async {
+        for _ in 0..3 {
+            let error = directories.log_in("right").await.unwrap_err();
+            assert!(
+                matches!(error, DirectoryError::ServiceBind { code: 49, .. }),
+                "{error}"
+            );
+        }
+    });
+    let service = Asked::Bind(SERVICE.to_owned(), "secret".to_owned());
+    assert_eq!(server.count(&service), 1);
+}
