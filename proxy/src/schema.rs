@@ -25,8 +25,12 @@ use found::Found;
 /// It is raised with every change of a table or of a routine's parameters.
 pub(crate) const VERSION: i32 = 1;
 
-/// The role that owns the schema.
+/// The role that owns the schema and grants groups.
 pub(crate) const OWNER: &str = "postern_owner";
+
+/// The role that creates and alters people, so that since PostgreSQL 16 the owner is not a
+/// member of every one of them, which would make each of its grants slower.
+pub(crate) const PEOPLE: &str = "postern_people";
 
 /// The PostgreSQL versions that the schema is written for, as `server_version_num`.
 pub(crate) const SERVER_VERSIONS: std::ops::Range<i32> = 130_000..190_000;

@@ -9,7 +9,7 @@ BEGIN
     PERFORM postern.record_role(p_role, p_directory_id);
     IF current_setting('server_version_num')::integer >= 160000 THEN
         EXECUTE format(
-            'GRANT %I TO postern_owner WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', p_role);
+            'GRANT %I TO postern_people WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', p_role);
     END IF;
 END
 $$;

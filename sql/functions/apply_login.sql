@@ -37,8 +37,9 @@ BEGIN
             WHEN 'refuse' THEN
                 RAISE EXCEPTION USING ERRCODE = v_step.code, MESSAGE = v_step.note;
             WHEN 'create_role' THEN
-                PERFORM postern.create_person(p_role, p_directory_id, p_login, p_dn);
-            WHEN 'enable_role' THEN EXECUTE format('ALTER ROLE %I LOGIN', p_role);
+                PERFORM postern.create_person(
+                    p_role, p_directory_id, p_login, p_dn, p_verifier);
+            WHEN 'enable_role' THEN PERFORM postern.set_login(p_role, true);
             WHEN 'set_secret' THEN PERFORM postern.set_secret(p_role, p_verifier);
             WHEN 'create_group' THEN PERFORM postern.create_group(v_step.target);
             WHEN 'grant' THEN PERFORM postern.grant_group(p_role, v_step.target, p_session);

@@ -1,4 +1,4 @@
--- Keeps PostgreSQL 16 and later from making postern_owner a member of the roles that it creates,
+-- Keeps PostgreSQL 16 and later from making the creator a full member of the roles that it creates,
 -- whatever the caller's createrole_self_grant says; before 16 there is no such setting.
 CREATE OR REPLACE FUNCTION postern.clear_self_grant()
 RETURNS void
@@ -13,3 +13,4 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION postern.clear_self_grant() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION postern.clear_self_grant() TO postern_people;

@@ -24,7 +24,7 @@ BEGIN
     WHERE r.rolname = v_role;
     -- Without LOGIN and without a date of ours, an administrator was here before: theirs to undo.
     IF v_login THEN
-        EXECUTE format('ALTER ROLE %I NOLOGIN', v_role);
+        PERFORM postern.set_login(v_role, false);
         UPDATE postern.managed_role m
         SET disabled_at = clock_timestamp(), disabled_why = COALESCE(p_why, '')
         WHERE m.role_oid = v_managed.role_oid;

@@ -12,7 +12,7 @@ BEGIN
         WHEN octet_length(p_name) > 63 THEN 'the name is longer than 63 bytes'
         WHEN p_name ~ '^pg_' THEN 'names that begin with pg_ are PostgreSQL''s own'
         WHEN p_name IN ('public', 'none') THEN 'SQL gives the name a meaning of its own'
-        WHEN p_name = 'postern_owner' THEN 'it owns the schema of Postern'
+        WHEN p_name IN ('postern_owner', 'postern_people') THEN 'Postern itself acts as it'
         WHEN p_name IN (
             'rdsadmin', 'rds_superuser', 'rds_replication', 'rds_password', 'rds_iam', 'rds_ad',
             'azuresu', 'azure_superuser', 'azure_pg_admin', 'cloudsqladmin', 'cloudsqlsuperuser',

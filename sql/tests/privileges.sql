@@ -6,8 +6,9 @@ SELECT pg_temp.same(
      FROM pg_roles WHERE rolname = 'postern'), 'f f f f f', 'the provisioner has no attributes');
 SELECT pg_temp.same(
     (SELECT concat_ws(' ', rolsuper, rolcanlogin, rolcreaterole, rolcreatedb, rolreplication,
-        rolbypassrls) FROM pg_roles WHERE rolname = 'postern_owner'), 'f f t f f f',
-    'the owner can create roles, and nobody can log in as it');
+        rolbypassrls) FROM pg_roles WHERE rolname = r.name), 'f f t f f f',
+    r.name || ' can create roles, and nobody can log in as it')
+FROM unnest(ARRAY['postern_owner', 'postern_people']) AS r (name);
 SELECT pg_temp.ok(s.setconfig @> '{log_parameter_max_length=0,log_error_verbosity=terse}',
     'its calls leave no verifier in the server''s log')
 FROM pg_roles r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
@@ -44,8 +45,15 @@ SELECT pg_temp.same(
      WHERE f.pronamespace = 'postern'::regnamespace AND NOT f.prosecdef),
     'adopt_group adopt_role', 'only adoption runs with the caller''s rights');
 SELECT pg_temp.same(
-    (SELECT string_agg(DISTINCT f.proowner::regrole::text, ' ') FROM pg_proc f
-     WHERE f.pronamespace = 'postern'::regnamespace), 'postern_owner', 'all have one owner');
+    (SELECT string_agg(f.proname, ' ' ORDER BY f.proname) FROM pg_proc f
+     WHERE f.pronamespace = 'postern'::regnamespace
+       AND f.proowner <> 'postern_owner'::regrole),
+    'create_person_role set_login write_secret', 'three routines act on people');
+SELECT pg_temp.same(
+    (SELECT string_agg(c.relname, ' ') FROM pg_class c
+     WHERE c.relnamespace = 'postern'::regnamespace AND c.relkind = 'r'
+       AND has_table_privilege('postern_people', c.oid, 'SELECT, INSERT, UPDATE, DELETE')),
+    NULL, 'and can do nothing else');
 
 SET SESSION AUTHORIZATION postern;
 \o /dev/null
@@ -55,10 +63,11 @@ SELECT pg_temp.fails('CREATE ROLE "th-new"', '42501', 'the provisioner creates n
 SELECT pg_temp.fails('GRANT "tg-a" TO postern', '42501', 'grants no roles');
 SELECT pg_temp.fails('ALTER ROLE "tp-ann" CREATEDB', '42501', 'alters no roles');
 SELECT pg_temp.fails('SET ROLE postern_owner', '42501', 'does not become the owner');
+SELECT pg_temp.fails('SET ROLE postern_people', '42501', 'or the creator of people');
 SELECT pg_temp.fails('SET ROLE "tp-ann"', '42501', 'or a person');
 SELECT pg_temp.fails('SELECT * FROM postern.change_log', '42501', 'reads no log');
 SELECT pg_temp.fails($$SELECT postern.adopt_group('tg-a')$$, '42501', 'adopts no group');
-SELECT pg_temp.fails($$SELECT postern.set_secret('tp-ann', 'x')$$, '42501',
+SELECT pg_temp.fails($$SELECT postern.write_secret('tp-ann', 'x')$$, '42501',
     'and calls nothing that works inside');
 
 -- Settings and objects of the caller that would bend a careless routine.
@@ -75,7 +84,7 @@ SET TimeZone = 'Asia/Tokyo';
 SET DateStyle = 'German';
 SET bytea_output = 'escape';
 SELECT pg_temp.same(pg_temp.login(E'tp\\bob''s', E'{tg-a,"tg\\\\q"}'),
-    E'create_role tp\\bob''s, set_secret tp\\bob''s, create_group tg\\q, grant tg-a, grant tg\\q',
+    E'create_role tp\\bob''s, create_group tg\\q, grant tg-a, grant tg\\q',
     'a hostile session changes nothing about a sync');
 SELECT pg_temp.fails($$SELECT pg_temp.login('postgres', '{tg-a}')$$, 'PN003',
     'nor about a refusal');
@@ -94,12 +103,12 @@ SELECT pg_temp.login('tp-dan', '{tg-d}');
 \o
 RESET SESSION AUTHORIZATION;
 SELECT pg_temp.ok(
-    NOT pg_catalog.pg_has_role('postern_owner', 'tp-dan', 'USAGE')
+    NOT pg_catalog.pg_has_role('postern_people', 'tp-dan', 'USAGE')
     AND NOT pg_catalog.pg_has_role('postern_owner', 'tg-d', 'USAGE'),
-    'the owner does not become a member of the roles that it makes');
+    'a creator cannot act as the roles that it makes');
 SELECT pg_temp.ok(NOT EXISTS (
     SELECT FROM pg_catalog.pg_auth_members m
-    WHERE m.member = 'postern_owner'::regrole AND (m.inherit_option OR m.set_option)
+    WHERE m.member IN ('postern_owner'::regrole, 'postern_people'::regrole) AND (m.inherit_option OR m.set_option)
       AND m.roleid <> 'pg_signal_backend'::regrole
 ), 'of none of them');
 \endif

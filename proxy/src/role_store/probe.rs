@@ -5,13 +5,14 @@ use tokio_postgres::{Client, Row};
 use super::error::RoleStoreError;
 use super::pool::Pool;
 use crate::check::Probe;
-use crate::schema::{OWNER, SERVER_VERSIONS, VERSION};
+use crate::schema::{OWNER, PEOPLE, SERVER_VERSIONS, VERSION};
 
 const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
     COALESCE((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false), \
     COALESCE((SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), ''), \
     r.rolsuper, r.rolcreaterole OR r.rolreplication OR r.rolbypassrls, \
-    COALESCE(o.rolcreaterole AND NOT o.rolsuper AND NOT o.rolcanlogin, false), \
+    (SELECT count(*) = 2 FROM pg_roles c WHERE c.rolname IN ($1, $2) \
+     AND c.rolcreaterole AND NOT c.rolsuper AND NOT c.rolcanlogin), \
     COALESCE(pg_has_role(o.oid, 'pg_signal_backend', 'USAGE'), false), \
     (SELECT count(*) FROM pg_proc f \
      WHERE f.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'postern') \
@@ -43,7 +44,7 @@ pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
 }
 
 async fn look(client: &Client) -> Result<Row, tokio_postgres::Error> {
-    client.query_one(LOOK, &[&OWNER]).await
+    client.query_one(LOOK, &[&OWNER, &PEOPLE]).await
 }
 
 fn unreachable(error: &RoleStoreError) -> Probe {
@@ -111,9 +112,9 @@ fn judge(pool: &Pool, row: &Row) -> Vec<Probe> {
             "run postern init-sql",
         ),
         judged(
-            "owner of the schema",
+            "roles of Postern",
             row.get(5),
-            format!("{OWNER}: CREATEROLE, NOLOGIN, not a superuser"),
+            format!("{OWNER} and {PEOPLE}: CREATEROLE, NOLOGIN, not a superuser"),
             "run postern init-sql",
         ),
         judged(

@@ -4,7 +4,7 @@ use postern_core::mapping::RoleName;
 use tokio_postgres::Transaction;
 
 use super::plan::quote_identifier;
-use super::{OWNER, SchemaError, at};
+use super::{OWNER, PEOPLE, SchemaError, at};
 
 /// What is there already.
 pub(super) struct Found {
@@ -14,6 +14,7 @@ pub(super) struct Found {
     pub(super) admin_is_superuser: bool,
     pub(super) admin_may_create_roles: bool,
     pub(super) owner: Option<Role>,
+    pub(super) people: Option<Role>,
     pub(super) owner_may_signal: bool,
     pub(super) provisioner: Option<Role>,
     pub(super) provisioner_verifier: Option<String>,
@@ -52,11 +53,13 @@ impl Found {
             .map_err(at("look at the server"))?;
         let (admin, admin_is_superuser): (String, bool) = (row.get(2), row.get(3));
         let owner = role(t, OWNER).await?;
-        if owner.is_some() && !admin_is_superuser {
+        let people = role(t, PEOPLE).await?;
+        for name in [owner.map(|_| OWNER), people.map(|_| PEOPLE)] {
             // Without being a member, nobody but a superuser may even read the version.
-            t.batch_execute(&join(&admin))
-                .await
-                .map_err(at("act as the owner"))?;
+            if let Some(name) = name.filter(|_| !admin_is_superuser) {
+                let joined = t.batch_execute(&join(name, &admin)).await;
+                joined.map_err(at("act as the owner"))?;
+            }
         }
         let mut found = Self {
             server_version: row.get(0),
@@ -65,6 +68,7 @@ impl Found {
             admin_is_superuser,
             admin_may_create_roles: row.get(4),
             owner,
+            people,
             owner_may_signal: row.get(6),
             provisioner: role(t, provisioner.as_str()).await?,
             provisioner_verifier: None,
@@ -110,9 +114,9 @@ impl Found {
     }
 }
 
-/// Makes an administrator who is not a superuser a member of the owner.
-pub(super) fn join(admin: &str) -> String {
-    format!("GRANT {OWNER} TO {}", quote_identifier(admin))
+/// Makes an administrator who is not a superuser a member of one of Postern's own roles.
+pub(super) fn join(role: &str, admin: &str) -> String {
+    format!("GRANT {role} TO {}", quote_identifier(admin))
 }
 
 /// The version and the digest of the schema that is installed.

@@ -3,7 +3,8 @@
 /// One file of `sql/`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct File {
-    /// The path below `sql/`.
+    /// The path below `sql/`. What is in `people/` belongs to `postern_people`, the rest to
+    /// `postern_owner`.
     pub(crate) path: &'static str,
     /// What is in it. `:"provisioner"` stands for the quoted name of the provisioner's role, as
     /// in `psql -v provisioner=postern`.
@@ -42,6 +43,9 @@ pub(crate) const FILES: &[File] = files![
     "functions/lock_login.sql",
     "functions/log_change.sql",
     "functions/clear_self_grant.sql",
+    "people/create_person_role.sql",
+    "people/write_secret.sql",
+    "people/set_login.sql",
     "functions/create_person.sql",
     "functions/create_group.sql",
     "functions/set_secret.sql",
@@ -89,30 +93,19 @@ mod tests {
 
     #[test]
     fn every_routine_pins_its_search_path_and_is_taken_from_public_in_its_own_file() {
-        for file in FILES
-            .iter()
-            .filter(|file| file.path.starts_with("functions/"))
-        {
-            let name = file
-                .path
-                .trim_start_matches("functions/")
-                .trim_end_matches(".sql");
-            let made = format!("CREATE OR REPLACE FUNCTION postern.{name}(");
-            assert_eq!(
-                file.sql.matches("CREATE OR REPLACE ").count(),
-                1,
-                "{}",
-                file.path
-            );
-            assert!(file.sql.contains(&made), "{}", file.path);
-            assert!(
-                file.sql
-                    .contains("\nSET search_path = pg_catalog, pg_temp\n"),
-                "{}",
-                file.path
-            );
-            assert!(file.sql.contains("REVOKE ALL ON FUNCTION"), "{}", file.path);
-            assert!(file.sql.contains("FROM PUBLIC;"), "{}", file.path);
+        let routine = "CREATE OR REPLACE FUNCTION postern.";
+        for file in FILES.iter().filter(|file| file.sql.contains(routine)) {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            let made = format!("{routine}{}(", name.trim_end_matches(".sql"));
+            assert_eq!(file.sql.matches(routine).count(), 1, "{}", file.path);
+            for part in [
+                made.as_str(),
+                "\nSET search_path = pg_catalog, pg_temp\n",
+                "REVOKE ALL ON FUNCTION",
+                "FROM PUBLIC;",
+            ] {
+                assert!(file.sql.contains(part), "{}: {part}", file.path);
+            }
         }
     }
 }

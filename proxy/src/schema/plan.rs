@@ -6,9 +6,9 @@ use postern_core::mapping::RoleName;
 use postern_core::scram::Verifier;
 use ring::rand::SecureRandom as _;
 
-use super::found::{Found, join};
+use super::found::{Found, Role, join};
 use super::manifest::FILES;
-use super::{Install, OWNER, SERVER_VERSIONS, SchemaError, Step, VERSION};
+use super::{Install, OWNER, PEOPLE, SERVER_VERSIONS, SchemaError, Step, VERSION};
 
 /// The iterations of the verifier of the provisioner's own password: PostgreSQL's default.
 const ITERATIONS: NonZeroU32 = match NonZeroU32::new(4_096) {
@@ -52,24 +52,8 @@ impl Task {
 pub(super) fn plan(found: &Found, order: &Install<'_>) -> Result<Vec<Task>, SchemaError> {
     check(found, order.provisioner)?;
     let mut tasks = Vec::new();
-    match found.owner {
-        None => {
-            tasks.push(Task::new(
-                "create the owner of the schema",
-                format!("CREATE ROLE {OWNER} NOLOGIN CREATEROLE INHERIT"),
-            ));
-            // A managed service has no superuser: its administrator becomes a member for the
-            // while, here and, when the owner was there before, already for looking.
-            if !found.admin_is_superuser {
-                tasks.push(Task::new("act as the owner", join(&found.admin)));
-            }
-        }
-        Some(role) if role.login || !role.create_role => tasks.push(Task::new(
-            "correct the owner of the schema",
-            format!("ALTER ROLE {OWNER} NOLOGIN CREATEROLE INHERIT"),
-        )),
-        Some(_) => {}
-    }
+    plan_role(found, OWNER, found.owner, &mut tasks);
+    plan_role(found, PEOPLE, found.people, &mut tasks);
     if !found.owner_may_signal {
         tasks.push(Task::new(
             "let the owner end the sessions of revoked people",
@@ -79,12 +63,39 @@ pub(super) fn plan(found: &Found, order: &Install<'_>) -> Result<Vec<Task>, Sche
     plan_provisioner(found, order, &mut tasks)?;
     plan_schema(found, order.provisioner, &mut tasks);
     if !found.admin_is_superuser && !tasks.is_empty() {
-        tasks.push(Task::new(
-            "stop being a member of the owner",
-            format!("REVOKE {OWNER} FROM {}", quote_identifier(&found.admin)),
-        ));
+        for role in [OWNER, PEOPLE] {
+            tasks.push(Task::new(
+                format!("stop being a member of {role}"),
+                format!("REVOKE {role} FROM {}", quote_identifier(&found.admin)),
+            ));
+        }
     }
     Ok(tasks)
+}
+
+/// One of Postern's own roles: it can create roles, and nobody can log in as it.
+fn plan_role(found: &Found, name: &str, role: Option<Role>, tasks: &mut Vec<Task>) {
+    match role {
+        None => {
+            tasks.push(Task::new(
+                format!("create {name}"),
+                format!("CREATE ROLE {name} NOLOGIN CREATEROLE INHERIT"),
+            ));
+            // A managed service has no superuser: its administrator becomes a member for the
+            // while, here and, when the role was there before, already for looking.
+            if !found.admin_is_superuser {
+                tasks.push(Task::new(
+                    format!("act as {name}"),
+                    join(name, &found.admin),
+                ));
+            }
+        }
+        Some(role) if role.login || !role.create_role => tasks.push(Task::new(
+            format!("correct {name}"),
+            format!("ALTER ROLE {name} NOLOGIN CREATEROLE INHERIT"),
+        )),
+        Some(_) => {}
+    }
 }
 
 /// Refuses what would make the result less than it claims to be.
@@ -106,11 +117,13 @@ fn check(found: &Found, provisioner: &RoleName) -> Result<(), SchemaError> {
     {
         return Err(SchemaError::Newer { found: version });
     }
-    if found.owner.is_some_and(|role| role.superuser) {
-        return Err(taken(
-            format!("role {OWNER} is a superuser"),
-            "take SUPERUSER away from it: ALTER ROLE postern_owner NOSUPERUSER",
-        ));
+    for (name, role) in [(OWNER, found.owner), (PEOPLE, found.people)] {
+        if role.is_some_and(|role| role.superuser) {
+            return Err(taken(
+                format!("role {name} is a superuser"),
+                &format!("take SUPERUSER away from it: ALTER ROLE {name} NOSUPERUSER"),
+            ));
+        }
     }
     if let Some(role) = found.provisioner
         && (role.superuser || role.create_role)
@@ -218,12 +231,21 @@ fn plan_schema(found: &Found, provisioner: &RoleName, tasks: &mut Vec<Task>) {
         format!("SET LOCAL ROLE {OWNER}"),
     ));
     tasks.push(Task::new(
-        "let the provisioner in",
-        format!("GRANT USAGE ON SCHEMA postern TO {provisioner}"),
+        "let the provisioner and the creator of people in",
+        format!(
+            "GRANT USAGE ON SCHEMA postern TO {provisioner}; \
+             GRANT USAGE, CREATE ON SCHEMA postern TO {PEOPLE}"
+        ),
     ));
     for file in FILES {
-        let sql = file.sql.replace(":\"provisioner\"", &provisioner);
-        tasks.push(Task::new(format!("install {}", file.path), sql.trim_end()));
+        let mut sql = file
+            .sql
+            .trim_end()
+            .replace(":\"provisioner\"", &provisioner);
+        if file.path.starts_with("people/") {
+            sql = format!("SET LOCAL ROLE {PEOPLE};\n{sql}\nSET LOCAL ROLE {OWNER};");
+        }
+        tasks.push(Task::new(format!("install {}", file.path), sql));
     }
     if !found.admin_is_superuser {
         // A superuser may call everything anyhow.
@@ -275,13 +297,18 @@ pub(super) fn quote_identifier(name: &str) -> String {
 mod tests {
     use postern_core::secret::Secret;
 
-    use super::super::found::Role;
     use super::*;
 
     const PERSON: Role = Role {
         login: true,
         superuser: false,
         create_role: false,
+    };
+
+    const OWN: Role = Role {
+        login: false,
+        superuser: false,
+        create_role: true,
     };
 
     /// An empty server, looked at by a superuser.
@@ -293,6 +320,7 @@ mod tests {
             admin_is_superuser: true,
             admin_may_create_roles: true,
             owner: None,
+            people: None,
             owner_may_signal: false,
             provisioner: None,
             provisioner_verifier: None,
@@ -306,11 +334,8 @@ mod tests {
     /// A server on which everything is installed for a provisioner with the password `right`.
     fn everything(provisioner: &RoleName) -> Found {
         Found {
-            owner: Some(Role {
-                login: false,
-                superuser: false,
-                create_role: true,
-            }),
+            owner: Some(OWN),
+            people: Some(OWN),
             owner_may_signal: true,
             provisioner: Some(PERSON),
             provisioner_verifier: Some(
@@ -363,7 +388,7 @@ mod tests {
             files,
             FILES.iter().map(|file| file.path).collect::<Vec<_>>()
         );
-        assert_eq!(whats.first(), Some(&"create the owner of the schema"));
+        assert_eq!(whats.first(), Some(&"create postern_owner"));
         assert_eq!(whats.last(), Some(&"act as the administrator again"));
         Ok(())
     }
@@ -499,7 +524,7 @@ mod tests {
         assert!(sqls.contains(&"GRANT postern_owner TO \"cl\"\"oud\""));
         assert_eq!(
             sqls.last(),
-            Some(&"REVOKE postern_owner FROM \"cl\"\"oud\"")
+            Some(&"REVOKE postern_people FROM \"cl\"\"oud\"")
         );
         assert!(!sqls.iter().any(|sql| sql.contains("SET log_")));
         Ok(())
