@@ -1,9 +1,9 @@
 //! Installs and upgrades the `postern` schema: what `postern init-sql` does.
 //!
 //! The schema belongs to `postern_owner`, a role that nobody can log in as and that may create
-//! roles without being a superuser; people are created by `postern_people`, one like it. The provisioner, whose password the proxies hold, may call
-//! the schema's routines and nothing else, so that a stolen password cannot make or grant an
-//! arbitrary role.
+//! roles without being a superuser; people are created by `postern_people`, one like it.
+//! The provisioner, whose password the proxies hold, may call the schema's routines and nothing
+//! else, so that a stolen password cannot make or grant an arbitrary role.
 //!
 //! Everything happens in one transaction. What has to be done is read from the catalogs first and
 //! is data ([`Step`]), so that the dry run prints exactly what a real run would execute.
