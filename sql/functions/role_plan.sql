@@ -28,7 +28,8 @@ BEGIN
     FROM postern.managed_role m JOIN pg_roles r ON r.oid = m.role_oid
     WHERE r.rolname = p_role;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'create_role', p_role, 'with its secret, first login of ' || p_directory_id, NULL;
+        RETURN QUERY SELECT 'create_role', p_role,
+            'with its secret, first login of ' || p_directory_id, NULL;
     ELSE
         IF v_managed.disabled_at IS NOT NULL THEN
             RETURN QUERY SELECT 'enable_role', p_role, format('disabled at %s: %s',

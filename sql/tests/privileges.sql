@@ -108,7 +108,8 @@ SELECT pg_temp.ok(
     'a creator cannot act as the roles that it makes');
 SELECT pg_temp.ok(NOT EXISTS (
     SELECT FROM pg_catalog.pg_auth_members m
-    WHERE m.member IN ('postern_owner'::regrole, 'postern_people'::regrole) AND (m.inherit_option OR m.set_option)
+    WHERE m.member IN ('postern_owner'::regrole, 'postern_people'::regrole)
+      AND (m.inherit_option OR m.set_option)
       AND m.roleid <> 'pg_signal_backend'::regrole
 ), 'of none of them');
 \endif

@@ -24,7 +24,8 @@ SELECT pg_temp.fails($$SELECT pg_temp.login('tp-ann', '{tg-a}', p_id => 'guid:ne
 SELECT pg_temp.fails(format('SELECT pg_temp.login(%L, %L)', name, '{tg-a}'), 'PN003',
     format('%s is never a person', name))
 FROM unnest(ARRAY['postgres', 'th-super', 'th-create', 'th-replica', 'th-bypass', 'th-indirect',
-    'th-deep', 'th-program', 'th-agent', 'postern', 'postern_owner', 'postern_people', 'pg_monitor', 'pg_new',
+    'th-deep', 'th-program', 'th-agent', 'postern', 'postern_owner', 'postern_people',
+    'pg_monitor', 'pg_new',
     'public', 'none', 'rds_superuser', repeat('x', 64), repeat('é', 32)]) AS t (name);
 SELECT pg_temp.fails($$SELECT pg_temp.login('', '{tg-a}')$$, 'PN003', 'nor is nobody');
 SELECT pg_temp.fails(format('SELECT pg_temp.login(%L, ARRAY[%L])', 'tp-ann', repeat('é', 32)),
