@@ -344,7 +344,7 @@ impl File {
             }
             let checked: Verifier = verifier
                 .parse()
-                .map_err(|_| format!("account {name}: verifier: not SCRAM-SHA-256$..."))?;
+                .map_err(|error| format!("account {name}: {error}"))?;
             if iterations(&verifier).is_none_or(|n| n > SCRAM_ITERATIONS_MAX) {
                 return Err(format!(
                     "account {name}: verifier: over {SCRAM_ITERATIONS_MAX} iterations"

@@ -305,7 +305,10 @@ fn a_file_that_is_not_as_it_must_be_is_refused_with_the_reason() {
             "another account's too",
         ),
         (format!("{good}{twice}"), "is there twice"),
-        (good.replace("SCRAM-SHA-256", "md5"), "not SCRAM-SHA-256"),
+        (
+            good.replace("SCRAM-SHA-256", "md5"),
+            "not a SCRAM-SHA-256 verifier",
+        ),
         (good.replace("$4096:", "$4000000000:"), "iterations"),
         (good.replace("Alice", "A\\nB"), "not a name"),
     ] {
