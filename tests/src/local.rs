@@ -1,6 +1,7 @@
 //! Postern's own file of accounts, filled by `postern local passwd`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,11 @@ use crate::config_file::ConfigFile;
 use crate::directory::{DirectoryServer, Member};
 use crate::postern;
 use crate::process::{run, run_with_input};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, write_secret};
+
+/// A group that everybody is in and that does not count. With none at all, `postern local passwd`
+/// would leave an account in the groups that it had.
+const EVERYBODY: &str = "everybody";
 
 /// The file, and what is in it.
 #[derive(Debug)]
@@ -23,8 +28,10 @@ pub struct Local {
 #[derive(Debug, Default)]
 struct Accounts {
     passwords: BTreeMap<String, String>,
-    /// The groups that a person or a group is directly in.
-    parents: BTreeMap<String, BTreeSet<String>>,
+    /// The groups of each person.
+    groups: BTreeMap<String, BTreeSet<String>>,
+    /// The groups that are members of each group.
+    nested: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Local {
@@ -51,60 +58,62 @@ impl Local {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes one person with all groups; the file itself knows no groups of groups.
-    fn write(&self, accounts: &Accounts, login: &str) -> Result<()> {
+    /// Writes one person, as an administrator does.
+    fn write_person(&self, accounts: &Accounts, login: &str) -> Result<()> {
         let password = accounts.passwords.get(login);
         let password = password.with_context(|| format!("{login} is not in the file"))?;
         let mut command = Command::new(postern::binary()?);
         command.args(["local", "passwd", "--file"]).arg(&self.file);
-        command.arg(login);
-        for group in accounts.groups(login) {
-            command.args(["--group", &group]);
+        command.args([login, "--group", EVERYBODY]);
+        for group in accounts.groups.get(login).into_iter().flatten() {
+            command.args(["--group", group]);
         }
         let output = run_with_input(&mut command, &format!("{password}\n"))?;
         if !output.status.success() {
-            bail!(
-                "postern local passwd: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!("postern local passwd: {said}");
         }
         Ok(())
     }
 
-    fn write_all(&self, accounts: &Accounts) -> Result<()> {
-        let mut logins = accounts.passwords.keys();
-        logins.try_for_each(|login| self.write(accounts, login))
+    /// Writes the groups of groups, for which there is no command.
+    fn write_nested(&self, accounts: &Accounts) -> Result<()> {
+        let text = fs::read_to_string(&self.file)?;
+        let mut in_group = false;
+        let others = text.lines().filter(|line| {
+            if line.starts_with("[[") {
+                in_group = line.starts_with("[[group]]");
+            }
+            !in_group
+        });
+        let mut text = others.collect::<Vec<_>>().join("\n");
+        for (group, members) in &accounts.nested {
+            let members: Vec<String> = members.iter().map(|it| format!("\"{it}\"")).collect();
+            let members = members.join(", ");
+            text += &format!("\n[[group]]\nname = \"{group}\"\nmembers = [{members}]\n");
+        }
+        write_secret(&self.file, &text)
     }
 
     fn change_member(
         &self,
         group: &str,
         member: Member<'_>,
-        change: impl FnOnce(&mut BTreeSet<String>, &str),
+        change: impl FnOnce(&mut BTreeSet<String>, String),
     ) -> Result<()> {
         let mut accounts = self.accounts();
-        let (Member::Person(name) | Member::Group(name)) = member;
-        change(accounts.parents.entry(name.to_owned()).or_default(), group);
         match member {
-            Member::Person(login) => self.write(&accounts, login),
-            Member::Group(_) => self.write_all(&accounts),
-        }
-    }
-}
-
-impl Accounts {
-    /// The groups of a person, those of groups included.
-    fn groups(&self, login: &str) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![login.to_owned()];
-        while let Some(name) = open.pop() {
-            for group in self.parents.get(&name).into_iter().flatten() {
-                if found.insert(group.clone()) {
-                    open.push(group.clone());
-                }
+            Member::Person(login) => {
+                let groups = accounts.groups.entry(login.to_owned()).or_default();
+                change(groups, group.to_owned());
+                self.write_person(&accounts, login)
+            }
+            Member::Group(name) => {
+                let members = accounts.nested.entry(group.to_owned()).or_default();
+                change(members, name.to_owned());
+                self.write_nested(&accounts)
             }
         }
-        found
     }
 }
 
@@ -130,7 +139,7 @@ impl DirectoryServer for Local {
         accounts
             .passwords
             .insert(login.to_owned(), password.to_owned());
-        self.write(&accounts, login)
+        self.write_person(&accounts, login)
     }
 
     fn add_group(&self, _group: &str) -> Result<()> {
@@ -140,13 +149,13 @@ impl DirectoryServer for Local {
 
     fn add_member(&self, group: &str, member: Member<'_>) -> Result<()> {
         self.change_member(group, member, |groups, name| {
-            groups.insert(name.to_owned());
+            groups.insert(name);
         })
     }
 
     fn remove_member(&self, group: &str, member: Member<'_>) -> Result<()> {
         self.change_member(group, member, |groups, name| {
-            groups.remove(name);
+            groups.remove(&name);
         })
     }
 
