@@ -367,15 +367,17 @@ async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginE
         detail,
     } = report(error, visit.login.as_deref());
     plane.gate.counts.refused.fetch_add(1, Ordering::Relaxed);
-    // A connection that said nothing at all is a health check or a port scan, and no attempt.
-    if visit.login.is_some() || reason != RefusedReason::ClientGone {
-        let record = Record::Refused {
-            reason,
-            detail: detail.clone(),
-        };
-        // There is nothing left to refuse when the record cannot be written.
-        drop(plane.gate.record(visit.id, &record).await);
+    if visit.login.is_none() && reason == RefusedReason::ClientGone {
+        // It said nothing at all: a health check or a port scan, and no attempt.
+        tracing::debug!(session = %visit.id, client = %visit.client, detail, "a client left");
+        return;
     }
+    let record = Record::Refused {
+        reason,
+        detail: detail.clone(),
+    };
+    // There is nothing left to refuse when the record cannot be written.
+    drop(plane.gate.record(visit.id, &record).await);
     tracing::info!(session = %visit.id, client = %visit.client, fault = ?error.fault(),
         reason = reason.label(), detail, "a login ended");
     if let (true, Some(asked)) = (delayed, visit.asked) {
