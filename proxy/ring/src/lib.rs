@@ -140,3 +140,15 @@ pub enum CloseReason {
     /// An operation on this leg failed otherwise, with this error number.
     Failed(Side, i32),
 }
+
+impl CloseReason {
+    /// Why a session ends when an operation on this leg fails so.
+    pub(crate) fn of(side: Side, errno: driver::Errno) -> Self {
+        match (errno.0, side) {
+            (libc::ECONNRESET | libc::EPIPE, Side::Client) => Self::ClientReset,
+            (libc::ECONNRESET | libc::EPIPE, Side::Backend) => Self::BackendReset,
+            (libc::ETIMEDOUT, side) => Self::TimedOut(side),
+            (errno, side) => Self::Failed(side, errno),
+        }
+    }
+}

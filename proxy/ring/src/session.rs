@@ -101,7 +101,7 @@ impl<S> Record<S> {
             Received::Cancelled => {}
             Received::Failed(errno) => {
                 self.leg(side).receiver.source = Source::Finished;
-                self.fail(context, side, reason(side, errno));
+                self.fail(context, side, CloseReason::of(side, errno));
             }
         }
         self.advance(context);
@@ -131,7 +131,7 @@ impl<S> Record<S> {
                 if !cancelled {
                     // A send that takes nothing cannot be told from a broken one.
                     let errno = result.err().unwrap_or(Errno(libc::EPIPE));
-                    self.fail(context, side, reason(side, errno));
+                    self.fail(context, side, CloseReason::of(side, errno));
                 }
             }
         }
@@ -488,15 +488,5 @@ impl<S> Record<S> {
             Side::Client => &mut self.client,
             Side::Backend => &mut self.backend,
         }
-    }
-}
-
-/// Why a session ends when an operation on this leg fails so.
-fn reason(side: Side, errno: Errno) -> CloseReason {
-    match (errno.0, side) {
-        (libc::ECONNRESET | libc::EPIPE, Side::Client) => CloseReason::ClientReset,
-        (libc::ECONNRESET | libc::EPIPE, Side::Backend) => CloseReason::BackendReset,
-        (libc::ETIMEDOUT, side) => CloseReason::TimedOut(side),
-        (errno, side) => CloseReason::Failed(side, errno),
     }
 }

@@ -9,20 +9,22 @@ mod driver;
 mod peer;
 mod random;
 mod script;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use self::driver::{Wire, World};
+use self::driver::World;
 use self::random::Random;
 use self::script::{Script, Scripted};
+use self::wire::Wire;
 use crate::CloseReason;
 use crate::counters::{Counters, Stats};
 use crate::driver::Closing;
 use crate::worker::Worker;
 
 /// Runs of the normal test: some seconds unoptimised.
-const RUNS: u64 = 400;
+const RUNS: u64 = 300;
 
 /// What a run has shown, to see that the runs together show everything.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ fn run(seed: u64, seen: &mut Seen) {
         assert!(end.bytes_to_client <= to_client.len() as u64);
         assert!(end.bytes_to_backend <= to_backend.len() as u64);
         let undisturbed = !session.end_ordered && !world.script.stopped_early();
-        let whole = client.peer.plan.ending.is_whole() && backend.peer.plan.ending.is_whole();
+        let whole = client.peer.plan.is_whole() && backend.peer.plan.is_whole();
         if whole && undisturbed {
             seen.whole += 1;
             assert!(
@@ -83,11 +85,17 @@ fn run(seed: u64, seen: &mut Seen) {
             assert_eq!(client.closed, Some(Closing::Graceful));
             assert_eq!(backend.closed, Some(Closing::Graceful));
         }
+        if session.end_ordered && end.reason == CloseReason::Ended {
+            let heard = client.peer.got.ends_with(&session.goodbye());
+            let listens = client.peer.plan.is_whole() && 1_000 < client.peer.plan.pace;
+            assert!(heard || !listens, "the goodbye is missing");
+            assert!(!listens || client.closed == Some(Closing::Graceful));
+        }
         if undisturbed && !client.peer.is_tls() && !backend.peer.is_tls() {
             // Also what a peer sent before it broke off goes on, unless the other one broke too.
             let ahead = (session.to_client.len(), session.to_backend.len());
             for (from, to, ahead) in [(backend, client, ahead.0), (client, backend, ahead.1)] {
-                let alive = to.peer.plan.ending.is_whole();
+                let alive = to.peer.plan.is_whole();
                 assert!(
                     !alive || to.sent == from.received + ahead,
                     "bytes were thrown away"

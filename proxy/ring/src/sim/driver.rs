@@ -1,11 +1,10 @@
 //! A ring that is not there: sockets, buffers and time, in an order that a seed decides.
 
 use std::collections::{HashSet, VecDeque};
-use std::io::Read;
 
-use super::peer::{Act, Ending, Peer};
 use super::random::Random;
 use super::script::Script;
+use super::wire::{KERNEL_BYTES, Wire, take};
 use crate::driver::{Buffer, Bytes, Closing, Completion, Driver, Errno, Payload, Received, Shots};
 use crate::limits::QUEUE_BYTES_HIGH;
 use crate::token::{Op, Token};
@@ -14,57 +13,16 @@ use crate::token::{Op, Token};
 const BUFFERS_MIN: usize = 4;
 const BUFFERS_MAX: usize = 16;
 const BUFFER_BYTES: usize = 4096;
-/// What a simulated kernel queues for a socket in each direction, in bytes.
-const KERNEL_BYTES: usize = 48 * 1024;
 /// Bytes that TLS may add to what is counted, for each direction.
 const TLS_SLACK_BYTES: usize = 64 * 1024;
 /// Steps without any effect after which time jumps to the next deadline.
-const QUIET_STEPS: usize = 1_500;
+const QUIET_STEPS: usize = 800;
 /// Steps after which a run counts as hanging.
 const STEPS_MAX: usize = 3_000_000;
 
 /// A simulated socket, by its number.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Socket(pub(crate) usize);
-
-/// A socket, the kernel's view of it, and its peer.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) peer: Peer,
-    inbox: VecDeque<u8>,
-    inbox_ended: bool,
-    outbox: VecDeque<u8>,
-    pub(crate) outbox_ended: bool,
-    broken: Option<Errno>,
-    shut: bool,
-    receive: Option<(Token, Shots)>,
-    send: Option<(Token, Payload, usize)>,
-    pub(crate) closed: Option<Closing>,
-    /// Bytes that the worker has received from it and sent to it.
-    pub(crate) received: usize,
-    pub(crate) sent: usize,
-    missed_cancels: usize,
-}
-
-impl Wire {
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self {
-            peer,
-            inbox: VecDeque::new(),
-            inbox_ended: false,
-            outbox: VecDeque::new(),
-            outbox_ended: false,
-            broken: None,
-            shut: false,
-            receive: None,
-            send: None,
-            closed: None,
-            received: 0,
-            sent: 0,
-            missed_cancels: 0,
-        }
-    }
-}
 
 /// The simulated world.
 pub(crate) struct World {
@@ -79,11 +37,14 @@ pub(crate) struct World {
     in_flight: HashSet<Token>,
     now_ms: u64,
     steps: usize,
+    /// Completions gather until one in so many steps delivers some.
+    delivery: usize,
 }
 
 impl World {
     pub(crate) fn new(mut random: Random, script: Script) -> Self {
         let buffers = random.between(BUFFERS_MIN, BUFFERS_MAX);
+        let delivery = random.between(2, 80);
         Self {
             random,
             wires: Vec::new(),
@@ -95,6 +56,7 @@ impl World {
             in_flight: HashSet::new(),
             now_ms: 1,
             steps: 0,
+            delivery,
         }
     }
 
@@ -316,6 +278,18 @@ impl World {
         }
     }
 
+    /// Sends to peers that do not read leave buffers for everybody else.
+    fn check_pool(&self) {
+        let lent = self.wires.iter().filter(|wire| {
+            let payload = wire.send.as_ref().map(|(_, payload, _)| &payload.bytes);
+            matches!(payload, Some(Bytes::Pool(_)))
+        });
+        assert!(
+            lent.count() <= self.buffers.len() - self.buffers.len() / 4,
+            "no buffer is left"
+        );
+    }
+
     /// The bytes that the worker holds for one direction are bounded.
     fn check_queues(&self) {
         for session in &self.script.sessions {
@@ -351,70 +325,6 @@ impl World {
         };
         assert_eq!(wire.closed, None, "an operation on a closed socket");
         wire
-    }
-}
-
-/// Removes bytes from the front of a queue.
-fn take(queue: &mut VecDeque<u8>, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    queue
-        .read_exact(&mut bytes)
-        .expect("the queue is that long");
-    bytes
-}
-
-impl Wire {
-    fn peer_acts(&mut self, random: &mut Random) -> bool {
-        match self.peer.act() {
-            Act::Nothing => return false,
-            Act::Send => {
-                let room = KERNEL_BYTES.saturating_sub(self.inbox.len());
-                if room == 0 || self.broken.is_some() {
-                    return false;
-                }
-                let bytes = self.peer.write(random, room);
-                self.inbox.extend(&bytes);
-                return true;
-            }
-            Act::Fin | Act::Close => {
-                let bytes = self.peer.write_end(!random.one_in(3));
-                self.inbox.extend(&bytes);
-                self.inbox_ended = true;
-            }
-            Act::Reset => self.break_off(libc::ECONNRESET),
-            Act::Die => self.break_off(libc::ETIMEDOUT),
-        }
-        self.peer.ended = true;
-        true
-    }
-
-    fn peer_reads(&mut self, random: &mut Random) -> bool {
-        if 0 < self.peer.plan.lazy {
-            self.peer.plan.lazy -= 1;
-            return true;
-        }
-        if self.peer.ended && self.peer.plan.ending == Ending::Gone && !self.outbox.is_empty() {
-            self.break_off(libc::ECONNRESET);
-            return true;
-        }
-        let len = self
-            .outbox
-            .len()
-            .min(random.between(1, self.peer.plan.pace));
-        if len == 0 {
-            let told = self.outbox_ended && !self.peer.told;
-            self.peer.told |= told;
-            return told;
-        }
-        let bytes = take(&mut self.outbox, len);
-        self.peer.read(&bytes);
-        true
-    }
-
-    fn break_off(&mut self, errno: i32) {
-        self.broken.get_or_insert(Errno(errno));
-        self.outbox.clear();
-        self.peer.ended = true;
     }
 }
 
@@ -508,6 +418,7 @@ impl Driver for World {
 
     fn wait(&mut self, timeout_ms: Option<u64>, completions: &mut Vec<Completion>) {
         self.check_queues();
+        self.check_pool();
         self.cancel_all();
         let deadline_ms = timeout_ms.map(|ms| self.now_ms + ms);
         let mut quiet = 0;
@@ -518,13 +429,14 @@ impl Driver for World {
                 self.now_ms += 1;
             }
             let out_of_ideas = QUIET_STEPS < quiet && self.ready.is_empty();
+            let stuck = out_of_ideas && deadline_ms.is_none();
             if self
                 .script
-                .goes_on(&mut self.wires, &mut self.random, out_of_ideas)
+                .goes_on(&mut self.wires, &mut self.random, stuck)
             {
                 self.ready.push((Token::DRIVER, Completion::Woken));
             }
-            if !self.ready.is_empty() && self.random.one_in(6) {
+            if !self.ready.is_empty() && self.random.one_in(self.delivery) {
                 return self.deliver(completions);
             }
             if out_of_ideas && self.ready.is_empty() {

@@ -21,13 +21,6 @@ pub(crate) enum Ending {
     Dead(usize),
 }
 
-impl Ending {
-    /// Whether everything in both directions arrives, unless the other peer or we prevent it.
-    pub(crate) fn is_whole(self) -> bool {
-        matches!(self, Self::Half | Self::WhenTold)
-    }
-}
-
 /// What a peer does in its life.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -35,7 +28,7 @@ pub(crate) struct Plan {
     pub(crate) ending: Ending,
     /// Bytes that it reads or writes at once, at most.
     pub(crate) pace: usize,
-    /// Times that it is asked to read and does not.
+    /// Times that it is asked to read and does not; `usize::MAX` for ever.
     pub(crate) lazy: usize,
 }
 
@@ -51,8 +44,9 @@ impl Plan {
             0..=4 => Ending::Half,
             5..=7 => Ending::WhenTold,
             8 | 9 => Ending::Gone,
-            10 => Ending::Reset(random.below(len + 1)),
-            _ => Ending::Dead(random.below(len + 1)),
+            // Where a peer that does not read has filled every queue on the way, but no further.
+            10 => Ending::Reset(random.below(len.min(250_000) + 1)),
+            _ => Ending::Dead(random.below(len.min(250_000) + 1)),
         };
         let pace = if random.one_in(3) {
             random.between(1, 900)
@@ -61,10 +55,10 @@ impl Plan {
         };
         // Few small steps would never end a long stream.
         let pace = pace.max(len / 300);
-        let lazy = if random.one_in(3) {
-            random.below(2_000)
-        } else {
-            0
+        let lazy = match random.below(10) {
+            0 => usize::MAX,
+            1..=3 => random.below(2_000),
+            _ => 0,
         };
         Self {
             outgoing: random.bytes(len),
@@ -72,6 +66,16 @@ impl Plan {
             pace,
             lazy,
         }
+    }
+
+    /// Whether it never reads.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.lazy == usize::MAX
+    }
+
+    /// Whether everything in both directions arrives, unless the other peer or we prevent it.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.ending, Ending::Half | Ending::WhenTold) && !self.is_deaf()
     }
 }
 

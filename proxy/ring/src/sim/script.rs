@@ -6,9 +6,10 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig};
 use rustls::{ServerConnection, SideData};
 
-use super::driver::{Socket, Wire};
+use super::driver::Socket;
 use super::peer::{Ending, Peer, Plan};
 use super::random::Random;
+use super::wire::Wire;
 use crate::Closed;
 use crate::leg::Leg;
 use crate::mailbox::{Handover, Mailbox};
@@ -103,14 +104,15 @@ impl Script {
     fn order_end(&mut self, wires: &[Wire], random: &mut Random, out_of_ideas: bool) -> bool {
         let pick = random.below(self.sessions.len());
         for (index, session) in self.sessions.iter_mut().enumerate() {
-            let waits = |wire: usize| {
-                let wire: Option<&Wire> = wires.get(wire);
-                wire.is_some_and(|it| {
-                    it.closed.is_none() && it.peer.plan.ending == Ending::WhenTold
-                })
+            let open = |wire: usize| wires.get(wire).filter(|wire| wire.closed.is_none());
+            let Some((client, backend)) = open(session.client).zip(open(session.backend)) else {
+                continue;
             };
-            // Two peers that wait for each other are the one reason to have nothing to do.
-            let stuck = waits(session.client) && waits(session.backend);
+            // Peers that wait for each other, or never read, are the reasons to have nothing to do.
+            let (client, backend) = (&client.peer.plan, &backend.peer.plan);
+            let waits = |plan: &Plan| plan.ending == Ending::WhenTold;
+            let deaf = client.is_deaf() || backend.is_deaf();
+            let stuck = deaf || waits(client) && waits(backend);
             if !session.end_ordered && (stuck && out_of_ideas || index == pick && !out_of_ideas) {
                 session.end_ordered = true;
                 self.mailbox.end(session.id, session.goodbye());
