@@ -43,7 +43,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(mut random: Random, script: Script) -> Self {
-        let buffers = random.between(BUFFERS_MIN, BUFFERS_MAX);
+        let few = random.one_in(2);
+        let buffers = random.between(BUFFERS_MIN, if few { BUFFERS_MIN } else { BUFFERS_MAX });
         let delivery = random.between(2, 80);
         Self {
             random,

@@ -6,6 +6,7 @@
 )]
 
 mod ending;
+mod limits;
 mod plain;
 mod support;
 mod tls;
