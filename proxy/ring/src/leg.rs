@@ -5,7 +5,7 @@ use rustls::Error;
 use crate::chunks::Chunks;
 use crate::counters::Counters;
 use crate::driver::{Buffer, Bytes, Driver, Payload, Shots};
-use crate::limits::{QUEUE_BYTES_HIGH, QUEUE_BYTES_LOW};
+use crate::limits::{QUEUE_BYTES_HIGH, QUEUE_BYTES_LOW, STREAM_BUFFERS};
 use crate::tls::{Tls, ready};
 use crate::token::{Op, Side, Token};
 
@@ -147,6 +147,8 @@ pub(crate) struct Receiver {
     /// A multishot receive takes all that the socket has, so a socket that may have much (after a
     /// pause, or at the handover) is read buffer by buffer until a short read shows it empty.
     pub(crate) shots: Shots,
+    /// Full buffers in a row.
+    full: u8,
 }
 
 impl Default for Receiver {
@@ -155,11 +157,25 @@ impl Default for Receiver {
             op: ReceiveOp::None,
             source: Source::Open,
             shots: Shots::Single,
+            full: 0,
         }
     }
 }
 
 impl Receiver {
+    /// Learns from the size of a receive whether the socket had more.
+    pub(crate) fn filled(&mut self, len: u32, buffer_bytes: u32) {
+        if buffer_bytes <= len {
+            self.full = self.full.saturating_add(1);
+            if STREAM_BUFFERS <= self.full {
+                self.shots = Shots::Single;
+            }
+        } else if self.source == Source::Open {
+            self.full = 0;
+            self.shots = Shots::Multi;
+        }
+    }
+
     /// Stops or resumes receiving, by what is queued on the other leg.
     pub(crate) fn regulate(&mut self, queued: usize, counters: &Counters) {
         match self.source {
@@ -188,8 +204,15 @@ impl Receiver {
                 self.op = ReceiveOp::Armed(self.shots);
             }
             // A single receive brings one buffer at most: cheaper to let it than to cancel it.
-            (ReceiveOp::Armed(Shots::Multi), Source::Paused)
-            | (ReceiveOp::Armed(_), Source::Finished) => {
+            (ReceiveOp::Armed(Shots::Multi), Source::Paused | Source::Open)
+                if self.shots == Shots::Single =>
+            {
+                context
+                    .driver
+                    .cancel(name.with(Op::CancelReceive(side)), token);
+                self.op = ReceiveOp::Cancelling;
+            }
+            (ReceiveOp::Armed(_), Source::Finished) => {
                 context
                     .driver
                     .cancel(name.with(Op::CancelReceive(side)), token);
@@ -197,7 +220,7 @@ impl Receiver {
             }
             (ReceiveOp::None, Source::Paused | Source::Finished)
             | (ReceiveOp::Armed(_), Source::Open)
-            | (ReceiveOp::Armed(Shots::Single), Source::Paused)
+            | (ReceiveOp::Armed(_), Source::Paused)
             | (ReceiveOp::Cancelling, _) => {}
         }
     }

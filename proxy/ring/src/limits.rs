@@ -1,12 +1,13 @@
 //! Every limit of this crate, with its unit and its reason.
 
 /// The size of one provided receive buffer, in bytes.
-/// PostgreSQL writes 8 KiB at a time (`PQ_SEND_BUFFER_SIZE`), so larger buffers would stay half empty.
-pub const BUFFER_BYTES: u32 = 8 * 1024;
+/// PostgreSQL writes 8 KiB at a time (`PQ_SEND_BUFFER_SIZE`); two of those make a receive and a
+/// send less for a stream, and more would only make the pool larger.
+pub const BUFFER_BYTES: u32 = 16 * 1024;
 
 /// Provided receive buffers a worker, by default: 8 MiB of address space, resident as far as used.
 /// A buffer is held for one batch of completions, so this bounds how many sockets one batch serves.
-pub const BUFFERS_DEFAULT: u16 = 1024;
+pub const BUFFERS_DEFAULT: u16 = 512;
 
 /// The most provided buffers a worker: the kernel's bound on a buffer ring (2^15 entries).
 pub const BUFFERS_MAX: u16 = 1 << 15;
@@ -15,13 +16,17 @@ pub const BUFFERS_MAX: u16 = 1 << 15;
 /// Below it bytes are copied out, so that sends to stalled peers can never keep the last buffers.
 pub const BUFFERS_RESERVED_ONE_IN: u16 = 4;
 
+/// Full buffers in a row after which a socket counts as one that streams.
+/// It is then read buffer by buffer, so that what one batch can bring stays small.
+pub const STREAM_BUFFERS: u8 = 4;
+
 /// Bytes queued for one socket at which receiving from the other side stops.
 pub const QUEUE_BYTES_HIGH: usize = 128 * 1024;
 
 /// Bytes queued for one socket at which receiving from the other side starts again.
 pub const QUEUE_BYTES_LOW: usize = 16 * 1024;
 
-/// The first capacity of a queue that has to hold bytes, in bytes: two receive buffers.
+/// The first capacity of a queue that has to hold bytes, in bytes: one receive buffer.
 pub const CHUNK_BYTES: usize = 16 * 1024;
 
 /// The largest emptied queue that a worker keeps for reuse, in bytes: a full queue.

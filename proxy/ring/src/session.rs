@@ -243,10 +243,8 @@ impl<S> Record<S> {
         side: Side,
         buffer: Buffer,
     ) {
-        let receiver = &mut self.leg(side).receiver;
-        if buffer.len < context.driver.buffer_bytes() && receiver.source == Source::Open {
-            receiver.shots = Shots::Multi;
-        }
+        let buffer_bytes = context.driver.buffer_bytes();
+        self.leg(side).receiver.filled(buffer.len, buffer_bytes);
         if !self.forwards(side) {
             context.driver.release(buffer);
             return;

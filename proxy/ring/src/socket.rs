@@ -98,3 +98,57 @@ fn is_no_tcp(error: &io::Error) -> bool {
         Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn get(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<u32> {
+        let mut value = 0_u32;
+        let mut len = 4;
+        // SAFETY: both pointers are to locals that outlive the call, and `len` is the size of
+        // `value`. The borrow keeps the file open.
+        let outcome = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                level,
+                name,
+                (&raw mut value).cast(),
+                &raw mut len,
+            )
+        };
+        check(outcome).map(|_| value)
+    }
+
+    #[test]
+    fn a_prepared_socket_has_every_option() -> io::Result<()> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let stream = TcpStream::connect(listener.local_addr()?)?;
+        stream.set_nonblocking(true)?;
+        prepare(stream.as_fd(), 7_000)?;
+        // SAFETY: F_GETFL takes no pointer, and the borrow keeps the file open.
+        let flags = check(unsafe { libc::fcntl(stream.as_fd().as_raw_fd(), libc::F_GETFL) })?;
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+        for (level, name, value) in [
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_PROBES),
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 7_000),
+        ] {
+            assert_eq!(get(stream.as_fd(), level, name)?, value, "option {name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_unix_socket_needs_no_tcp_options() -> io::Result<()> {
+        let (one, _other) = UnixStream::pair()?;
+        prepare(one.as_fd(), 7_000)
+    }
+}

@@ -277,7 +277,7 @@ fn received(pool: &mut Pool, id: Option<u16>, result: Result<u32, Errno>) -> Rec
             match result {
                 Ok(_) => Received::End,
                 Err(Errno(libc::ENOBUFS)) => Received::NoBuffer,
-                Err(Errno(libc::ECANCELED | libc::EINTR | libc::EAGAIN)) => Received::Cancelled,
+                Err(Errno(libc::ECANCELED | libc::EINTR)) => Received::Cancelled,
                 Err(errno) => Received::Failed(errno),
             }
         }
