@@ -16,6 +16,10 @@ pub const BUFFERS_MAX: u16 = 1 << 15;
 /// Below it bytes are copied out, so that sends to stalled peers can never keep the last buffers.
 pub const BUFFERS_RESERVED_ONE_IN: u16 = 4;
 
+// What one batch may bring beyond the high mark: a single receive one buffer, a multishot receive
+// at most 32 buffers since Linux 6.8 and all that are free before (`MULTISHOT_MAX_RETRY`). Only a
+// socket that was nearly empty a moment before is read by multishot.
+
 /// Full buffers in a row after which a socket counts as one that streams.
 /// It is then read buffer by buffer, so that what one batch can bring stays small.
 pub const STREAM_BUFFERS: u8 = 4;

@@ -102,9 +102,11 @@ impl RingHandle {
     ///
     /// # Errors
     ///
-    /// The session itself, untouched: every worker has `sessions_max` sessions or too many that
+    /// The session itself, with nothing sent or received: every worker has `sessions_max` sessions or too many that
     /// wait to be taken over, the id is in use, or the ring is being stopped.
     pub fn splice(&self, session: Session) -> Result<(), Session> {
+        // Before the lock: the workers take it too, when they close sessions.
+        self.prepare(&session);
         let mut registry = self.registry();
         let Some(index) = registry.place(session.id, &self.0) else {
             return Err(session);
@@ -117,8 +119,8 @@ impl RingHandle {
         let (id, on_close) = (session.id, session.on_close);
         remote.mailbox.hand_over(Handover {
             id,
-            client: self.leg(id, session.client),
-            backend: self.leg(id, session.backend),
+            client: leg(session.client),
+            backend: leg(session.backend),
             to_client: session.to_client,
             to_backend: session.to_backend,
             on_close: Box::new(move |closed| {
@@ -176,16 +178,15 @@ impl RingHandle {
         stats
     }
 
-    fn leg(&self, id: u64, leg: Leg) -> WorkerLeg<OwnedFd> {
-        let (socket, tls) = match leg {
-            Leg::Plain(socket) => (socket, None),
-            Leg::Tls(socket, connection) => (socket, Some(Tls::new(connection))),
-        };
-        if let Err(error) = socket::prepare(socket.as_fd(), self.0.config.user_timeout_ms) {
-            // A socket that is already dead refuses options; the worker finds that out and says so.
-            tracing::debug!(session = id, %error, "could not prepare a socket");
+    /// Sets the options of both sockets.
+    fn prepare(&self, session: &Session) {
+        for leg in [&session.client, &session.backend] {
+            let (Leg::Plain(socket) | Leg::Tls(socket, _)) = leg;
+            if let Err(error) = socket::prepare(socket.as_fd(), self.0.config.user_timeout_ms) {
+                // A dead socket refuses options; the worker finds that out and says so.
+                tracing::debug!(session = session.id, %error, "could not prepare a socket");
+            }
         }
-        WorkerLeg::new(socket, tls)
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -194,6 +195,13 @@ impl RingHandle {
             .registry
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn leg(leg: Leg) -> WorkerLeg<OwnedFd> {
+    match leg {
+        Leg::Plain(socket) => WorkerLeg::new(socket, None),
+        Leg::Tls(socket, connection) => WorkerLeg::new(socket, Some(Tls::new(connection))),
     }
 }
 

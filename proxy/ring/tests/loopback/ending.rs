@@ -102,6 +102,19 @@ fn an_ordered_end_says_goodbye_and_ends_both_legs() {
 }
 
 #[test]
+fn the_end_of_all_sessions_says_goodbye_to_each() {
+    let ring = ring();
+    let handle = ring.handle();
+    let sessions: Vec<_> = (0..5).map(|_| splice(&handle)).collect();
+    assert_eq!(handle.end_all(b"shutting down"), 5);
+    for peers in sessions {
+        assert_eq!(read_all(&mut &peers.client), b"shutting down");
+        assert_eq!(peers.closed().reason, CloseReason::Ended);
+    }
+    wait_until("an empty ring", || handle.live() == 0);
+}
+
+#[test]
 fn an_ordered_end_does_not_wait_for_a_client_that_does_not_read() {
     let ring = ring();
     let handle = ring.handle();
