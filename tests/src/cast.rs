@@ -83,17 +83,29 @@ pub fn make_databases(postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
-/// What the administrator does once: each group's role may read the tables of its database.
-/// The group roles must exist.
+/// What the administrator does once: a role for each group, handed over to Postern, which may
+/// read the tables of its database. The schema must be installed.
 ///
 /// # Errors
 /// If the server refuses.
-pub fn grant_tables(postgres: &Postgres) -> Result<()> {
+pub fn prepare_groups(postgres: &Postgres) -> Result<()> {
     for (database, group) in [(HR_DATABASE, HR_GROUP), (FINANCE_DATABASE, FINANCE_GROUP)] {
-        let sql = format!("grant select on all tables in schema public to \"{group}\"");
-        postgres.sql_in(database, &sql)?;
+        postgres.sql(&role_statements(group))?;
+        postgres.sql_in(database, &grant_statement(group))?;
     }
     Ok(())
+}
+
+/// Makes a group's role and hands it over to Postern; for the role store's database.
+#[must_use]
+pub fn role_statements(group: &str) -> String {
+    format!("create role \"{group}\"; select postern.adopt_group('{group}')")
+}
+
+/// Lets a group's role read; for the database of the tables.
+#[must_use]
+pub fn grant_statement(group: &str) -> String {
+    format!("grant select on all tables in schema public to \"{group}\"")
 }
 
 const EMPLOYEES: &str = "

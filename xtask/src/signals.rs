@@ -2,32 +2,29 @@
 //! folder removed.
 
 use anyhow::Result;
-use nix::sys::signal::{SigSet, Signal};
 use postern_tests::wait;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// From now on SIGINT, SIGTERM and SIGHUP do not end the process but every wait in it, with an
 /// error; a second one ends the process at once.
 ///
-/// Must be called before any thread is started, because threads inherit which signals they block.
-/// Programs that are started do not: the standard library gives them a fresh set.
+/// The signals are handled and not blocked: programs that are started would inherit a block, and
+/// a server that blocks SIGTERM does not end.
 ///
 /// # Errors
 /// If the system refuses.
 pub(crate) fn catch() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::spawn(move || {
-        if signals.wait().is_ok() {
+        for _ in signals.forever() {
+            if wait::is_interrupted() {
+                eprintln!("Ended at once by a second signal.");
+                // Servers end with us: each has asked Linux for that. The folder is removed by
+                // the next start.
+                std::process::abort();
+            }
             wait::interrupt();
-        }
-        if let Ok(signal) = signals.wait() {
-            eprintln!("Ended by a second {signal}.");
-            // Servers end with us: each has asked Linux for that. The folder is removed by the
-            // next start.
-            std::process::abort();
         }
     });
     Ok(())

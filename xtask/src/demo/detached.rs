@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use postern_tests::scratch::{is_running, write_secret};
 use postern_tests::template::target_folder;
-use postern_tests::{wait, wait_until};
+use postern_tests::{cast, wait, wait_until};
 
 use super::Kind;
 use super::stage::Stage;
@@ -119,6 +119,7 @@ pub(super) fn supervise(kind: Kind) -> Result<ExitCode> {
     signals::catch()?;
     let files = Files::new()?;
     let stage = Stage::start(kind)?;
+    cast::prepare_groups(&stage.postgres)?;
     let unfinished = files.folder.join("exports.unfinished");
     write_secret(&unfinished, &stage.exports())?;
     fs::rename(unfinished, files.exports())?;

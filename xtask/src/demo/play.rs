@@ -13,6 +13,9 @@ use super::transcript::Transcript;
 /// How long after its cache entry is due a login may still be answered from it: the busy machine.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
+/// Between two logins that wait for a change.
+const LOGIN_INTERVAL: Duration = Duration::from_millis(500);
+
 const EMPLOYEES: &str = "select * from employees";
 const INVOICES: &str = "select * from invoices";
 
@@ -87,26 +90,26 @@ impl Play<'_> {
     fn administrator(&mut self) -> Result<()> {
         self.transcript
             .heading("The administrator says what each group may do, once");
+        let postgres = &self.stage.postgres;
+        let socket = postgres.socket_folder().display();
+        let psql = format!("psql -h {socket} -p {} -U postgres", postgres.port());
         for (database, group) in [
             (cast::HR_DATABASE, cast::HR_GROUP),
             (cast::FINANCE_DATABASE, cast::FINANCE_GROUP),
         ] {
-            let port = self.stage.postgres.port();
-            let socket = self.stage.postgres.socket_folder().display().to_string();
-            let psql = format!("psql -h {socket} -p {port} -U postgres");
-            let role = format!("create role \"{group}\"");
-            let adopt = format!("select postern.adopt_group('{group}')");
-            let grant = format!("grant select on all tables in schema public to \"{group}\"");
-            self.transcript
-                .command(&format!("{psql} -c '{role}' -c \"{adopt}\""));
-            let adopted = self.stage.postgres.sql(&format!("{role}; {adopt}"));
-            self.transcript
-                .command(&format!("{psql} {database} -c '{grant}'"));
-            let granted = self.stage.postgres.sql_in(database, &grant);
-            let outcome = adopted.and(granted);
+            let role = cast::role_statements(group);
+            let grant = cast::grant_statement(group);
+            let typed = [
+                format!("{psql} <<< {role:?}"),
+                format!("{psql} {database} <<< {grant:?}"),
+            ];
+            typed.iter().for_each(|it| self.transcript.command(it));
+            let done = postgres
+                .sql(&role)
+                .and_then(|_| postgres.sql_in(database, &grant));
             let claim = format!("{group} may read {database}");
-            self.transcript.check(outcome.is_ok(), &claim);
-            outcome?;
+            self.transcript.check(done.is_ok(), &claim);
+            done?;
         }
         Ok(())
     }
@@ -272,16 +275,16 @@ impl Play<'_> {
         let psql = self.stage.psql(cast::TESTUSER);
         let start = Instant::now();
         let mut last = None;
-        let mut shown_s = 0;
+        let mut due = Duration::ZERO;
         eprint!("Waiting ");
         let limit = CHANGE_LIMIT + Duration::from_secs(RECHECK_S.into());
         let waited = wait_until("the directory is asked again", limit, || {
-            let seconds = start.elapsed().as_secs();
-            if seconds > shown_s {
-                shown_s = seconds;
-                eprint!(".");
-                std::io::stderr().flush()?;
+            if start.elapsed() < due {
+                return Ok(false);
             }
+            due = start.elapsed() + LOGIN_INTERVAL;
+            eprint!(".");
+            std::io::stderr().flush()?;
             let answer = psql.display(EMPLOYEES)?;
             let is_wanted = answer.ok == wanted;
             last = Some(answer);
