@@ -152,14 +152,29 @@ impl File<'_> {
     }
 
     fn check_dropped(&mut self, index: usize, line: &Line) {
-        let dropped = line.code.contains("let _ =") || line.code.trim_end().ends_with(".ok();");
-        let is_test = index >= self.tests_from;
-        if dropped && !is_test && !self.has_comment(index) {
+        let is_made_optional = line.code.trim_end().ends_with(".ok();");
+        let is_dropped = is_made_optional && !self.is_kept(index);
+        let drops = line.code.contains("let _ =") || is_dropped;
+        if drops && index < self.tests_from && !self.has_comment(index) {
             self.find(
                 index,
                 "an error is dropped without a comment that says why that is right",
             );
         }
+    }
+
+    /// Whether the statement that ends on a line keeps its value.
+    fn is_kept(&self, index: usize) -> bool {
+        for (distance, line) in self.lines.iter().take(index + 1).rev().enumerate() {
+            let code = line.code.trim();
+            if distance > 0 && (code.is_empty() || code.ends_with([';', '{', '}'])) {
+                return false;
+            }
+            if code.starts_with("return ") || code.contains(" = ") {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether a line has a comment, itself or on the lines of the statement above it.
@@ -324,6 +339,7 @@ mod tests {
         finds("a.rs", "let _ = f();\n", "dropped");
         finds("a.rs", "// About g.\ng();\nf()\n    .ok();\n", "a.rs:4");
         accepts("a.rs", "// It is gone anyway.\nlet _ = f();\n");
+        accepts("a.rs", "let a = f()\n    .ok();\n");
         accepts("a.rs", "// It is gone anyway.\nf()\n    .ok();\n");
     }
 

@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn nesting_in_the_diagram_is_nesting_on_disk() {
-        let text = "```\nproxy/        the program. Assembly:\n              config/ is text\n  core/  \
-                    pure\nsql/   x\n```\n";
+        let text = "```\nproxy/        the program. Assembly:\n              config/ is text\n\
+                    \x20 core/  pure\nsql/   x\n```\n";
         let paths: Vec<PathBuf> = drawn(text).into_iter().map(|(_, it)| it).collect();
         assert_eq!(paths, ["proxy/", "proxy/core/", "sql/"].map(PathBuf::from));
     }
