@@ -38,11 +38,12 @@ impl Local {
     /// An empty file.
     ///
     /// # Errors
-    /// If its folder cannot be made.
+    /// If it cannot be written.
     pub fn start(scratch: &Scratch) -> Result<Self> {
-        let folder = scratch.subfolder("local")?;
+        let file = scratch.subfolder("local")?.join("accounts.toml");
+        write_secret(&file, "")?;
         Ok(Self {
-            file: folder.join("accounts.toml"),
+            file,
             accounts: Mutex::default(),
         })
     }

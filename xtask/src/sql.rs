@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use postern_tests::{Certificates, Postern, Postgres, Scratch, free_port, needs};
+use postern_tests::{
+    Certificates, DirectoryServer, Local, Postern, Postgres, Scratch, free_port, needs,
+};
 
 use crate::part::Counts;
 use crate::root;
@@ -38,10 +40,8 @@ fn check_version(major: u32, files: &[PathBuf]) -> Result<Counts> {
     let postgres = Postgres::start_version(&scratch, &certificates, Some(major), "")?;
     let program = Postern::prepare(&scratch, &certificates, &postgres, free_port()?)?;
     // No login is made, but a configuration names a directory.
-    program.configure(|config| {
-        config.set("directory", "kind", "local");
-        config.set("local", "file", &scratch.path().join("accounts.toml"));
-    });
+    let directory = Local::start(&scratch)?;
+    program.configure(|config| directory.configure(config));
     program.install_schema(&postgres)?;
     let mut counts = Counts::default();
     for file in files {
