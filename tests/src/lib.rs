@@ -25,6 +25,7 @@ pub mod cast;
 pub mod certificates;
 pub mod config_file;
 pub mod directory;
+pub mod harness;
 pub mod local;
 pub mod needs;
 pub mod openldap;
