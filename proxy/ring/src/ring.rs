@@ -102,8 +102,9 @@ impl RingHandle {
     ///
     /// # Errors
     ///
-    /// The session itself, with nothing sent or received: every worker has `sessions_max` sessions or too many that
-    /// wait to be taken over, the id is in use, or the ring is being stopped.
+    /// The session itself, with nothing sent or received: every worker has `sessions_max`
+    /// sessions or too many that wait to be taken over, the id is in use, or the ring is being
+    /// stopped.
     pub fn splice(&self, session: Session) -> Result<(), Session> {
         // Before the lock: the workers take it too, when they close sessions.
         self.prepare(&session);

@@ -18,10 +18,10 @@ use self::driver::World;
 use self::random::Random;
 use self::script::{Script, Scripted};
 use self::wire::Wire;
-use crate::CloseReason;
 use crate::counters::{Counters, Stats};
 use crate::driver::Closing;
 use crate::worker::Worker;
+use crate::{CloseReason, Closed};
 
 /// Runs of the normal test: some seconds unoptimised.
 const RUNS: u64 = 300;
@@ -65,42 +65,21 @@ fn run(seed: u64, seen: &mut Seen) {
         assert!(end.bytes_to_client <= to_client.len() as u64);
         assert!(end.bytes_to_backend <= to_backend.len() as u64);
         let undisturbed = !session.end_ordered && !world.script.stopped_early();
-        let whole = client.peer.plan.is_whole() && backend.peer.plan.is_whole();
-        if whole && undisturbed {
-            seen.whole += 1;
-            assert!(
-                client.peer.got == to_client,
-                "bytes for the client are missing"
+        if undisturbed {
+            let whole = client.peer.plan.is_whole() && backend.peer.plan.is_whole();
+            seen.whole += usize::from(whole);
+            check_undisturbed(
+                end,
+                (session, whole),
+                (client, &to_client),
+                (backend, &to_backend),
             );
-            assert!(
-                backend.peer.got == to_backend,
-                "bytes for the backend are missing"
-            );
-            assert_eq!(end.bytes_to_client, to_client.len() as u64);
-            assert_eq!(end.bytes_to_backend, to_backend.len() as u64);
-            assert!(matches!(
-                end.reason,
-                CloseReason::ClientClosed | CloseReason::BackendClosed
-            ));
-            assert_eq!(client.closed, Some(Closing::Graceful));
-            assert_eq!(backend.closed, Some(Closing::Graceful));
         }
         if session.end_ordered && end.reason == CloseReason::Ended {
             let heard = client.peer.got.ends_with(&session.goodbye());
             let listens = client.peer.plan.is_whole() && 1_000 < client.peer.plan.pace;
             assert!(heard || !listens, "the goodbye is missing");
             assert!(!listens || client.closed == Some(Closing::Graceful));
-        }
-        if undisturbed && !client.peer.is_tls() && !backend.peer.is_tls() {
-            // Also what a peer sent before it broke off goes on, unless the other one broke too.
-            let ahead = (session.to_client.len(), session.to_backend.len());
-            for (from, to, ahead) in [(backend, client, ahead.0), (client, backend, ahead.1)] {
-                let alive = to.peer.plan.is_whole();
-                assert!(
-                    !alive || to.sent == from.received + ahead,
-                    "bytes were thrown away"
-                );
-            }
         }
         seen.reasons.insert(match end.reason {
             CloseReason::ClientClosed => "client closed",
@@ -114,6 +93,41 @@ fn run(seed: u64, seen: &mut Seen) {
         });
     }
     seen.stats.add(&counters);
+}
+
+/// What holds for a session that nobody but its peers has ended: where both stay to the end,
+/// everything arrives.
+fn check_undisturbed(
+    end: &Closed,
+    (session, whole): (&Scripted, bool),
+    (client, to_client): (&Wire, &[u8]),
+    (backend, to_backend): (&Wire, &[u8]),
+) {
+    if whole {
+        let got = (&client.peer.got[..], &backend.peer.got[..]);
+        assert!(got == (to_client, to_backend), "bytes are missing");
+        let counted = (end.bytes_to_client, end.bytes_to_backend);
+        assert_eq!(counted, (to_client.len() as u64, to_backend.len() as u64));
+        let reason = &end.reason;
+        assert!(matches!(
+            reason,
+            CloseReason::ClientClosed | CloseReason::BackendClosed
+        ));
+        let graceful = Some(Closing::Graceful);
+        assert_eq!((client.closed, backend.closed), (graceful, graceful));
+    }
+    if client.peer.is_tls() || backend.peer.is_tls() {
+        return;
+    }
+    // Also what a peer sent before it broke off goes on, unless the other one broke too.
+    let ahead = (session.to_client.len(), session.to_backend.len());
+    for (from, to, ahead) in [(backend, client, ahead.0), (client, backend, ahead.1)] {
+        let alive = to.peer.plan.is_whole();
+        assert!(
+            !alive || to.sent == from.received + ahead,
+            "bytes were thrown away"
+        );
+    }
 }
 
 /// Whatever a peer has got is a beginning of what the other one sent; a client whose session was
