@@ -1,0 +1,306 @@
+//! A client that speaks the protocol byte by byte, for what psql never sends.
+//!
+//! It is for a listener with `tls = "allow-plaintext"`, and for the packets before TLS.
+//! Source: PostgreSQL, "Message Formats",
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long an answer may take: far above every timeout of the program, so that a hang fails.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest message that a test expects, in bytes.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The code of an SSLRequest.
+pub const SSL_REQUEST: u32 = 80_877_103;
+/// The code of a GSSENCRequest.
+pub const GSS_REQUEST: u32 = 80_877_104;
+const CANCEL_REQUEST: u32 = 80_877_102;
+/// The version 3.0 in a startup packet.
+pub const PROTOCOL_3_0: u32 = 3 << 16;
+/// The version 3.2 in a startup packet.
+pub const PROTOCOL_3_2: u32 = (3 << 16) | 2;
+
+/// One connection.
+#[derive(Debug)]
+pub struct RawClient {
+    stream: TcpStream,
+    /// The process number and key of BackendKeyData, once it came.
+    pub cancel_key: Option<(u32, u32)>,
+}
+
+/// One message from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The letter that says what it is.
+    pub tag: u8,
+    /// What follows the length.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// A field of an ErrorResponse or NoticeResponse: `C` is the SQLSTATE, `M` the text.
+    #[must_use]
+    pub fn field(&self, code: u8) -> Option<String> {
+        let mut fields = self.body.split(|&byte| byte == 0);
+        let field = fields.find(|it| it.first() == Some(&code))?;
+        Some(String::from_utf8_lossy(field.get(1..)?).into_owned())
+    }
+
+    /// The columns of a DataRow as text.
+    #[must_use]
+    pub fn columns(&self) -> Vec<String> {
+        let mut rest = self.body.get(2..).unwrap_or_default();
+        let mut columns = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let Some((value, after)) = after.split_at_checked(length) else {
+                break;
+            };
+            columns.push(String::from_utf8_lossy(value).into_owned());
+            rest = after;
+        }
+        columns
+    }
+}
+
+impl RawClient {
+    /// Connects to a port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub fn connect(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            cancel_key: None,
+        })
+    }
+
+    /// Connects, logs in and waits until the server is ready; a refusal is the message.
+    ///
+    /// # Errors
+    /// If the connection breaks, or the server does something else than PostgreSQL would.
+    pub fn log_in(
+        port: u16,
+        user: &str,
+        database: &str,
+        password: &str,
+    ) -> Result<Result<Self, Message>> {
+        let mut client = Self::connect(port)?;
+        client.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
+        let asked = client.read()?;
+        if asked.tag == b'E' {
+            return Ok(Err(asked));
+        }
+        ensure!(asked.tag == b'R', "not asked for a password: {asked:?}");
+        client.password(password.as_bytes())?;
+        let messages = client.read_until_ready()?;
+        match messages.into_iter().find(|it| it.tag == b'E') {
+            Some(refusal) => Ok(Err(refusal)),
+            None => Ok(Ok(client)),
+        }
+    }
+
+    /// As [`RawClient::log_in`], for a login that must succeed.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn logged_in(port: u16, user: &str, database: &str, password: &str) -> Result<Self> {
+        match Self::log_in(port, user, database, password)? {
+            Ok(client) => Ok(client),
+            Err(refusal) => bail!("{user} is refused: {:?}", refusal.field(b'M')),
+        }
+    }
+
+    /// As [`RawClient::log_in`], for a login that must be refused.
+    ///
+    /// # Errors
+    /// If it succeeds.
+    pub fn refused(port: u16, user: &str, database: &str, password: &str) -> Result<Message> {
+        match Self::log_in(port, user, database, password)? {
+            Ok(_) => bail!("{user} is in, but should have been refused"),
+            Err(refusal) => Ok(refusal),
+        }
+    }
+
+    /// Asks the server to cancel what another connection is doing, and waits until it has closed
+    /// this one.
+    ///
+    /// # Errors
+    /// If nobody listens, or there is an answer, which no cancel request gets.
+    pub fn cancel(port: u16, (pid, key): (u32, u32)) -> Result<()> {
+        let mut client = Self::connect(port)?;
+        let mut packet = CANCEL_REQUEST.to_be_bytes().to_vec();
+        packet.extend(pid.to_be_bytes());
+        packet.extend(key.to_be_bytes());
+        client.send_packet(&packet)?;
+        client.expect_end()
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Sends a packet without a tag, with its length before it.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn send_packet(&mut self, body: &[u8]) -> Result<()> {
+        self.send(&framed(None, body)?)
+    }
+
+    /// Sends a startup packet.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn startup(&mut self, version: u32, parameters: &[(&str, &str)]) -> Result<()> {
+        let mut body = version.to_be_bytes().to_vec();
+        for (name, value) in parameters {
+            for text in [name, value] {
+                body.extend(text.as_bytes());
+                body.push(0);
+            }
+        }
+        body.push(0);
+        self.send_packet(&body)
+    }
+
+    /// Sends a password message; the NUL at its end is added.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn password(&mut self, password: &[u8]) -> Result<()> {
+        let mut body = password.to_vec();
+        body.push(0);
+        self.send(&framed(Some(b'p'), &body)?)
+    }
+
+    /// Sends a simple query without waiting for its answer.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn send_query(&mut self, sql: &str) -> Result<()> {
+        let mut body = sql.as_bytes().to_vec();
+        body.push(0);
+        self.send(&framed(Some(b'Q'), &body)?)
+    }
+
+    /// Runs a simple query and returns the first column of its first row.
+    ///
+    /// # Errors
+    /// If the server refuses it, or the connection breaks.
+    pub fn query(&mut self, sql: &str) -> Result<String> {
+        self.send_query(sql)?;
+        let messages = self.read_until_ready()?;
+        if let Some(error) = messages.iter().find(|it| it.tag == b'E') {
+            bail!("{sql}: {:?}", error.field(b'M'));
+        }
+        let row = messages.iter().find(|it| it.tag == b'D');
+        let columns = row.map(Message::columns).unwrap_or_default();
+        Ok(columns.into_iter().next().unwrap_or_default())
+    }
+
+    /// Reads one byte, as the answer to SSLRequest is.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn read_byte(&mut self) -> Result<u8> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte)?;
+        let [byte] = byte;
+        Ok(byte)
+    }
+
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// If the connection ends or the message is none.
+    pub fn read(&mut self) -> Result<Message> {
+        let tag = self.read_byte()?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_be_bytes(length))?;
+        let length = length.checked_sub(4).context("a length without itself")?;
+        ensure!(
+            length <= MESSAGE_BYTES_MAX,
+            "a message of {length} bytes with the tag {tag}"
+        );
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        if tag == b'K'
+            && let Some((pid, key)) = body.split_first_chunk::<4>()
+            && let Some(key) = key.first_chunk::<4>()
+        {
+            self.cancel_key = Some((u32::from_be_bytes(*pid), u32::from_be_bytes(*key)));
+        }
+        Ok(Message { tag, body })
+    }
+
+    /// Reads until ReadyForQuery, or a FATAL error, included.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub fn read_until_ready(&mut self) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.read()?;
+            let fatal = message.tag == b'E' && message.field(b'V').as_deref() == Some("FATAL");
+            let last = fatal || message.tag == b'Z';
+            messages.push(message);
+            if last {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// Waits until the server has closed the connection, without having said anything more.
+    ///
+    /// # Errors
+    /// If it says something, or does not close.
+    pub fn expect_end(&mut self) -> Result<()> {
+        let mut byte = [0];
+        let count = self.stream.read(&mut byte)?;
+        ensure!(count == 0, "the server says {byte:?} instead of closing");
+        Ok(())
+    }
+}
+
+/// A message with its tag, if it has one, and its length.
+fn framed(tag: Option<u8>, body: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = tag.into_iter().collect();
+    bytes.extend(u32::try_from(body.len() + 4)?.to_be_bytes());
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_and_columns_are_found() {
+        let error = Message {
+            tag: b'E',
+            body: b"SFATAL\0C28P01\0Mno\0\0".to_vec(),
+        };
+        assert_eq!(error.field(b'C').as_deref(), Some("28P01"));
+        assert_eq!(error.field(b'H'), None);
+        let row = Message {
+            tag: b'D',
+            body: b"\0\x02\0\0\0\x01a\xff\xff\xff\xff".to_vec(),
+        };
+        assert_eq!(row.columns(), ["a", ""]);
+    }
+}

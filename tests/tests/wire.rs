@@ -1,0 +1,315 @@
+//! What psql never sends, and what only a second connection can see.
+
+#[path = "wire/cancel.rs"]
+mod cancel;
+#[path = "wire/limits.rs"]
+mod limits;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::raw::{GSS_REQUEST, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST};
+use postern_tests::world::{every_session_has_exactly_one_terminal_record, last_refusal};
+use postern_tests::{RawClient, World, claims, harness};
+
+/// Clients that log in at the same moment.
+const CLIENTS: usize = 200;
+
+fn main() -> ExitCode {
+    harness::run(
+        World::missing(),
+        || World::start(|_| {}),
+        claims![
+            two_hundred_first_logins_at_once_are_one_bind_and_one_sync,
+            an_empty_password_and_one_with_nul_never_reach_the_directory,
+            without_tls_no_password_is_asked_for,
+            plaintext_after_a_tls_request_is_refused,
+            gssapi_encryption_is_declined_and_tls_may_follow,
+            a_replication_connection_is_refused,
+            a_newer_protocol_version_is_answered_with_what_is_spoken,
+            a_query_sent_before_the_session_is_ready_is_answered,
+            parameters_reach_the_backend_and_not_the_provisioner,
+            garbage_is_refused_and_disturbs_nobody,
+            a_forged_name_forges_no_line,
+            cancel::a_cancel_request_ends_the_query_of_its_session_and_no_other,
+            cancel::a_wrong_cancel_key_ends_nothing,
+            cancel::ctrl_c_in_psql_cancels_its_query,
+            limits::one_session_too_many_is_told_so,
+            limits::one_login_too_many_is_told_so,
+            limits::a_client_that_never_sends_its_password_is_dropped_in_time,
+            every_session_has_exactly_one_terminal_record,
+        ],
+    )
+}
+
+fn two_hundred_first_logins_at_once_are_one_bind_and_one_sync(world: &World) -> Result<()> {
+    let star = world.person("star", &[HR_GROUP])?;
+    let port = world.plain.port();
+    let mut waiting = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = RawClient::connect(port)?;
+        client.startup(PROTOCOL_3_0, &[("user", "star"), ("database", HR_DATABASE)])?;
+        ensure!(client.read()?.tag == b'R');
+        waiting.push(client);
+    }
+    let before = world.directory_calls()?;
+    let synced = || world.postgres_lines(&[" postern@", "apply_login"]);
+    ensure!(synced()? == 0);
+    let password = star.password.as_str();
+    let sessions = thread::scope(|scope| {
+        let logins: Vec<_> = waiting
+            .into_iter()
+            .map(|mut client| {
+                scope.spawn(move || -> Result<RawClient> {
+                    client.password(password.as_bytes())?;
+                    client.read_until_ready()?;
+                    let count = client.query("select count(*) from employees")?;
+                    ensure!(count == "3", "{count:?}");
+                    Ok(client)
+                })
+            })
+            .collect();
+        let ends = logins.into_iter().map(thread::ScopedJoinHandle::join);
+        ends.map(|end| end.map_err(|_| anyhow!("a client panicked"))?)
+            .collect::<Result<Vec<_>>>()
+    })?;
+    ensure!(sessions.len() == CLIENTS);
+    let after = world.directory_calls()?;
+    // The person's bind, and one of the service principal, which has no connection yet.
+    ensure!(after.0 - before.0 == 2, "{before:?} became {after:?}");
+    let synced = synced()?;
+    ensure!(synced == 1, "{synced} calls of apply_login");
+    Ok(())
+}
+
+fn an_empty_password_and_one_with_nul_never_reach_the_directory(world: &World) -> Result<()> {
+    let person = world.person("careful", &[HR_GROUP])?;
+    let before = world.directory_calls()?;
+    let with_nul = format!("{}\0", person.password);
+    for (password, reason) in [
+        ("", "password_empty"),
+        (with_nul.as_str(), "password_invalid"),
+        ("\0", "password_invalid"),
+    ] {
+        let refusal = RawClient::refused(world.plain.port(), "careful", HR_DATABASE, password)?;
+        let code = refusal.field(b'C');
+        ensure!(code.as_deref() == Some("28P01"), "{password:?}: {code:?}");
+        let recorded = last_refusal(&world.plain)?;
+        ensure!(recorded == reason, "{password:?}: {recorded}");
+    }
+    ensure!(world.directory_calls()? == before);
+    Ok(())
+}
+
+fn without_tls_no_password_is_asked_for(world: &World) -> Result<()> {
+    let person = world.person("exposed", &[HR_GROUP])?;
+    let mut client = RawClient::connect(world.postern.port())?;
+    client.startup(
+        PROTOCOL_3_0,
+        &[("user", "exposed"), ("database", HR_DATABASE)],
+    )?;
+    let told = client.read()?;
+    ensure!(told.tag == b'E', "{told:?}");
+    ensure!(told.field(b'C').as_deref() == Some("28000"), "{told:?}");
+    client.expect_end()?;
+    let mut psql = world.psql(&person);
+    psql.sslmode = "disable".to_owned();
+    let told = psql.refused()?;
+    ensure!(told.contains("encrypted connections only"), "{told}");
+    ensure!(world.last_refusal()? == "tls_required");
+    Ok(())
+}
+
+fn plaintext_after_a_tls_request_is_refused(world: &World) -> Result<()> {
+    for request in [SSL_REQUEST, GSS_REQUEST] {
+        let mut client = RawClient::connect(world.postern.port())?;
+        let mut bytes = 8_u32.to_be_bytes().to_vec();
+        bytes.extend(request.to_be_bytes());
+        bytes.push(b'!');
+        client.send(&bytes)?;
+        let told = client.read()?;
+        ensure!(told.field(b'C').as_deref() == Some("08P01"), "{told:?}");
+        client.expect_end()?;
+    }
+    Ok(())
+}
+
+fn gssapi_encryption_is_declined_and_tls_may_follow(world: &World) -> Result<()> {
+    let person = world.person("kerberos", &[HR_GROUP])?;
+    let mut client = RawClient::connect(world.postern.port())?;
+    client.send_packet(&GSS_REQUEST.to_be_bytes())?;
+    ensure!(client.read_byte()? == b'N');
+    client.send_packet(&SSL_REQUEST.to_be_bytes())?;
+    ensure!(client.read_byte()? == b'S');
+    let mut client = RawClient::connect(world.plain.port())?;
+    client.send_packet(&GSS_REQUEST.to_be_bytes())?;
+    ensure!(client.read_byte()? == b'N');
+    let parameters = [("user", "kerberos"), ("database", HR_DATABASE)];
+    client.startup(PROTOCOL_3_0, &parameters)?;
+    ensure!(client.read()?.tag == b'R');
+    client.password(person.password.as_bytes())?;
+    client.read_until_ready()?;
+    ensure!(client.query("select 1")? == "1");
+    Ok(())
+}
+
+fn a_replication_connection_is_refused(world: &World) -> Result<()> {
+    world.person("copier", &[HR_GROUP])?;
+    for parameters in [
+        [("user", "copier"), ("replication", "database")],
+        [("user", "copier"), ("replication", "true")],
+        [("user", "copier"), ("options", "-c replication=1")],
+    ] {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.startup(PROTOCOL_3_0, &parameters)?;
+        let told = client.read()?;
+        ensure!(told.field(b'C').as_deref() == Some("28000"), "{told:?}");
+        ensure!(last_refusal(&world.plain)? == "parameter_denied");
+    }
+    Ok(())
+}
+
+fn a_newer_protocol_version_is_answered_with_what_is_spoken(world: &World) -> Result<()> {
+    let person = world.person("modern", &[HR_GROUP])?;
+    let mut client = RawClient::connect(world.plain.port())?;
+    client.startup(
+        PROTOCOL_3_2,
+        &[
+            ("user", "modern"),
+            ("database", HR_DATABASE),
+            ("_pq_.grease", "1"),
+        ],
+    )?;
+    let answer = client.read()?;
+    let expected = [&[0, 3, 0, 0, 0, 0, 0, 1][..], b"_pq_.grease\0"].concat();
+    let minor_only = [&[0, 0, 0, 0, 0, 0, 0, 1][..], b"_pq_.grease\0"].concat();
+    ensure!(answer.tag == b'v', "{answer:?}");
+    ensure!(
+        answer.body == expected || answer.body == minor_only,
+        "{answer:?}"
+    );
+    ensure!(client.read()?.tag == b'R');
+    client.password(person.password.as_bytes())?;
+    client.read_until_ready()?;
+    ensure!(client.query("select count(*) from employees")? == "3");
+    Ok(())
+}
+
+fn a_query_sent_before_the_session_is_ready_is_answered(world: &World) -> Result<()> {
+    let person = world.person("hasty", &[HR_GROUP])?;
+    for _ in 0..2 {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.startup(
+            PROTOCOL_3_0,
+            &[("user", "hasty"), ("database", HR_DATABASE)],
+        )?;
+        client.password(person.password.as_bytes())?;
+        client.send_query("select count(*) from employees")?;
+        client.send_query("select 'second'")?;
+        client.read_until_ready()?;
+        for expected in ["3", "second"] {
+            let messages = client.read_until_ready()?;
+            let row = messages.iter().find(|it| it.tag == b'D');
+            let row = row.map(postern_tests::raw::Message::columns);
+            ensure!(row == Some(vec![expected.to_owned()]), "{messages:?}");
+        }
+    }
+    Ok(())
+}
+
+fn parameters_reach_the_backend_and_not_the_provisioner(world: &World) -> Result<()> {
+    let person = world.person("tuner", &[HR_GROUP])?;
+    let psql = world.psql(&person);
+    let mut command = psql.command()?;
+    // A provisioner that had these could write nothing, and would find no function.
+    command.env(
+        "PGOPTIONS",
+        "-c default_transaction_read_only=on -c search_path=nowhere -c TimeZone=Etc/GMT+7",
+    );
+    command.env("PGAPPNAME", "sneaky-name");
+    command.args(["-At", "-c"]).arg(
+        "select current_setting('default_transaction_read_only'), \
+         current_setting('search_path'), current_setting('TimeZone'), \
+         current_setting('application_name')",
+    );
+    let settings = postern_tests::process::run(&mut command)?;
+    ensure!(
+        settings.trim() == "on|nowhere|Etc/GMT+7|sneaky-name",
+        "{settings}"
+    );
+    let own = ["connection authorized: user=tuner", "sneaky-name"];
+    ensure!(world.postgres_lines(&own)? == 1);
+    let leaked = ["connection authorized: user=postern ", "sneaky-name"];
+    ensure!(
+        world.postgres_lines(&leaked)? == 0,
+        "it reached the provisioner"
+    );
+    Ok(())
+}
+
+fn garbage_is_refused_and_disturbs_nobody(world: &World) -> Result<()> {
+    let person = world.person("calm", &[HR_GROUP])?;
+    let mut live = world.raw(&person)?;
+    for bytes in [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        vec![0xff; 64],
+        vec![0, 0, 0, 7, 0, 3, 0],
+        vec![0, 0, 0, 8, 0, 2, 0, 0],
+        vec![0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0],
+        b"\0\0\0\x0a\0\x03\0\0us".to_vec(),
+    ] {
+        for port in [world.plain.port(), world.postern.port()] {
+            let mut client = RawClient::connect(port)?;
+            client.send(&bytes)?;
+            let told = client.read()?;
+            ensure!(told.tag == b'E', "{bytes:?}: {told:?}");
+            let code = told.field(b'C');
+            ensure!(
+                matches!(code.as_deref(), Some("08P01" | "28000")),
+                "{bytes:?}: {code:?}"
+            );
+            client.expect_end()?;
+        }
+    }
+    ensure!(live.query("select count(*) from employees")? == "3");
+    Ok(())
+}
+
+fn a_forged_name_forges_no_line(world: &World) -> Result<()> {
+    let forged = "eve\n2026-01-01T00:00:00Z  INFO FORGED\r\u{1b}[2J\u{202e}{\"seq\":1}\n";
+    for (user, database) in [(forged, "hr"), ("eve", forged)] {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
+        // Refused before or after the password; both write records.
+        if client.read()?.tag == b'R' {
+            client.password(b"x")?;
+            client.read_until_ready()?;
+        }
+    }
+    for file in [world.plain.audit_file(), world.plain.log_file()] {
+        let bytes = std::fs::read(&file)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let forges = |line: &str| line.trim_start().starts_with("2026-01-01T00:00:00Z");
+        ensure!(!text.lines().any(forges), "{}", file.display());
+        ensure!(
+            !text.contains(['\u{1b}', '\r', '\u{202e}']),
+            "{}",
+            file.display()
+        );
+    }
+    let audit = std::fs::read(world.plain.audit_file())?;
+    let plain = audit.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~'));
+    ensure!(plain, "the audit file is not printable ASCII");
+    let records = world.plain.audit()?;
+    ensure!(
+        records.iter().any(|it| it["user"] == forged),
+        "not on record"
+    );
+    Ok(())
+}
+
+/// How much later than its limit something may come on a busy machine.
+const SLACK: Duration = Duration::from_secs(4);

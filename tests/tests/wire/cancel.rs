@@ -1,0 +1,91 @@
+//! Cancel requests reach the right backend, and only that.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postern_tests::cast::HR_GROUP;
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{RawClient, World, wait_until};
+
+/// Far longer than any claim waits.
+const SLEEP: &str = "select pg_sleep(300)";
+
+/// How many queries of a person are asleep.
+fn asleep(world: &World, role: &str) -> Result<String> {
+    world.postgres.sql(&format!(
+        "select count(*) from pg_stat_activity \
+         where usename = '{role}' and state = 'active' and query ~ 'pg_sleep'"
+    ))
+}
+
+fn wait_for_asleep(world: &World, role: &str, count: &str) -> Result<()> {
+    wait_until("as many queries are asleep", CHANGE_LIMIT, || {
+        Ok(asleep(world, role)? == count)
+    })
+}
+
+/// Reads the answer to a query that was cancelled.
+fn expect_cancelled(client: &mut RawClient) -> Result<()> {
+    let messages = client.read_until_ready()?;
+    let error = messages.iter().find(|it| it.tag == b'E');
+    let code = error.and_then(|it| it.field(b'C'));
+    ensure!(code.as_deref() == Some("57014"), "{messages:?}");
+    Ok(())
+}
+
+pub(crate) fn a_cancel_request_ends_the_query_of_its_session_and_no_other(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("canceller", &[HR_GROUP])?;
+    let mut first = world.raw(&person)?;
+    let mut second = world.raw(&person)?;
+    first.send_query(SLEEP)?;
+    second.send_query(SLEEP)?;
+    wait_for_asleep(world, "canceller", "2")?;
+    let port = world.plain.port();
+    RawClient::cancel(port, first.cancel_key.context("no key")?)?;
+    expect_cancelled(&mut first)?;
+    ensure!(asleep(world, "canceller")? == "1");
+    RawClient::cancel(port, second.cancel_key.context("no key")?)?;
+    expect_cancelled(&mut second)?;
+    for mut client in [first, second] {
+        ensure!(client.query("select 'alive'")? == "alive");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_wrong_cancel_key_ends_nothing(world: &World) -> Result<()> {
+    let person = world.person("sleeper", &[HR_GROUP])?;
+    let mut client = world.raw(&person)?;
+    client.send_query(SLEEP)?;
+    wait_for_asleep(world, "sleeper", "1")?;
+    let (pid, key) = client.cancel_key.context("no key")?;
+    let port = world.plain.port();
+    RawClient::cancel(port, (pid, key ^ 1))?;
+    RawClient::cancel(port, (pid ^ 1, key))?;
+    // Another proxy of the cluster does not know the session.
+    RawClient::cancel(world.postern.port(), (pid, key))?;
+    ensure!(asleep(world, "sleeper")? == "1");
+    RawClient::cancel(port, (pid, key))?;
+    expect_cancelled(&mut client)
+}
+
+pub(crate) fn ctrl_c_in_psql_cancels_its_query(world: &World) -> Result<()> {
+    let person = world.person("impatient", &[HR_GROUP])?;
+    let psql = world.psql(&person);
+    let mut command = psql.command()?;
+    command.args(["-c", SLEEP]).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    wait_for_asleep(world, "impatient", "1")?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        said.contains("canceling statement due to user request"),
+        "{said}"
+    );
+    wait_for_asleep(world, "impatient", "0")
+}
