@@ -236,6 +236,10 @@ impl Authenticator {
         let directories = directories.clone();
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
+            // Who found nothing in memory may come here only after the call that filled it ended.
+            if let Some(principal) = memory.fresh(login.text(), &digest) {
+                return Ok(principal);
+            }
             // A storm of logins must not become a storm of binds: whoever would wait long is
             // told at once that there are too many.
             let waited = timeout(DIRECTORY_QUEUE_WAIT, permits.acquire()).await;
@@ -280,6 +284,20 @@ impl Memory {
         }
         let person = checks.entry(login.person_key()).or_default();
         entry.decide(&self.policy, now, digest, person)
+    }
+
+    /// What is remembered of this very password, if nobody needs to be asked about it.
+    fn fresh(&self, login: &str, digest: &PasswordDigest) -> Option<Arc<Principal>> {
+        let entry = self.accepted.get(login)?.entry;
+        // Only tries of another password are counted, and they are not answered here.
+        let mut uncounted = LiveChecks::default();
+        match entry.decide(&self.policy, self.started.elapsed(), digest, &mut uncounted) {
+            Decision::Fresh(principal) => Some(principal),
+            Decision::Recheck
+            | Decision::OtherPassword
+            | Decision::RefreshLimit
+            | Decision::Dead => None,
+        }
     }
 
     /// The directory accepted the password by a question that began at `asked_at`.

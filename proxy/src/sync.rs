@@ -1,5 +1,6 @@
 //! Making the role in the database match what the directory says, when it does not already.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -74,8 +75,8 @@ pub(crate) struct Synchronizer {
     epoch: u32,
     missing: MissingGroup,
     believed_for: Duration,
-    memory: Cache<RoleName, Arc<Memory>>,
-    flights: SingleFlight<Flight, Result<Arc<Outcome>, Arc<RoleStoreError>>>,
+    memory: Arc<Cache<RoleName, Arc<Memory>>>,
+    flights: SingleFlight<Flight, Result<Landed, Arc<RoleStoreError>>>,
     calls: AtomicU64,
 }
 
@@ -93,31 +94,34 @@ struct Memory {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Flight {
     role: RoleName,
+    entry: EntryId,
     groups: Vec<RoleName>,
-    fingerprint: String,
+    password: Option<PasswordDigest>,
     force: bool,
 }
 
 /// What one call did, for all who waited for it; the first of them has it on record.
 struct Outcome {
+    credential: Arc<RoleCredential>,
     applied: Applied,
     taken: AtomicBool,
 }
 
 impl Outcome {
-    fn new(applied: Applied) -> Arc<Self> {
-        Arc::new(Self {
-            applied,
-            taken: AtomicBool::new(false),
-        })
-    }
-
     fn take_changes(&self) -> Vec<String> {
         match self.taken.swap(true, Ordering::Relaxed) {
             true => Vec::new(),
             false => self.applied.steps().iter().map(Step::describe).collect(),
         }
     }
+}
+
+/// What a call under way comes to.
+#[derive(Clone)]
+enum Landed {
+    /// Another call had done it just before this one began.
+    Held(Arc<RoleCredential>),
+    Done(Arc<Outcome>),
 }
 
 impl Synchronizer {
@@ -133,7 +137,7 @@ impl Synchronizer {
             epoch: config.credential.epoch,
             missing: config.groups.missing,
             believed_for,
-            memory: Cache::new(SYNCED_ROLES_MAX),
+            memory: Arc::new(Cache::new(SYNCED_ROLES_MAX)),
             flights: SingleFlight::new(),
             calls: AtomicU64::new(0),
         }
@@ -158,15 +162,14 @@ impl Synchronizer {
             .iter()
             .map(|grant| grant.role.clone())
             .collect();
-        let remembered = self.memory.get(authorized.role());
-        let remembered = remembered.filter(|memory| self.same_credential(memory, &authorized));
-        if let Some(memory) = &remembered
-            && !force
-            && memory.groups == groups
-            && memory.entry == authorized.authenticated().principal().id
-            && memory.at.elapsed() < self.believed_for
-        {
-            let credential = memory.credential.clone();
+        let flight = Flight {
+            role: authorized.role().clone(),
+            entry: authorized.authenticated().principal().id.clone(),
+            groups,
+            password: self.password_of(&authorized),
+            force,
+        };
+        if let Some(credential) = self.held(&flight) {
             return Ok(Synced {
                 authorized,
                 credential,
@@ -174,29 +177,80 @@ impl Synchronizer {
                 from_memory: true,
             });
         }
-        let credential = match remembered {
-            Some(memory) => memory.credential.clone(),
-            None => Arc::new(self.credential(&authorized)),
+        let call = || self.call(store, &flight, &authorized, session);
+        let landed = self.flights.run(flight.clone(), call).await;
+        let landed = landed
+            .map_err(|_| LoginError::Internal)?
+            .map_err(LoginError::RoleStore)?;
+        let (credential, changes) = match landed {
+            Landed::Held(credential) => (credential, Vec::new()),
+            Landed::Done(outcome) => (outcome.credential.clone(), outcome.take_changes()),
         };
-        let started = Instant::now();
-        let wish = self.wish(&authorized, &groups, &credential, session, force);
-        let applied = self.apply(store, wish).await?;
-        self.memory.insert(
-            authorized.role().clone(),
-            Arc::new(Memory {
-                entry: authorized.authenticated().principal().id.clone(),
-                groups,
-                password: self.password_of(&authorized),
-                credential: credential.clone(),
-                at: started,
-            }),
-        );
         Ok(Synced {
             authorized,
             credential,
-            changes: applied.take_changes(),
+            changes,
             from_memory: false,
         })
+    }
+
+    /// The credential of a role that is known to match.
+    fn held(&self, flight: &Flight) -> Option<Arc<RoleCredential>> {
+        let memory = self.memory.get(&flight.role)?;
+        let holds = !flight.force
+            && memory.groups == flight.groups
+            && memory.entry == flight.entry
+            && memory.password == flight.password
+            && memory.at.elapsed() < self.believed_for;
+        holds.then(|| memory.credential.clone())
+    }
+
+    /// One call of the role store, which remembers what it did before its answer is given out.
+    ///
+    /// The memory is asked once more: a login that found nothing there may come here only after
+    /// the call that filled it has ended.
+    fn call(
+        &self,
+        store: &Rc<RoleStore>,
+        flight: &Flight,
+        authorized: &Authorized,
+        session: SessionId,
+    ) -> impl Future<Output = Result<Landed, Arc<RoleStoreError>>> + use<> {
+        let asked = self.held(flight).map_or_else(
+            || {
+                self.calls.fetch_add(1, Ordering::Relaxed);
+                let remembered = self.memory.get(&flight.role);
+                let remembered = remembered.filter(|memory| memory.password == flight.password);
+                let credential = match remembered {
+                    Some(memory) => memory.credential.clone(),
+                    None => Arc::new(self.credential(authorized)),
+                };
+                Ok((self.wish(authorized, flight, &credential, session), credential))
+            },
+            Err,
+        );
+        let (store, memory, flight) = (store.clone(), self.memory.clone(), flight.clone());
+        async move {
+            let (wish, credential) = match asked {
+                Ok(asked) => asked,
+                Err(credential) => return Ok(Landed::Held(credential)),
+            };
+            let started = Instant::now();
+            let applied = store.apply(&wish).await.map_err(Arc::new)?;
+            let remembered = Memory {
+                entry: flight.entry,
+                groups: flight.groups,
+                password: flight.password,
+                credential: credential.clone(),
+                at: started,
+            };
+            memory.insert(flight.role, Arc::new(remembered));
+            Ok(Landed::Done(Arc::new(Outcome {
+                credential,
+                applied,
+                taken: AtomicBool::new(false),
+            })))
+        }
     }
 
     /// Takes everything away from the role of a directory entry, if it has one.
@@ -247,29 +301,12 @@ impl Synchronizer {
         Verifier::from_password(secret.expose().as_bytes(), &salt, iterations)
     }
 
-    async fn apply(&self, store: &Rc<RoleStore>, wish: Wish) -> Result<Arc<Outcome>, LoginError> {
-        let flight = Flight {
-            role: wish.role.clone(),
-            groups: wish.groups.clone(),
-            fingerprint: credential::fingerprint(&wish.verifier),
-            force: wish.force_secret,
-        };
-        let store = store.clone();
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let call = || async move { store.apply(&wish).await.map(Outcome::new).map_err(Arc::new) };
-        let answer = self.flights.run(flight, call).await;
-        answer
-            .map_err(|_| LoginError::Internal)?
-            .map_err(LoginError::RoleStore)
-    }
-
     fn wish(
         &self,
         authorized: &Authorized,
-        groups: &[RoleName],
+        flight: &Flight,
         credential: &RoleCredential,
         session: SessionId,
-        force: bool,
     ) -> Wish {
         let principal = authorized.authenticated().principal();
         Wish {
@@ -278,10 +315,10 @@ impl Synchronizer {
             directory_id: principal.id.clone(),
             login: principal.name.clone(),
             dn: principal.dn.clone(),
-            groups: groups.to_vec(),
+            groups: flight.groups.clone(),
             verifier: credential.verifier.clone(),
             missing: self.missing,
-            force_secret: force,
+            force_secret: flight.force,
         }
     }
 
@@ -297,10 +334,6 @@ impl Synchronizer {
             verifier: Verifier::from_keys(&keys, &salt, iterations),
             keys,
         }
-    }
-
-    fn same_credential(&self, memory: &Memory, authorized: &Authorized) -> bool {
-        memory.password == self.password_of(authorized)
     }
 
     fn password_of(&self, authorized: &Authorized) -> Option<PasswordDigest> {
