@@ -3,6 +3,7 @@
 mod functions;
 mod lexer;
 mod markdown;
+mod regions;
 mod rust;
 mod sql;
 mod tree;
@@ -94,18 +95,25 @@ fn findings(root: &Path) -> Result<(usize, Vec<Finding>)> {
     let mut files = Vec::new();
     list(root, Path::new(""), &mut files)?;
     files.sort();
-    let mut findings = Vec::new();
+    let mut texts = Vec::new();
     for path in &files {
         let extension = path.extension().unwrap_or_default().to_string_lossy();
-        if !["rs", "md", "sql"].contains(&extension.as_ref()) {
-            continue;
+        if ["rs", "md", "sql"].contains(&extension.as_ref()) {
+            let text = fs::read_to_string(root.join(path));
+            let text = text.with_context(|| path.display().to_string())?;
+            texts.push((path, extension.into_owned(), text));
         }
-        let text = fs::read_to_string(root.join(path));
-        let text = text.with_context(|| path.display().to_string())?;
-        findings.extend(match extension.as_ref() {
-            "rs" => rust::check(path, &text),
-            "md" => markdown::check(path, &text),
-            _ => sql::check(path, &text),
+    }
+    let rust = texts.iter().filter(|(_, extension, _)| extension == "rs");
+    let test_modules = rust
+        .flat_map(|(path, _, text)| regions::test_modules(path, text))
+        .collect();
+    let mut findings = Vec::new();
+    for (path, extension, text) in &texts {
+        findings.extend(match extension.as_str() {
+            "rs" => rust::check(path, text, &test_modules),
+            "md" => markdown::check(path, text),
+            _ => sql::check(path, text),
         });
     }
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap_or_default();

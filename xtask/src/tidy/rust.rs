@@ -1,8 +1,10 @@
 //! Rules for Rust files, line by line.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use super::lexer::{Line, has_word, split};
+use super::lexer::{Line, has_word, is_word, split};
+use super::regions::tests_from;
 use super::{Finding, functions, words};
 
 /// The longest file, in lines.
@@ -35,10 +37,11 @@ const UNSAFE_FOLDERS: [&str; 2] = ["proxy/ring/", "ebpf/"];
 const MAY_SLEEP: &str = "tests/src/wait.rs";
 
 /// Checks one file; `path` is relative to the workspace.
-pub(super) fn check(path: &Path, source: &str) -> Vec<Finding> {
+/// `test_modules` are those of the whole workspace.
+pub(super) fn check(path: &Path, source: &str, test_modules: &BTreeSet<PathBuf>) -> Vec<Finding> {
     let name = path.to_string_lossy().replace('\\', "/");
     let lines = split(source);
-    let tests_from = tests_from(&name, &lines);
+    let tests_from = tests_from(path, &lines, test_modules);
     let mut file = File {
         findings: Vec::new(),
         name,
@@ -54,6 +57,7 @@ pub(super) fn check(path: &Path, source: &str) -> Vec<Finding> {
         file.check_dropped(index, line);
         file.check_purity(index, line);
         file.check_sleep(index, line);
+        file.check_indexing(index, line);
     }
     file.check_tests_last();
     let mut findings = file.findings;
@@ -212,6 +216,18 @@ impl File<'_> {
         }
     }
 
+    fn check_indexing(&mut self, index: usize, line: &Line) {
+        if !self.name.starts_with("proxy/") || index >= self.tests_from {
+            return;
+        }
+        if indexes(&line.code) && !self.has_comment(index) {
+            self.find(
+                index,
+                "an index without a comment that says why it is in bounds; or use get",
+            );
+        }
+    }
+
     fn check_tests_last(&mut self) {
         if self.tests_from == 0 || self.tests_from >= self.lines.len() {
             return;
@@ -232,6 +248,16 @@ impl File<'_> {
     }
 }
 
+/// Whether a line has `value[index]`; `value[..]` cannot fail.
+fn indexes(code: &str) -> bool {
+    code.match_indices('[').any(|(at, _)| {
+        let before = code.get(..at).and_then(|it| it.chars().next_back());
+        let after = code.get(at + 1..).unwrap_or_default();
+        let is_value = before.is_some_and(|it| is_word(it) || matches!(it, ')' | ']'));
+        is_value && !after.starts_with("..]")
+    })
+}
+
 /// How many more of one letter than of another a line has.
 fn balance(code: &str, open: char, close: char) -> i32 {
     code.chars().fold(0, |sum, letter| match letter {
@@ -241,35 +267,12 @@ fn balance(code: &str, open: char, close: char) -> i32 {
     })
 }
 
-/// The line from which on a file is tests; its length if it has none.
-fn tests_from(name: &str, lines: &[Line]) -> usize {
-    let is_test = name.starts_with("tests/")
-        || name.contains("/tests/")
-        || name.ends_with("/tests.rs")
-        || name.ends_with("_tests.rs");
-    if is_test {
-        return 0;
-    }
-    let mut attribute = None;
-    for (index, line) in lines.iter().enumerate() {
-        let code = line.code.trim();
-        if code.starts_with("#[cfg(test)]") {
-            attribute = Some(index);
-        } else if code.starts_with("mod ") && code.ends_with('{') && attribute.is_some() {
-            return attribute.unwrap_or(index);
-        } else if !code.is_empty() && !code.starts_with('#') {
-            attribute = None;
-        }
-    }
-    lines.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn messages(path: &str, source: &str) -> Vec<String> {
-        let found = check(Path::new(path), source);
+        let found = check(Path::new(path), source, &BTreeSet::new());
         found.into_iter().map(|it| it.to_string()).collect()
     }
 
@@ -323,6 +326,17 @@ mod tests {
             "proxy/src/a.rs",
             "#![forbid(unsafe_code)]\nlet a = \"unsafe\";\n",
         );
+    }
+
+    #[test]
+    fn an_index_says_why_it_is_in_bounds() {
+        finds("proxy/src/a.rs", "let a = b[0];\n", "in bounds");
+        accepts("proxy/src/a.rs", "// One a worker.\nlet a = b[0];\n");
+        accepts(
+            "proxy/src/a.rs",
+            "#[derive(A)]\nlet a: [u8; 4] = &b[..];\nvec![1]\n",
+        );
+        accepts("xtask/src/a.rs", "let a = b[0];\n");
     }
 
     #[test]
