@@ -120,18 +120,12 @@ fn end_to_end(root: &Path) -> Result<Vec<String>> {
 }
 
 fn unit() -> Result<Counts> {
-    let mut counts = cargo_test(cargo::command(&[
-        "test",
-        "--workspace",
-        "--exclude",
-        "postern-tests",
-    ]))?;
-    counts.add(cargo_test(cargo::command(&[
-        "test",
-        "--package",
-        "postern-tests",
-        "--lib",
-    ]))?);
+    // Every failure at once: a package that fails does not hide the next.
+    let all = ["test", "--workspace", "--no-fail-fast"];
+    let workspace = [all.as_slice(), &["--exclude", "postern-tests"]].concat();
+    let fixtures = ["test", "--package", "postern-tests", "--lib"];
+    let mut counts = cargo_test(cargo::command(&workspace))?;
+    counts.add(cargo_test(cargo::command(&fixtures))?);
     Ok(counts)
 }
 
