@@ -52,6 +52,8 @@ pub(crate) struct Visit {
     pub(crate) accepted: Instant,
     /// The login name as it was typed, once it is known.
     login: Option<String>,
+    /// What the client calls itself, once it is known.
+    pub(crate) application_name: Option<String>,
     /// When the password came; a refusal is answered a fixed time after it.
     asked: Option<Instant>,
 }
@@ -64,6 +66,7 @@ impl Visit {
             client,
             accepted: Instant::now(),
             login: None,
+            application_name: None,
             asked: None,
         }
     }
@@ -101,6 +104,9 @@ async fn line(
         return Err(LoginError::ShuttingDown);
     }
     visit.login = Some(startup.user().to_owned());
+    visit.application_name = startup
+        .get("application_name")
+        .map(|name| String::from_utf8_lossy(name).into_owned());
     let place = gate
         .sessions
         .reserve()
@@ -120,7 +126,7 @@ async fn line(
     let authorized = authorized(plane, authenticated, &startup, visit).await?;
     let synced = sync(plane, authorized, visit, false).await?;
     let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
-    let opened = open(gate, synced, ready, place, visit.id).await?;
+    let opened = open(gate, synced, ready, place, visit).await?;
     drop(permit);
     Ok(Some(opened))
 }
@@ -310,7 +316,7 @@ async fn dial_and_log_in(
         Err(error) => return Err(LoginError::Backend(error)),
     }
     let role = synced.authorized().role().clone();
-    tracing::warn!(session = %visit.id, %role, "the backend does not take the role as it was left: setting it anew");
+    tracing::warn!(session = %visit.id, %role, "the backend does not take the role as it was left");
     let backend = plane
         .gate
         .target_of(synced.authorized().database())

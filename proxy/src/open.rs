@@ -6,7 +6,8 @@ use postern_core::audit::Record;
 use crate::backend::BackendReady;
 use crate::error::LoginError;
 use crate::gate::Gate;
-use crate::session::{Place, SessionId};
+use crate::login::Visit;
+use crate::session::Place;
 use crate::sync::Synced;
 
 /// Evidence that a session is on record as opened: all that the splice needs.
@@ -34,16 +35,16 @@ pub(crate) async fn open(
     synced: Synced,
     ready: BackendReady,
     place: Place,
-    id: SessionId,
+    visit: &Visit,
 ) -> Result<Opened, LoginError> {
     let record = Record::Opened {
         role: synced.authorized().role().to_string(),
         database: synced.authorized().database().to_owned(),
         backend: ready.address().address.to_string(),
         backend_pid: ready.cancel().map(|cancel| cancel.pid),
-        application_name: None,
+        application_name: visit.application_name.clone(),
     };
-    gate.record(id, &record).await?;
+    gate.record(visit.id, &record).await?;
     Ok(Opened {
         synced,
         ready,

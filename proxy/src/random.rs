@@ -23,10 +23,9 @@ pub(crate) fn nonce() -> String {
 
 /// A random identifier in the text form of RFC 9562, version 4.
 pub(crate) fn uuid() -> String {
-    let mut bytes: [u8; 16] = bytes();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let number = u128::from_be_bytes(bytes);
+    // The version is the highest half of byte 6, the variant the two highest bits of byte 8.
+    let random = u128::from_be_bytes(bytes());
+    let number = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",

@@ -225,7 +225,10 @@ impl Synchronizer {
                     Some(memory) => memory.credential.clone(),
                     None => Arc::new(self.credential(authorized)),
                 };
-                Ok((self.wish(authorized, flight, &credential, session), credential))
+                Ok((
+                    self.wish(authorized, flight, &credential, session),
+                    credential,
+                ))
             },
             Err,
         );

@@ -3,6 +3,7 @@
 mod cargo;
 mod demo;
 mod part;
+mod readme;
 mod setup;
 mod signals;
 mod sql;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, cargo, root, setup, sql, tidy};
+use crate::{EXIT_NOT_SET_UP, cargo, readme, root, setup, sql, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -93,6 +93,12 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
         ("unit".to_owned(), Box::new(unit)),
         ("sql".to_owned(), Box::new(sql::check)),
     ];
+    for directory in ["openldap", "samba", "local"] {
+        parts.push((
+            format!("demo {directory}"),
+            Box::new(move || readme::demo(directory)),
+        ));
+    }
     for name in end_to_end(root)? {
         let test = name.clone();
         parts.push((

@@ -336,6 +336,7 @@ fn spawn(
                 return;
             }
         };
+        // As above.
         let _ = report.send(Ok(()));
         drop(report);
         Worker::new(uring, remote.mailbox, remote.counters, config.sessions_max).run();

@@ -105,6 +105,7 @@ impl Uring {
                 Op::Send(side) => {
                     let payload = sends
                         .get_mut(token.slot as usize)
+                        // A side's index is 0 or 1, and there are two payloads a slot.
                         .and_then(|payloads| payloads[side.index()].take());
                     let Some(payload) = payload else {
                         unreachable!("a send that nobody has asked for");
@@ -169,6 +170,7 @@ impl Driver for Uring {
         if self.sends.len() <= slot {
             self.sends.resize_with(slot + 1, || [None, None]);
         }
+        // The slot was made above, and a side's index is 0 or 1.
         let place = &mut self.sends[slot][side.index()];
         assert!(place.is_none(), "one send in flight a socket");
         *place = Some(payload);

@@ -39,8 +39,8 @@ pub(super) fn text(probes: &[Probe]) -> String {
         .filter(|probe| matches!(probe.outcome, Outcome::Warning { .. }));
     let (failed, warned) = (failed(probes), warned.count());
     let passed = probes.len() - failed - warned;
-    // Writing to a String cannot fail.
     let warnings = if warned == 1 { "warning" } else { "warnings" };
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "\n{passed} ok, {warned} {warnings}, {failed} failed");
     text
 }

@@ -268,7 +268,13 @@ fn endpoint(section: &Section, reading: &mut Reading<'_>) -> Option<Endpoint> {
     if sslmode != Some(SslMode::VerifyFull) && sslmode.is_some() && !is_loopback(&host) {
         let name = section.name_of("sslmode");
         let key = format!("{name} = \"{mode}\"");
-        reading.warn(&key, format!("whoever is between here and {host} can pose as the server; \"verify-full\" prevents it"));
+        reading.warn(
+            &key,
+            format!(
+                "whoever is between here and {host} can pose as the server; \"verify-full\" \
+                 prevents it"
+            ),
+        );
     }
     if matches!(
         sslmode,

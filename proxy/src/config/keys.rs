@@ -82,6 +82,7 @@ pub(super) const fn names<T: Copy, const N: usize>(
     let mut names = [""; N];
     let mut index = 0;
     while index < N {
+        // Both have N elements; this runs in the compiler, which refuses an index out of bounds.
         names[index] = choices[index].0;
         index += 1;
     }

@@ -207,7 +207,17 @@ impl File<'_> {
     }
 
     fn check_sleep(&mut self, index: usize, line: &Line) {
-        let sleeps = line.code.contains("sleep(");
+        let code = line.code.as_bytes();
+        let mut calls = line
+            .code
+            .match_indices("sleep(")
+            .map(|(at, _)| at.checked_sub(1));
+        // `asleep(` and `pg_sleep(` are other names.
+        let is_name = |before: usize| {
+            let before = code.get(before);
+            before.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        };
+        let sleeps = calls.any(|before| !before.is_some_and(is_name));
         if sleeps && index >= self.tests_from && self.name != MAY_SLEEP {
             self.find(
                 index,

@@ -51,21 +51,7 @@ impl Line {
                 self.text("reason", reason.label());
                 self.text("detail", detail);
             }
-            Record::Authenticated {
-                principal,
-                dn,
-                name,
-                source,
-                groups,
-                roles,
-            } => {
-                self.text("principal", principal);
-                self.text("dn", dn);
-                self.text("name", name);
-                self.text("source", source.label());
-                self.number("groups", *groups);
-                self.number("roles", *roles);
-            }
+            Record::Authenticated { .. } => self.authenticated(record),
             Record::RolesChanged { role, steps } => {
                 self.text("role", role);
                 self.list("steps", steps);
@@ -74,22 +60,7 @@ impl Line {
                 self.text("role", role);
                 self.text("backend", backend);
             }
-            Record::Opened {
-                role,
-                database,
-                backend,
-                backend_pid,
-                application_name,
-            } => {
-                self.text("role", role);
-                self.text("database", database);
-                self.text("backend", backend);
-                match backend_pid {
-                    Some(pid) => self.number("backend_pid", u64::from(*pid)),
-                    None => self.null("backend_pid"),
-                }
-                self.optional_text("application_name", application_name.as_deref());
-            }
+            Record::Opened { .. } => self.opened(record),
             Record::Closed {
                 reason,
                 bytes_to_client,
@@ -110,6 +81,47 @@ impl Line {
             }
             Record::Stopped => {}
         }
+    }
+
+    fn authenticated(&mut self, record: &Record) {
+        let Record::Authenticated {
+            principal,
+            dn,
+            name,
+            source,
+            groups,
+            roles,
+        } = record
+        else {
+            return;
+        };
+        self.text("principal", principal);
+        self.text("dn", dn);
+        self.text("name", name);
+        self.text("source", source.label());
+        self.number("groups", *groups);
+        self.number("roles", *roles);
+    }
+
+    fn opened(&mut self, record: &Record) {
+        let Record::Opened {
+            role,
+            database,
+            backend,
+            backend_pid,
+            application_name,
+        } = record
+        else {
+            return;
+        };
+        self.text("role", role);
+        self.text("database", database);
+        self.text("backend", backend);
+        match backend_pid {
+            Some(pid) => self.number("backend_pid", u64::from(*pid)),
+            None => self.null("backend_pid"),
+        }
+        self.optional_text("application_name", application_name.as_deref());
     }
 
     fn optional_text(&mut self, name: &str, value: Option<&str>) {
