@@ -310,9 +310,13 @@ impl Memory {
         asked_at: Duration,
     ) {
         let person = self.key.digest(principal.id.as_str(), password.expose());
-        // A new password ends the old one under every spelling of the login name.
-        self.accepted
-            .retain(|_, it| it.entry.principal().id != principal.id || it.person == person);
+        // A new password ends the old one under every spelling of the login name. The answer to an
+        // older question must not: a directory may take the old password for a while longer.
+        self.accepted.retain(|_, it| {
+            it.entry.principal().id != principal.id
+                || it.person == person
+                || it.entry.bound_at() > asked_at
+        });
         self.refused.remove(&digest);
         let entry = Arc::new(Entry::new(digest, principal, asked_at));
         let newer = self
@@ -367,5 +371,44 @@ fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
         | DirectoryError::Filter { .. }
         | DirectoryError::Tls(_)
         | DirectoryError::Local(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_core::principal::EntryId;
+
+    #[test]
+    fn a_late_answer_about_an_old_password_does_not_end_the_new_one() {
+        let memory = Memory {
+            policy: Policy::default(),
+            key: DigestKey::new([7; 32]),
+            started: Instant::now(),
+            accepted: Cache::new(8),
+            refused: Cache::new(8),
+            checks: Mutex::default(),
+        };
+        let principal = Arc::new(Principal {
+            id: EntryId::new("guid:1"),
+            dn: "CN=alice".to_owned(),
+            name: "alice".to_owned(),
+            groups: Vec::new(),
+        });
+        let accept = |login: &str, password: &str, asked_s| {
+            let digest = memory.key.digest(login, password.as_bytes());
+            let password = Secret::new(password.as_bytes().to_vec());
+            let asked_at = Duration::from_secs(asked_s);
+            memory.accept(login, &password, digest, principal.clone(), asked_at);
+        };
+        let is_fresh = |login: &str, password: &str| {
+            let digest = memory.key.digest(login, password.as_bytes());
+            memory.fresh(login, &digest).is_some()
+        };
+        accept("alice", "old", 1);
+        accept("ALICE", "new", 3);
+        assert!(is_fresh("ALICE", "new") && !is_fresh("alice", "old"));
+        accept("ALICE", "old", 2);
+        assert!(is_fresh("ALICE", "new") && !is_fresh("ALICE", "old"));
     }
 }
