@@ -125,7 +125,8 @@ enum Landed {
 }
 
 impl Synchronizer {
-    /// Remembers nothing yet. `believed_for` is how long a sync is taken to hold.
+    /// Remembers nothing yet. `believed_for` is how long a sync is taken to hold: no longer than
+    /// an answer of the directory, because another proxy may have changed the role since.
     pub(crate) fn new(
         cluster_key: ClusterKey,
         config: &crate::config::Config,
