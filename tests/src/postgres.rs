@@ -54,6 +54,7 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     ca_file: PathBuf,
+    environment: Vec<(String, String)>,
     server: Mutex<Option<Server>>,
 }
 
@@ -76,6 +77,20 @@ impl Postgres {
         major: Option<u32>,
         settings: &str,
     ) -> Result<Self> {
+        Self::start_in(scratch, certificates, major, settings, &[])
+    }
+
+    /// As [`Postgres::start_version`], with more environment variables for the server.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn start_in(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        major: Option<u32>,
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let version = needs::postgres(major).context("this PostgreSQL is not installed")?;
         let account = Account::unprivileged()?;
         let folder = scratch.subfolder("postgres")?;
@@ -88,6 +103,10 @@ impl Postgres {
             port: free_port()?,
             ca_file: certificates.ca_file(),
             server: Mutex::new(None),
+            environment: environment
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             folder,
         };
         postgres.make_data_folder()?;
@@ -123,6 +142,7 @@ impl Postgres {
             .account
             .command(&self.version.bin.join("postgres"), "QUIT");
         command.arg("-D").arg(self.data());
+        command.envs(self.environment.iter().cloned());
         let log = self.folder.join("log");
         let mut server = Server::spawn("PostgreSQL", command, &log, Signal::SIGINT)?;
         let superuser = self.superuser("postgres");
