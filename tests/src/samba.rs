@@ -276,6 +276,9 @@ impl Samba {
     }
 
     /// The whole `smb.conf`: LDAP only, in our folder and on our address.
+    ///
+    /// By default a domain controller, Windows' too, takes the old password for an hour after a
+    /// change; tests want to see the change.
     fn smb_conf(&self, certificate: &ServerCertificate) -> String {
         let data = self.data().display().to_string();
         let mut conf = format!(
@@ -283,6 +286,7 @@ impl Samba {
              server role = active directory domain controller\nserver services = ldap\n\
              interfaces = {}/8\nbind interfaces only = yes\n\
              log level = 1 auth_audit:3\n\
+             old password allowed period = 0\n\
              private dir = {data}/private\nlock directory = {data}\n\
              state directory = {data}/state\ncache directory = {data}/cache\n\
              binddns dir = {data}/bind-dns\npid directory = {data}\n\
