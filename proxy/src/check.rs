@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use crate::config::Config;
 
-mod backend;
 mod kernel;
+mod server;
 mod table;
 mod tls;
 
@@ -155,9 +155,12 @@ fn all(path: &Path, config: &Config, remote: impl FnOnce(&Config) -> Vec<Probe>)
     probes.extend(kernel::probes(Some(config)));
     probes.extend(tls::listener(&config.listen));
     probes.extend(audit_folder(config));
+    probes.extend(server::probes("role store", &config.role_store.endpoint));
     probes.extend(remote(config));
     for backend in &config.backends {
-        probes.extend(backend::probes(backend));
+        let endpoint = &backend.endpoint;
+        let leg = format!("backend {}:{}", endpoint.host, endpoint.port);
+        probes.extend(server::probes(&leg, endpoint));
     }
     probes
 }

@@ -110,7 +110,8 @@ impl Postern {
                     "cluster_key_file",
                     &postern.file("cluster-key"),
                 )
-                .set("audit", "file", &postern.audit_file());
+                .set("audit", "file", &postern.audit_file())
+                .set("control", "socket", &postern.file("control.sock"));
         });
         Ok(postern)
     }

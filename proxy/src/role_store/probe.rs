@@ -29,7 +29,7 @@ pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
         Err(error) => return vec![unreachable(&error)],
     };
     let mut probes = vec![
-        passed("role store reachable", pool.place().to_owned()),
+        passed("provisioner's login", pool.place().to_owned()),
         passed("schema version", VERSION.to_string()),
     ];
     match look(&client).await {

@@ -1,4 +1,4 @@
-//! Whether a backend can be reached, and its TLS.
+//! Whether a PostgreSQL server can be reached, and its TLS: the role store and each backend.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,17 +7,15 @@ use std::time::Duration;
 use rustls::ClientConnection;
 
 use super::{Outcome, Probe, certificate_outcome};
-use crate::config::{Backend, Endpoint, SslMode};
+use crate::config::{Endpoint, SslMode};
 use crate::tls::{certificate_facts, explain, postgres_client_config, server_name};
 
 /// SSLRequest: its length, and the code in the place of a protocol version,
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Connects, asks for TLS and shakes hands, without a login.
-pub(super) fn probes(backend: &Backend) -> Vec<Probe> {
-    let endpoint = &backend.endpoint;
-    let leg = format!("backend {}:{}", endpoint.host, endpoint.port);
+/// Connects to a PostgreSQL server, asks for TLS and shakes hands, without a login.
+pub(super) fn probes(leg: &str, endpoint: &Endpoint) -> Vec<Probe> {
     let mut socket = match connect(endpoint) {
         Ok(socket) => socket,
         Err(why) => {
@@ -25,9 +23,9 @@ pub(super) fn probes(backend: &Backend) -> Vec<Probe> {
             return vec![Probe::failed(leg, "reachable", why, cure)];
         }
     };
-    let mut probes = vec![Probe::ok(leg.as_str(), "reachable", "connected")];
+    let mut probes = vec![Probe::ok(leg, "reachable", "connected")];
     if endpoint.sslmode != SslMode::Disable {
-        probes.extend(tls(&mut socket, endpoint, &leg));
+        probes.extend(tls(&mut socket, endpoint, leg));
     }
     probes
 }
@@ -139,18 +137,14 @@ mod tests {
             socket.read_exact(&mut request)?;
             socket.write_all(answer)
         });
-        let backend = Backend {
-            endpoint: Endpoint {
-                host: "127.0.0.1".to_owned(),
-                port,
-                sslmode,
-                tls_ca_file: None,
-                connect_timeout: Duration::from_secs(5),
-            },
-            databases: Vec::new(),
-            auth_methods: Vec::new(),
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port,
+            sslmode,
+            tls_ca_file: None,
+            connect_timeout: Duration::from_secs(5),
         };
-        let outcomes = probes(&backend)
+        let outcomes = probes("backend", &endpoint)
             .into_iter()
             .map(|probe| probe.outcome)
             .collect();
