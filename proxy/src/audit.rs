@@ -32,6 +32,9 @@ use tokio::sync::oneshot;
 pub(crate) use file::{Verified, verify_file};
 use writer::{Entry, Queue, Request, Writer};
 
+/// What stands for the session in records of the process itself.
+pub(crate) const OF_THE_PROCESS: &str = "-";
+
 /// The audit log of this process. Shared by all its threads.
 pub(crate) struct AuditLog {
     queue: Arc<Queue>,

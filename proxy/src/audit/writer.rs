@@ -15,7 +15,7 @@ use postern_core::limits::{
 };
 use tokio::sync::oneshot;
 
-use super::{AuditError, now_ms};
+use super::{AuditError, OF_THE_PROCESS, now_ms};
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(AUDIT_SYNC_INTERVAL_MS);
 
@@ -217,7 +217,7 @@ impl Writer {
         let lost = state.dropped_bytes > 0 || state.lost_records > 0;
         let recovered = lost.then(|| Entry {
             at_ms: now_ms(),
-            session: String::new(),
+            session: OF_THE_PROCESS.to_owned(),
             record: Record::Recovered {
                 dropped_bytes: std::mem::take(&mut state.dropped_bytes),
                 lost_records: std::mem::take(&mut state.lost_records),
