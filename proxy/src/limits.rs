@@ -151,7 +151,8 @@ pub(crate) const REFUSED_PASSWORDS_MAX: usize = 10_000;
 /// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
 pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long the live sessions may take to end when the process is told to stop.
+/// How long the logins under way, and then the live sessions, may take to end when the process is
+/// told to stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest line on the control socket, in bytes.

@@ -1,5 +1,6 @@
 //! Accepting connections: one listening socket an address and login thread, by SO_REUSEPORT.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -7,10 +8,11 @@ use std::sync::atomic::Ordering;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
 
 use crate::gate::Plane;
-use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG};
+use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
 use crate::login::{Visit, serve};
 use crate::stream::Stream;
 
@@ -78,17 +80,20 @@ impl Bound {
     }
 }
 
-/// Accepts until the process is told to stop.
+/// Accepts until the process is told to stop, and then waits for the logins that are under way:
+/// they end by themselves, each with its record.
 pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
+    // Nothing is ever sent: every login holds a sender, and the channel closes with the last one.
+    let (under_way, mut all_ended) = mpsc::channel::<Infallible>(1);
     let mut stopping = plane.gate.stopping.subscribe();
     loop {
         let accepted = tokio::select! {
             // accept is cancel safe: a connection is either returned or still in the queue.
             accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
         };
         match accepted {
-            Ok((socket, client)) => admit(&plane, socket, client),
+            Ok((socket, client)) => admit(&plane, socket, client, &under_way),
             Err(error) => {
                 // Descriptors or memory have run out, or the client has gone already.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -96,10 +101,19 @@ pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
             }
         }
     }
+    drop((listener, under_way));
+    if timeout(STOP_TIMEOUT, all_ended.recv()).await.is_err() {
+        tracing::warn!("logins that were under way are cut off");
+    }
 }
 
 /// Starts a login, unless there are more connections on their way than can be told anything.
-fn admit(plane: &Rc<Plane>, socket: tokio::net::TcpStream, client: SocketAddr) {
+fn admit(
+    plane: &Rc<Plane>,
+    socket: tokio::net::TcpStream,
+    client: SocketAddr,
+    under_way: &mpsc::Sender<Infallible>,
+) {
     let gate = &plane.gate;
     gate.counts.connections.fetch_add(1, Ordering::Relaxed);
     let Ok(permit) = gate.permits.connections.clone().try_acquire_owned() else {
@@ -114,19 +128,23 @@ fn admit(plane: &Rc<Plane>, socket: tokio::net::TcpStream, client: SocketAddr) {
         }
     };
     let visit = Visit::new(gate.sessions.identify(), client);
+    let held = (permit, under_way.clone());
     drop(tokio_uring::spawn(watch(
         plane.clone(),
         stream,
         visit,
-        permit,
+        held,
     )));
 }
 
+/// What a connection holds until it has reached the splice or ended.
+type Held = (OwnedSemaphorePermit, mpsc::Sender<Infallible>);
+
 /// A panic in one login ends that login, is said aloud, and touches nobody else.
-async fn watch(plane: Rc<Plane>, stream: Stream, visit: Visit, permit: OwnedSemaphorePermit) {
+async fn watch(plane: Rc<Plane>, stream: Stream, visit: Visit, held: Held) {
     let id = visit.id;
     if let Err(error) = tokio_uring::spawn(serve(plane, stream, visit)).await {
         tracing::error!(session = %id, %error, "a login ended by a defect of Postern");
     }
-    drop(permit);
+    drop(held);
 }

@@ -74,7 +74,14 @@ impl Visit {
 
 /// Serves one connection to its end, or to the splice.
 pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
-    match line(&plane, &mut client, &mut visit).await {
+    let mut stopping = plane.gate.stopping.subscribe();
+    let outcome = tokio::select! {
+        // A login that is through has its session on record, and is handed over.
+        biased;
+        outcome = line(&plane, &mut client, &mut visit) => outcome,
+        _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
+    };
+    match outcome {
         Ok(Some(opened)) => splice(&plane.gate, client, opened, &visit),
         Ok(None) => client.close().await,
         Err(error) => refuse(&plane, client, &visit, &error).await,
@@ -100,9 +107,6 @@ async fn line(
             return Ok(None);
         }
     };
-    if gate.is_stopping() {
-        return Err(LoginError::ShuttingDown);
-    }
     visit.login = Some(startup.user().to_owned());
     visit.application_name = startup
         .get("application_name")

@@ -16,7 +16,7 @@ use postern_ring::{Ring, RingConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
 use crate::config::Config;
@@ -114,7 +114,7 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         .map(Bound::address)
         .collect();
     gate.audit.write_blocking(
-        "-",
+        OF_THE_PROCESS,
         &Record::Started {
             version: crate::VERSION.to_owned(),
             config_digest: None,
@@ -302,22 +302,24 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
         hint: None,
     });
     gate.ring.end_all(&goodbye);
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    while gate.sessions.count() > 0 && Instant::now() < deadline {
-        thread::park_timeout(std::time::Duration::from_millis(5));
-    }
     for thread in login_threads {
-        // A login thread ends with its accept loops; a login that still waits is cut off.
+        // A login thread ends with its accept loops and the logins under way.
         if thread.handle.join().is_err() {
             tracing::error!("a login thread ended by a defect of Postern");
         }
+    }
+    // A login that was through just then has opened a session that was not told yet.
+    gate.ring.end_all(&goodbye);
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while gate.sessions.count() > 0 && Instant::now() < deadline {
+        thread::park_timeout(std::time::Duration::from_millis(5));
     }
     ring.stop();
     if let Some(path) = &gate.config.control.socket {
         // It may be gone already; the next start replaces it anyway.
         drop(std::fs::remove_file(path));
     }
-    let last = gate.audit.write_blocking("-", &Record::Stopped);
+    let last = gate.audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
     if let Err(error) = last.and_then(|()| gate.audit.close()) {
         tracing::error!(%error, "the last audit records could not be written");
     }
