@@ -1,1 +1,38 @@
-fn main() {}
+//! What an operator does and sees: commands, signals, the audit file, logs.
+
+#[path = "operation/audit.rs"]
+mod audit;
+#[path = "operation/commands.rs"]
+mod commands;
+#[path = "operation/stop.rs"]
+mod stop;
+
+use std::process::ExitCode;
+
+use postern_tests::world::every_session_has_exactly_one_terminal_record;
+use postern_tests::{World, claims, harness};
+
+fn main() -> ExitCode {
+    harness::run(
+        World::missing(),
+        || World::start(|_| {}),
+        claims![
+            commands::check_passes_when_everything_is_up,
+            commands::check_fails_and_says_what_to_do_when_the_directory_is_down,
+            commands::check_fails_when_the_database_is_down_or_the_password_wrong,
+            commands::explain_login_shows_everything_and_changes_nothing,
+            commands::explain_login_says_why_somebody_would_be_refused,
+            commands::init_sql_a_second_time_has_nothing_to_do,
+            commands::a_configuration_with_errors_names_them_all,
+            audit::one_session_is_on_record_from_its_first_packet_to_its_last,
+            audit::an_edited_deleted_or_swapped_record_is_found,
+            audit::an_audit_file_that_cannot_be_written_refuses_to_start,
+            audit::an_audit_file_is_readable_by_its_owner_only,
+            audit::no_secret_of_a_person_is_in_any_log,
+            stop::sigterm_tells_live_sessions_and_leaves_nothing,
+            stop::sigterm_ends_a_login_that_waits,
+            stop::a_killed_process_comes_back_and_its_audit_file_goes_on,
+            every_session_has_exactly_one_terminal_record,
+        ],
+    )
+}
