@@ -5,7 +5,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -151,6 +151,14 @@ impl RawClient {
     /// If the connection is broken.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Closes the sending half of the connection.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn finish_sending(&mut self) -> Result<()> {
+        Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
     /// Sends a packet without a tag, with its length before it.
