@@ -79,6 +79,7 @@ type Answer = Result<Arc<Principal>, Failure>;
 #[derive(Clone)]
 enum Failure {
     Directory(Arc<DirectoryError>),
+    RefusedBefore,
     Busy,
 }
 
@@ -155,12 +156,7 @@ impl Authenticator {
             digest,
             password: password.clone(),
         };
-        if memory
-            .refused
-            .get(&digest)
-            .and_then(|n| n.holds(&memory.policy, now))
-            .is_some()
-        {
+        if memory.has_refused(&digest) {
             return Err(LoginError::Denied(Denied::PasswordRefusedBefore));
         }
         let remembered = memory.accepted.get(login.text());
@@ -240,6 +236,9 @@ impl Authenticator {
             if let Some(principal) = memory.fresh(login.text(), &digest) {
                 return Ok(principal);
             }
+            if memory.has_refused(&digest) {
+                return Err(Failure::RefusedBefore);
+            }
             // A storm of logins must not become a storm of binds: whoever would wait long is
             // told at once that there are too many.
             let waited = timeout(DIRECTORY_QUEUE_WAIT, permits.acquire()).await;
@@ -263,6 +262,9 @@ impl Authenticator {
         match self.flights.run(flight, call).await {
             Ok(Ok(principal)) => Ok(principal),
             Ok(Err(Failure::Directory(error))) => Err(LoginError::Directory(error)),
+            Ok(Err(Failure::RefusedBefore)) => {
+                Err(LoginError::Denied(Denied::PasswordRefusedBefore))
+            }
             Ok(Err(Failure::Busy)) => Err(LoginError::Full(Full::DirectoryCalls)),
             Err(_) => Err(LoginError::Internal),
         }
@@ -284,6 +286,12 @@ impl Memory {
         }
         let person = checks.entry(login.person_key()).or_default();
         entry.decide(&self.policy, now, digest, person)
+    }
+
+    /// Whether the directory refused this very password a moment ago.
+    fn has_refused(&self, digest: &PasswordDigest) -> bool {
+        let negative = self.refused.get(digest);
+        negative.is_some_and(|it| it.holds(&self.policy, self.started.elapsed()).is_some())
     }
 
     /// What is remembered of this very password, if nobody needs to be asked about it.

@@ -223,6 +223,15 @@ impl OpenLdap {
         self.count_operations(" SRCH base=")
     }
 
+    /// How many binds it has refused for their password since its start.
+    ///
+    /// # Errors
+    /// If its log cannot be read.
+    pub fn failed_binds(&self) -> Result<u64> {
+        // RESULT tag=97 is the answer to a bind (RFC 4511, 4.2.2), and 49 `invalidCredentials`.
+        self.count_operations(" RESULT tag=97 err=49")
+    }
+
     /// Where LDAP with StartTLS is spoken.
     #[must_use]
     pub fn port(&self) -> u16 {

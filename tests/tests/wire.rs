@@ -2,28 +2,30 @@
 
 #[path = "wire/cancel.rs"]
 mod cancel;
+#[path = "wire/crowd.rs"]
+mod crowd;
 #[path = "wire/limits.rs"]
 mod limits;
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::{GSS_REQUEST, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST};
 use postern_tests::world::{every_session_has_exactly_one_terminal_record, last_refusal};
 use postern_tests::{RawClient, World, claims, harness};
-
-/// Clients that log in at the same moment.
-const CLIENTS: usize = 200;
 
 fn main() -> ExitCode {
     harness::run(
         World::missing(),
         || World::start(|_| {}),
         claims![
-            two_hundred_first_logins_at_once_are_one_bind_and_one_sync,
+            crowd::two_hundred_first_logins_at_once_are_one_bind_and_one_sync,
+            crowd::two_hundred_wrong_passwords_at_once_are_one_bind,
+            crowd::forty_people_who_log_in_for_the_first_time_at_once_are_all_in,
+            crowd::a_client_that_gives_up_does_not_take_the_others_with_it,
+            a_login_sent_byte_by_byte_is_a_login,
             an_empty_password_and_one_with_nul_never_reach_the_directory,
             without_tls_no_password_is_asked_for,
             plaintext_after_a_tls_request_is_refused,
@@ -43,46 +45,6 @@ fn main() -> ExitCode {
             every_session_has_exactly_one_terminal_record,
         ],
     )
-}
-
-fn two_hundred_first_logins_at_once_are_one_bind_and_one_sync(world: &World) -> Result<()> {
-    let star = world.person("star", &[HR_GROUP])?;
-    let port = world.plain.port();
-    let mut waiting = Vec::new();
-    for _ in 0..CLIENTS {
-        let mut client = RawClient::connect(port)?;
-        client.startup(PROTOCOL_3_0, &[("user", "star"), ("database", HR_DATABASE)])?;
-        ensure!(client.read()?.tag == b'R');
-        waiting.push(client);
-    }
-    let before = world.directory_calls()?;
-    let synced = || world.postgres_lines(&[" postern@", "apply_login"]);
-    ensure!(synced()? == 0);
-    let password = star.password.as_str();
-    let sessions = thread::scope(|scope| {
-        let logins: Vec<_> = waiting
-            .into_iter()
-            .map(|mut client| {
-                scope.spawn(move || -> Result<RawClient> {
-                    client.password(password.as_bytes())?;
-                    client.read_until_ready()?;
-                    let count = client.query("select count(*) from employees")?;
-                    ensure!(count == "3", "{count:?}");
-                    Ok(client)
-                })
-            })
-            .collect();
-        let ends = logins.into_iter().map(thread::ScopedJoinHandle::join);
-        ends.map(|end| end.map_err(|_| anyhow!("a client panicked"))?)
-            .collect::<Result<Vec<_>>>()
-    })?;
-    ensure!(sessions.len() == CLIENTS);
-    let after = world.directory_calls()?;
-    // The person's bind, and one of the service principal, which has no connection yet.
-    ensure!(after.0 - before.0 == 2, "{before:?} became {after:?}");
-    let synced = synced()?;
-    ensure!(synced == 1, "{synced} calls of apply_login");
-    Ok(())
 }
 
 fn an_empty_password_and_one_with_nul_never_reach_the_directory(world: &World) -> Result<()> {
@@ -217,6 +179,29 @@ fn a_query_sent_before_the_session_is_ready_is_answered(world: &World) -> Result
             ensure!(row == Some(vec![expected.to_owned()]), "{messages:?}");
         }
     }
+    Ok(())
+}
+
+fn a_login_sent_byte_by_byte_is_a_login(world: &World) -> Result<()> {
+    let person = world.person("typewriter", &[HR_GROUP])?;
+    let mut body = PROTOCOL_3_0.to_be_bytes().to_vec();
+    body.extend(b"user\0typewriter\0database\0hr\0\0");
+    let mut packet = u32::try_from(body.len() + 4)?.to_be_bytes().to_vec();
+    packet.extend(body);
+    let mut client = RawClient::connect(world.plain.port())?;
+    for byte in &packet {
+        client.send(std::slice::from_ref(byte))?;
+    }
+    ensure!(client.read()?.tag == b'R');
+    let password = format!("{}\0", person.password);
+    let mut message = vec![b'p'];
+    message.extend(u32::try_from(password.len() + 4)?.to_be_bytes());
+    message.extend(password.as_bytes());
+    for byte in &message {
+        client.send(std::slice::from_ref(byte))?;
+    }
+    client.read_until_ready()?;
+    ensure!(client.query("select session_user")? == "typewriter");
     Ok(())
 }
 

@@ -57,7 +57,10 @@ pub(crate) fn one_session_is_on_record_from_its_first_packet_to_its_last(
     ensure!(events == expected, "{events:?}");
     let find = |event: &str| records.iter().find(|it| it["event"] == event);
     let opened = find("opened").context("not opened")?;
-    ensure!(opened["backend_pid"].to_string() == pid, "{opened}");
+    ensure!(
+        opened["backend_pid"].as_u64() == pid.parse().ok(),
+        "{opened}"
+    );
     ensure!(opened["role"] == "recorded" && opened["database"] == HR_DATABASE);
     let attempted = find("attempted").context("not attempted")?;
     ensure!(attempted["tls"].to_string().contains("TLS"), "{attempted}");
