@@ -197,6 +197,11 @@ impl Authenticator {
         }
     }
 
+    /// Forgets what is remembered of a login, so that the directory is asked.
+    pub(crate) fn forget(&self, login: &str) {
+        self.memory.accepted.remove(login);
+    }
+
     /// What is remembered of a login, for `explain-login`.
     pub(crate) fn cache_state(&self, login: &str) -> Option<CacheState> {
         let memory = &self.memory;

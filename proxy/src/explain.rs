@@ -139,6 +139,13 @@ async fn find_out(
         };
         explanation.plan.push(step);
     }
+    let refusal = explanation
+        .plan
+        .iter()
+        .find(|step| step.action == Action::Refuse.as_str());
+    if let Some(step) = refusal {
+        return Err(format!("{}: {}", step.target, step.note));
+    }
     if !grants.opens_database {
         return Err(format!("no group opens the database {database}"));
     }

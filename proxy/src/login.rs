@@ -336,10 +336,28 @@ async fn dial_and_log_in(
             },
         )
         .await?;
-    let synced = sync(plane, synced.into_authorized(), visit, true).await?;
+    let authorized = renew(plane, synced.into_authorized(), startup, visit).await?;
+    let synced = sync(plane, authorized, visit, true).await?;
     let ready = backend_login(plane, &synced, startup).await;
     let ready = ready.map_err(LoginError::Backend)?;
     Ok((synced, ready))
+}
+
+/// Asks the directory, when memory answered for it before: what is about to be set anew must not
+/// be what another proxy has just taken away.
+async fn renew(
+    plane: &Plane,
+    stale: Authorized,
+    startup: &Startup,
+    visit: &Visit,
+) -> Result<Authorized, LoginError> {
+    if !stale.authenticated().is_from_memory() {
+        return Ok(stale);
+    }
+    let password = stale.authenticated().password().clone();
+    plane.gate.authenticator.forget(startup.user());
+    let authenticated = authenticate(plane, startup, password).await?;
+    authorized(plane, authenticated, startup, visit).await
 }
 
 async fn backend_login(

@@ -22,8 +22,8 @@ pub use verify::{Broken, Summary, Verifier, Why};
 
 /// One thing that happened.
 ///
-/// A session has at most one `Attempted`, `Authenticated` and `Opened`, and exactly one terminal
-/// record: `Refused` or `Closed`.
+/// A session has at most one `Attempted` and `Opened`, and exactly one terminal record: `Refused`
+/// or `Closed`. A second `Authenticated` follows a `SecretForced`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// The process began to write.

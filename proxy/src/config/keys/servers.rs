@@ -70,7 +70,7 @@ pub(super) static ROLE_STORE: Table = Table {
             Absent::Default(r#""postern""#),
             &[
                 "The role that makes roles: the provisioner.",
-                "It needs CREATEROLE and must not be a superuser.",
+                "`postern init-sql` makes it; it may call the schema's routines and nothing else.",
             ],
         ),
         key(
