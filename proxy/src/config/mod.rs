@@ -124,7 +124,7 @@ pub(crate) struct Ldap {
     pub(crate) group_class_filter: String,
     /// `group_member_attribute`: the attribute of a group that lists DNs (`member`).
     pub(crate) group_member_attribute: String,
-    /// `group_name_attribute`: the group's canonical name (`cn`).
+    /// `group_name_attribute`: the group's canonical name.
     pub(crate) group_name_attribute: String,
     /// `nested`: groups of groups count.
     pub(crate) nested: bool,

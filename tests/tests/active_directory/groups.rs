@@ -23,6 +23,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("groups_in_a_circle_end", circle),
     ("a_person_without_a_group_that_counts_is_refused", no_group),
+    (
+        "a_group_with_the_common_name_of_another_does_not_count_as_it",
+        same_common_name,
+    ),
     ("the_primary_group_counts", primary),
     ("what_the_primary_group_is_in_counts", primary_nested),
     ("a_group_of_1600_members_counts", large_group),
@@ -106,6 +110,21 @@ fn circle(world: &World) -> Result<()> {
 
 fn no_group(world: &World) -> Result<()> {
     let refusal = world.refused(NOAH.login, NOAH.password)?;
+    ensure!(refusal.reason == "no_group", "{refusal:?}");
+    Ok(())
+}
+
+/// Who may create groups in one folder of the tree may give them any common name that is not in
+/// that folder yet; only `sAMAccountName` is unique in the domain.
+fn same_common_name(world: &World) -> Result<()> {
+    world.samba.add_person("sophie", PASSWORD)?;
+    world.samba.ldif(&format!(
+        "dn: OU=lab,{BASE_DN}\nobjectClass: organizationalUnit\n\n\
+         dn: CN={FINANCE_GROUP},OU=lab,{BASE_DN}\nobjectClass: group\n\
+         sAMAccountName: lab-friends\nmember: {}\n",
+        Samba::dn("sophie")
+    ))?;
+    let refusal = world.refused("sophie", PASSWORD)?;
     ensure!(refusal.reason == "no_group", "{refusal:?}");
     Ok(())
 }

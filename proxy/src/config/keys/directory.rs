@@ -115,12 +115,7 @@ pub(super) static DIRECTORY: Table = Table {
             Absent::Default(r#""member""#),
             &["The attribute of a group that lists the DNs of its members."],
         ),
-        key(
-            "group_name_attribute",
-            Kind::Text,
-            Absent::Default(r#""cn""#),
-            &["The attribute that holds the name of a group."],
-        ),
+        GROUP_NAME_ATTRIBUTE,
         key(
             "nested",
             Kind::Boolean,
@@ -215,6 +210,20 @@ const GROUP_CLASS_FILTER: Key = key(
         openldap: r#""(objectClass=groupOfNames)""#,
     },
     &["The filter that every group satisfies (RFC 4515)."],
+);
+
+const GROUP_NAME_ATTRIBUTE: Key = key(
+    "group_name_attribute",
+    Kind::Text,
+    Absent::ByFlavor {
+        active_directory: r#""sAMAccountName""#,
+        openldap: r#""cn""#,
+    },
+    &[
+        "The attribute that holds the name of a group.",
+        "It must be unique below `group_base_dn`: in Active Directory, whoever may create groups \
+         in one folder may give them the `cn` of a group in another.",
+    ],
 );
 
 const NESTED: Key = key(
