@@ -257,8 +257,10 @@ async fn revoke(plane: &Plane, entry: &EntryId, visit: &Visit) -> Result<(), Log
         .await;
     match revoked {
         Ok(Revoked::NotManaged) => Ok(()),
-        Ok(Revoked::Stripped { backends_left }) => {
-            let role = visit.login.clone().unwrap_or_default();
+        Ok(Revoked::Stripped {
+            role,
+            backends_left,
+        }) => {
             let steps = vec![format!(
                 "revoke_login {entry} ({backends_left} backends left)"
             )];

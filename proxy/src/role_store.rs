@@ -92,12 +92,14 @@ pub(crate) struct Applied {
 }
 
 /// What was left when everything was taken away from a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Revoked {
     /// Postern manages no such role: there was nothing to take.
     NotManaged,
     /// The role is disabled and stripped.
     Stripped {
+        /// Its name in the database.
+        role: String,
         /// Backends that were told to end and had not yet; ask again until there is none.
         backends_left: u32,
     },
@@ -190,15 +192,16 @@ impl RoleStore {
             (&why, Type::TEXT),
         ];
         let rows = self.call(DISABLE, &first).await?;
-        if value::<Option<String>>(&rows)?.is_none() {
+        let Some(role) = value::<Option<String>>(&rows)? else {
             return Ok(Revoked::NotManaged);
-        }
+        };
         let mut second = first.to_vec();
         second.push((&REVOKE_WAIT_MS, Type::INT4));
         let rows = self.call(REVOKE, &second).await?;
         Ok(match value::<Option<i32>>(&rows)? {
             None => Revoked::NotManaged,
             Some(left) => Revoked::Stripped {
+                role,
                 backends_left: u32::try_from(left).unwrap_or(0),
             },
         })

@@ -237,7 +237,8 @@ fn one_taken_away(world: &World) -> Result<()> {
 
 fn last_taken_away(world: &World) -> Result<()> {
     world.add_person("yvonne")?;
-    let psql = world.psql("yvonne");
+    // The record names the role and not what was typed.
+    let psql = world.psql("CORP\\yvonne");
     let mut sleeper = psql.command()?;
     sleeper.args(["--command", "select pg_sleep(60)"]);
     sleeper.stdout(std::process::Stdio::null());
@@ -254,7 +255,7 @@ fn last_taken_away(world: &World) -> Result<()> {
     wait_until("the person is refused", SEEN_LIMIT, || {
         Ok(!psql.run("select 1")?.ok)
     })?;
-    let refusal = world.last_refusal("yvonne")?;
+    let refusal = world.last_refusal("CORP\\yvonne")?;
     ensure!(refusal.reason == "no_group", "{refusal:?}");
     wait_until("the live session has ended", SEEN_LIMIT, || {
         Ok(sleeper.try_wait()?.is_some())
@@ -264,11 +265,12 @@ fn last_taken_away(world: &World) -> Result<()> {
          from pg_roles r where rolname = 'yvonne'",
     )?;
     ensure!(left == "f|0", "{left}");
-    let record = world.postern.audit()?;
-    let revoked = record
-        .iter()
-        .any(|it| it["event"] == "roles_changed" && it.to_string().contains("revoke_login"));
-    ensure!(revoked, "the revocation is not on record");
+    let records = world.postern.audit()?;
+    let revoked = records.iter().rfind(|it| {
+        it["event"] == "roles_changed" && it["steps"].to_string().contains("revoke_login")
+    });
+    let revoked = revoked.context("the revocation is not on record")?;
+    ensure!(revoked["role"] == "yvonne", "{revoked}");
     // Who gets the group again is let in again.
     world.samba.add_member(HR_GROUP, Member::Person("yvonne"))?;
     wait_until("the person is back", SEEN_LIMIT, || {
