@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         commands::TESTS,
         template::TESTS,
         outages::TESTS,
+        passwords::LAST,
     ];
     let missing = needs::missing_for_samba().or_else(|| {
         let postgres = needs::postgres(None);

@@ -1,6 +1,7 @@
 //! Right passwords, wrong ones, and changed ones.
 
 use anyhow::{Result, ensure};
+use postern_tests::samba::SERVICE_PASSWORD;
 use postern_tests::{DirectoryServer, Samba};
 
 use crate::Test;
@@ -32,6 +33,12 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Active Directory's global catalog over TLS.
 const GLOBAL_CATALOG_PORT: u16 = 3_269;
+
+/// See [`nothing_written`].
+pub(crate) const LAST: &[Test] = &[(
+    "no_password_is_in_the_log_or_in_the_audit_file",
+    nothing_written,
+)];
 
 const WRONG: &str = "Wrong-2718-guess";
 
@@ -129,5 +136,16 @@ fn empty_password(world: &World) -> Result<()> {
     let answer = world.postern.psql("olga", "").run("select 1")?;
     ensure!(!answer.ok, "an empty password opened the door");
     ensure!(world.samba.binds()? == before, "the directory was asked");
+    Ok(())
+}
+
+/// The last test: everything that the others did is in the files by now.
+fn nothing_written(world: &World) -> Result<()> {
+    let audit = std::fs::read_to_string(world.postern.audit_file())?;
+    for (name, text) in [("log", world.postern.log()?), ("audit file", audit)] {
+        for password in [PASSWORD, WRONG, SERVICE_PASSWORD] {
+            ensure!(!text.contains(password), "the {name} has {password}");
+        }
+    }
     Ok(())
 }

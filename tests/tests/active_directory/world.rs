@@ -103,7 +103,7 @@ impl World {
         let refusal = self.last_refusal(login)?;
         let words = format!("password authentication failed for user \"{login}\"");
         ensure!(
-            answer.stderr.contains(&words),
+            answer.stderr.ends_with(&words),
             "{login} was told: {}\nthe truth is: {refusal:?}",
             answer.stderr
         );
