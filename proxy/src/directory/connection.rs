@@ -29,7 +29,7 @@ use crate::limits::{
 const PAGED_RESULTS_OID: &str = "1.2.840.113556.1.4.319";
 
 /// What a bind is called in errors.
-pub(super) const BIND: &str = "a bind";
+const BIND: &str = "a bind";
 
 /// An open connection.
 pub(super) struct Connection {

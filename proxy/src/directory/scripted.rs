@@ -242,19 +242,36 @@ fn a_lost_connection_hands_over_to_the_next() {
 
 #[test]
 fn silence_after_a_password_is_an_outage_and_not_tried_elsewhere() {
-    let first = Scripted::start(|asked| match asked {
-        Asked::Bind(name, _) if name != SERVICE => vec![],
+    let (error, passwords) = unanswered(Vec::new);
+    assert!(
+        matches!(error, DirectoryError::TimedOut { after_ms: 300, .. }),
+        "{error}"
+    );
+    assert_eq!(passwords, (1, 0));
+}
+
+#[test]
+fn a_connection_lost_after_a_password_is_an_outage_and_not_tried_elsewhere() {
+    let (error, passwords) = unanswered(|| vec![Reply::Close]);
+    assert!(
+        matches!(error, DirectoryError::Unreachable { .. }),
+        "{error}"
+    );
+    assert_eq!(passwords, (1, 0));
+}
+
+/// Logs in where the first server does not answer a person's bind; the error, and how many
+/// passwords each server saw.
+fn unanswered(reply: fn() -> Vec<Reply>) -> (DirectoryError, (usize, usize)) {
+    let first = Scripted::start(move |asked| match asked {
+        Asked::Bind(name, _) if name != SERVICE => reply(),
         Asked::Bind(..) => vec![Reply::Code(0)],
         Asked::Search => vec![PERSON, Reply::Code(0)],
         Asked::Unbind => vec![Reply::Close],
     });
     let second = answering(0);
     let error = log_in(&[&first, &second], "right").unwrap_err();
-    assert!(
-        matches!(error, DirectoryError::TimedOut { after_ms: 300, .. }),
-        "{error}"
-    );
-    assert_eq!((first.passwords(), second.passwords()), (1, 0));
+    (error, (first.passwords(), second.passwords()))
 }
 
 #[test]

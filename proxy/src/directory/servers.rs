@@ -8,7 +8,7 @@ use std::time::Instant;
 use postern_core::secret::Secret;
 use zeroize::Zeroize as _;
 
-use super::connection::{BIND, BindAnswer, Connection};
+use super::connection::{BindAnswer, Connection};
 use super::endpoint::Endpoint;
 use super::error::{DirectoryError, code};
 use crate::config::Ldap;
@@ -106,8 +106,8 @@ impl Servers {
     /// Binds with a person's password on a connection of its own, and hands that to `then`.
     ///
     /// The next server is asked only while the password was not judged and cannot have been: a
-    /// result code is final, and so is silence after the bind was sent, because asking the next
-    /// server then would count one wrong password twice.
+    /// result code is final, and so is silence or a lost connection after the bind was sent,
+    /// because asking the next server then could count one wrong password twice.
     ///
     /// # Errors
     ///
@@ -123,22 +123,30 @@ impl Servers {
             let Some(endpoint) = self.endpoints.get(index) else {
                 continue;
             };
-            let error = match bind_person(endpoint, name, password).await {
-                Ok((mut connection, answer)) => {
-                    let result = then(&mut connection, answer).await;
-                    connection.close();
-                    return result;
+            let mut connection = match Connection::open(endpoint).await {
+                Ok(connection) => connection,
+                Err(error) if error.is_transport() => {
+                    self.failed(index, &error);
+                    last = Some(error);
+                    continue;
                 }
-                Err(error) => error,
+                Err(error) => return Err(error),
             };
-            if !error.is_transport() {
-                return Err(error);
+            let answer = match connection.bind(name, password).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.failed(index, &error);
+                    return Err(error);
+                }
+            };
+            if !matches!(answer.code, code::BUSY | code::UNAVAILABLE) {
+                let result = then(&mut connection, answer).await;
+                connection.close();
+                return result;
             }
+            let error = connection.bind_refused(answer);
+            connection.close();
             self.failed(index, &error);
-            let silent = matches!(error, DirectoryError::TimedOut { what: BIND, .. });
-            if silent || matches!(error, DirectoryError::Protocol { .. }) {
-                return Err(error);
-            }
             last = Some(error);
         }
         Err(last.unwrap_or_else(|| self.none()))
@@ -240,22 +248,6 @@ impl Servers {
             why,
         }
     }
-}
-
-/// Opens a connection and binds on it; an answer that the server is busy is an error.
-async fn bind_person(
-    endpoint: &Endpoint,
-    name: &str,
-    password: &Secret<Vec<u8>>,
-) -> Result<(Connection, BindAnswer), DirectoryError> {
-    let mut connection = Connection::open(endpoint).await?;
-    let answer = connection.bind(name, password).await?;
-    if matches!(answer.code, code::BUSY | code::UNAVAILABLE) {
-        let error = connection.bind_refused(answer);
-        connection.close();
-        return Err(error);
-    }
-    Ok((connection, answer))
 }
 
 /// The service principal's password: the file's content without the line end.
