@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ const LOCAL_DN: &str = "local:";
 pub(crate) struct Authenticated {
     principal: Arc<Principal>,
     source: Source,
+    asked_at: Instant,
     digest: PasswordDigest,
     password: Rc<Secret<Vec<u8>>>,
 }
@@ -47,6 +48,11 @@ impl Authenticated {
     /// Who said so.
     pub(crate) fn source(&self) -> Source {
         self.source
+    }
+
+    /// When the question to the directory began whose answer this is.
+    pub(crate) fn asked_at(&self) -> Instant {
+        self.asked_at
     }
 
     /// True when no directory was asked for this login.
@@ -73,13 +79,31 @@ pub(crate) struct Authenticator {
     calls: AtomicU64,
 }
 
-type Answer = Result<Arc<Principal>, Failure>;
+type Answer = Result<Told, Failure>;
+
+/// What the directory said of a person, and when the question began, since the process did.
+#[derive(Clone)]
+struct Told {
+    principal: Arc<Principal>,
+    asked_at: Duration,
+}
+
+impl Told {
+    fn of(entry: &Entry) -> Self {
+        let (principal, asked_at) = (entry.principal().clone(), entry.checked_at());
+        Self {
+            principal,
+            asked_at,
+        }
+    }
+}
 
 /// Why the directory did not say yes.
 #[derive(Clone)]
 enum Failure {
     Directory(Arc<DirectoryError>),
     RefusedBefore,
+    TriedTooOften,
     Busy,
 }
 
@@ -90,6 +114,8 @@ struct Memory {
     key: DigestKey,
     started: Instant,
     accepted: Cache<String, Remembered>,
+    /// The spelling under which a person was last accepted, by the key of all spellings.
+    spelled: Cache<String, String>,
     refused: Cache<PasswordDigest, Negative>,
     checks: Mutex<HashMap<String, LiveChecks>>,
 }
@@ -100,6 +126,8 @@ struct Memory {
 struct Remembered {
     entry: Arc<Entry>,
     person: PasswordDigest,
+    /// All spellings of a login name that may be the same person have the same one.
+    person_key: String,
 }
 
 /// What `explain-login` says of a login's entry.
@@ -121,6 +149,7 @@ impl Authenticator {
             key: DigestKey::new(random::bytes()),
             started: Instant::now(),
             accepted: Cache::new(config.cache.entries_max),
+            spelled: Cache::new(config.cache.entries_max),
             refused: Cache::new(REFUSED_PASSWORDS_MAX),
             checks: Mutex::default(),
         };
@@ -147,12 +176,12 @@ impl Authenticator {
         password: Secret<Vec<u8>>,
     ) -> Result<Authenticated, LoginError> {
         let memory = &self.memory;
-        let now = memory.started.elapsed();
         let digest = memory.key.digest(login.text(), password.expose());
         let password = Rc::new(password);
-        let authenticated = |principal, source| Authenticated {
-            principal,
+        let authenticated = |told: Told, source| Authenticated {
+            principal: told.principal,
             source,
+            asked_at: memory.started + told.asked_at,
             digest,
             password: password.clone(),
         };
@@ -160,37 +189,28 @@ impl Authenticator {
             return Err(LoginError::Denied(Denied::PasswordRefusedBefore));
         }
         let remembered = memory.accepted.get(login.text());
-        let decision = remembered
-            .as_ref()
-            .map(|it| memory.decide(&it.entry, &login, &digest, now));
-        match decision {
-            Some(Decision::Fresh(principal)) => {
-                return Ok(authenticated(principal, Source::Memory));
-            }
-            Some(Decision::RefreshLimit) => {
-                return Err(LoginError::Denied(Denied::PasswordTriedTooOften));
-            }
-            Some(Decision::Recheck | Decision::OtherPassword | Decision::Dead) | None => {}
+        if let Some(it) = &remembered
+            && memory.is_fresh(&it.entry, &digest)
+        {
+            return Ok(authenticated(Told::of(&it.entry), Source::Memory));
         }
         match self.ask(directories, login, password.clone(), digest).await {
-            Ok(principal) => {
-                let source = match principal.dn.starts_with(LOCAL_DN) {
+            Ok(told) => {
+                let source = match told.principal.dn.starts_with(LOCAL_DN) {
                     true => Source::Local,
                     false => Source::Directory,
                 };
-                Ok(authenticated(principal, source))
+                Ok(authenticated(told, source))
             }
             Err(LoginError::Directory(error)) if error.is_outage() => {
                 let now = memory.started.elapsed();
-                let outage =
-                    remembered.map(|it| it.entry.during_outage(&memory.policy, now, &digest));
-                match outage {
-                    Some(Outage::Use(principal)) => {
-                        Ok(authenticated(principal, Source::StaleMemory))
-                    }
-                    Some(Outage::Stale | Outage::OtherPassword) | None => {
-                        Err(LoginError::Directory(error))
-                    }
+                let usable = remembered.filter(|it| {
+                    let outage = it.entry.during_outage(&memory.policy, now, &digest);
+                    matches!(outage, Outage::Use(_))
+                });
+                match usable {
+                    Some(it) => Ok(authenticated(Told::of(&it.entry), Source::StaleMemory)),
+                    None => Err(LoginError::Directory(error)),
                 }
             }
             Err(error) => Err(error),
@@ -231,18 +251,21 @@ impl Authenticator {
         login: LoginName,
         password: Rc<Secret<Vec<u8>>>,
         digest: PasswordDigest,
-    ) -> Result<Arc<Principal>, LoginError> {
+    ) -> Result<Told, LoginError> {
         let flight = (login.text().to_owned(), digest);
         let (memory, permits) = (self.memory.clone(), self.permits.clone());
         let directories = directories.clone();
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
             // Who found nothing in memory may come here only after the call that filled it ended.
-            if let Some(principal) = memory.fresh(login.text(), &digest) {
-                return Ok(principal);
+            if let Some(entry) = memory.fresh(login.text(), &digest) {
+                return Ok(Told::of(&entry));
             }
             if memory.has_refused(&digest) {
                 return Err(Failure::RefusedBefore);
+            }
+            if !memory.may_ask(&login, &digest) {
+                return Err(Failure::TriedTooOften);
             }
             // A storm of logins must not become a storm of binds: whoever would wait long is
             // told at once that there are too many.
@@ -255,20 +278,27 @@ impl Authenticator {
             match verified {
                 Ok(verified) => {
                     let principal = Arc::new(verified.into_principal());
-                    memory.accept(login.text(), &password, digest, principal.clone(), asked_at);
-                    Ok(principal)
+                    let told = Told {
+                        principal,
+                        asked_at,
+                    };
+                    memory.accept(&login, &password, digest, &told);
+                    Ok(told)
                 }
                 Err(error) => {
-                    memory.refuse(login.text(), digest, &error, asked_at);
+                    memory.refuse(&login, &password, digest, &error, asked_at);
                     Err(Failure::Directory(Arc::new(error)))
                 }
             }
         };
         match self.flights.run(flight, call).await {
-            Ok(Ok(principal)) => Ok(principal),
+            Ok(Ok(told)) => Ok(told),
             Ok(Err(Failure::Directory(error))) => Err(LoginError::Directory(error)),
             Ok(Err(Failure::RefusedBefore)) => {
                 Err(LoginError::Denied(Denied::PasswordRefusedBefore))
+            }
+            Ok(Err(Failure::TriedTooOften)) => {
+                Err(LoginError::Denied(Denied::PasswordTriedTooOften))
             }
             Ok(Err(Failure::Busy)) => Err(LoginError::Full(Full::DirectoryCalls)),
             Err(_) => Err(LoginError::Internal),
@@ -277,20 +307,33 @@ impl Authenticator {
 }
 
 impl Memory {
-    fn decide(
-        &self,
-        entry: &Entry,
-        login: &LoginName,
-        digest: &PasswordDigest,
-        now: Duration,
-    ) -> Decision {
+    /// Whether the directory may be asked: it may not, when too many passwords other than the
+    /// remembered one were tried for the person in the last minute, under any spelling.
+    fn may_ask(&self, login: &LoginName, digest: &PasswordDigest) -> bool {
+        let now = self.started.elapsed();
+        let remembered = self.accepted.get(login.text());
+        let live = remembered.filter(|it| !it.entry.is_dead(&self.policy, now));
+        let is_another = match live {
+            Some(it) => it.entry.digest() != digest,
+            None => self.remembers_person(login, now),
+        };
+        if !is_another {
+            return true;
+        }
         // The map is consistent between two statements, so a panic elsewhere does not spoil it.
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if checks.len() >= LIVE_CHECKED_MAX {
             checks.retain(|_, checks| !checks.is_idle(now));
         }
         let person = checks.entry(login.person_key()).or_default();
-        entry.decide(&self.policy, now, digest, person)
+        person.take(&self.policy, now)
+    }
+
+    /// Whether the person is remembered under the spelling that was last accepted.
+    fn remembers_person(&self, login: &LoginName, now: Duration) -> bool {
+        let spelling = self.spelled.get(&login.person_key());
+        let remembered = spelling.and_then(|spelling| self.accepted.get(&spelling));
+        remembered.is_some_and(|it| !it.entry.is_dead(&self.policy, now))
     }
 
     /// Whether the directory refused this very password a moment ago.
@@ -300,52 +343,71 @@ impl Memory {
     }
 
     /// What is remembered of this very password, if nobody needs to be asked about it.
-    fn fresh(&self, login: &str, digest: &PasswordDigest) -> Option<Arc<Principal>> {
+    fn fresh(&self, login: &str, digest: &PasswordDigest) -> Option<Arc<Entry>> {
         let entry = self.accepted.get(login)?.entry;
-        // Only tries of another password are counted, and they are not answered here.
-        let mut uncounted = LiveChecks::default();
-        match entry.decide(&self.policy, self.started.elapsed(), digest, &mut uncounted) {
-            Decision::Fresh(principal) => Some(principal),
-            Decision::Recheck
-            | Decision::OtherPassword
-            | Decision::RefreshLimit
-            | Decision::Dead => None,
-        }
+        self.is_fresh(&entry, digest).then_some(entry)
     }
 
-    /// The directory accepted the password by a question that began at `asked_at`.
+    fn is_fresh(&self, entry: &Entry, digest: &PasswordDigest) -> bool {
+        // Tries of another password are counted when the directory is about to be asked.
+        let mut uncounted = LiveChecks::default();
+        let now = self.started.elapsed();
+        let decision = entry.decide(&self.policy, now, digest, &mut uncounted);
+        matches!(decision, Decision::Fresh(_))
+    }
+
+    /// The directory accepted the password.
+    ///
+    /// The newest answer about a person ends every older one that says something else, under all
+    /// spellings of the login name: another password, or other groups. An answer to an older
+    /// question is not kept beside a newer one: a directory may take an old password for a while.
     fn accept(
         &self,
-        login: &str,
+        login: &LoginName,
         password: &Secret<Vec<u8>>,
         digest: PasswordDigest,
-        principal: Arc<Principal>,
-        asked_at: Duration,
+        told: &Told,
     ) {
+        let (principal, asked_at) = (&told.principal, told.asked_at);
         let person = self.key.digest(principal.id.as_str(), password.expose());
-        // A new password ends the old one under every spelling of the login name. The answer to an
-        // older question must not: a directory may take the old password for a while longer.
+        let outdated = AtomicBool::new(false);
         self.accepted.retain(|_, it| {
-            it.entry.principal().id != principal.id
-                || it.person == person
-                || it.entry.bound_at() > asked_at
+            if it.entry.principal().id != principal.id {
+                return true;
+            }
+            let agrees = it.person == person && it.entry.principal() == principal;
+            let newer = it.entry.bound_at() > asked_at;
+            if newer && !agrees {
+                outdated.store(true, Ordering::Relaxed);
+            }
+            agrees || newer
         });
+        if outdated.into_inner() {
+            return;
+        }
         self.refused.remove(&digest);
-        let entry = Arc::new(Entry::new(digest, principal, asked_at));
-        let newer = self
-            .accepted
-            .get(login)
-            .is_none_or(|it| entry.supersedes(&it.entry));
-        if newer {
-            self.accepted
-                .insert(login.to_owned(), Remembered { entry, person });
+        let entry = Arc::new(Entry::new(digest, principal.clone(), asked_at));
+        let known = self.accepted.get(login.text());
+        if known.is_none_or(|it| entry.supersedes(&it.entry)) {
+            let person_key = login.person_key();
+            self.spelled
+                .insert(person_key.clone(), login.text().to_owned());
+            let remembered = Remembered {
+                entry,
+                person,
+                person_key,
+            };
+            self.accepted.insert(login.text().to_owned(), remembered);
         }
     }
 
-    /// The directory did not accept the password.
+    /// The directory did not accept the password. What it said ends what is remembered of the
+    /// person under every spelling: all of it when the account is refused, and otherwise only
+    /// what rests on this very password.
     fn refuse(
         &self,
-        login: &str,
+        login: &LoginName,
+        password: &Secret<Vec<u8>>,
         digest: PasswordDigest,
         error: &DirectoryError,
         asked_at: Duration,
@@ -353,11 +415,22 @@ impl Memory {
         let Some(refusal) = refusal_of(error) else {
             return;
         };
-        if let Some(it) = self.accepted.get(login)
-            && !it.entry.survives(refusal, &digest, asked_at)
-        {
-            self.accepted.remove(login);
-        }
+        let person_key = login.person_key();
+        self.accepted.retain(|_, it| {
+            if it.person_key != person_key {
+                return true;
+            }
+            let person = self
+                .key
+                .digest(it.entry.principal().id.as_str(), password.expose());
+            // To the entry it is the same password if it is the same person's.
+            let as_asked = if it.person == person {
+                it.entry.digest()
+            } else {
+                &digest
+            };
+            it.entry.survives(refusal, as_asked, asked_at)
+        });
         self.refused
             .insert(digest, Negative::new(refusal, asked_at));
     }
@@ -390,38 +463,121 @@ fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_core::principal::EntryId;
+    use postern_core::principal::{EntryId, Group};
 
-    #[test]
-    fn a_late_answer_about_an_old_password_does_not_end_the_new_one() {
-        let memory = Memory {
+    fn memory() -> Memory {
+        Memory {
             policy: Policy::default(),
             key: DigestKey::new([7; 32]),
             started: Instant::now(),
             accepted: Cache::new(8),
+            spelled: Cache::new(8),
             refused: Cache::new(8),
             checks: Mutex::default(),
-        };
+        }
+    }
+
+    fn name(text: &str) -> LoginName {
+        #[expect(clippy::unwrap_used, reason = "a literal that is a login name")]
+        LoginName::parse(text, &["corp.example".to_owned()]).unwrap()
+    }
+
+    fn secret(password: &str) -> Secret<Vec<u8>> {
+        Secret::new(password.as_bytes().to_vec())
+    }
+
+    /// The directory accepts alice, who is in these groups, under a spelling.
+    fn accept(memory: &Memory, login: &str, password: &str, groups: &[&str], asked_s: u64) {
+        let groups = groups.iter().map(|group| Group {
+            name: (*group).to_owned(),
+            dn: format!("CN={group}"),
+            path: Vec::new(),
+            direct: true,
+        });
         let principal = Arc::new(Principal {
             id: EntryId::new("guid:1"),
             dn: "CN=alice".to_owned(),
             name: "alice".to_owned(),
-            groups: Vec::new(),
+            groups: groups.collect(),
         });
-        let accept = |login: &str, password: &str, asked_s| {
-            let digest = memory.key.digest(login, password.as_bytes());
-            let password = Secret::new(password.as_bytes().to_vec());
-            let asked_at = Duration::from_secs(asked_s);
-            memory.accept(login, &password, digest, principal.clone(), asked_at);
+        let digest = memory.key.digest(login, password.as_bytes());
+        let told = Told {
+            principal,
+            asked_at: Duration::from_secs(asked_s),
         };
-        let is_fresh = |login: &str, password: &str| {
-            let digest = memory.key.digest(login, password.as_bytes());
-            memory.fresh(login, &digest).is_some()
+        memory.accept(&name(login), &secret(password), digest, &told);
+    }
+
+    fn refuse(memory: &Memory, login: &str, password: &str, error: &DirectoryError, asked_s: u64) {
+        let digest = memory.key.digest(login, password.as_bytes());
+        let asked_at = Duration::from_secs(asked_s);
+        memory.refuse(&name(login), &secret(password), digest, error, asked_at);
+    }
+
+    fn is_fresh(memory: &Memory, login: &str, password: &str) -> bool {
+        let digest = memory.key.digest(login, password.as_bytes());
+        memory.fresh(login, &digest).is_some()
+    }
+
+    #[test]
+    fn a_late_answer_about_an_old_password_does_not_end_the_new_one() {
+        let memory = memory();
+        accept(&memory, "alice", "old", &[], 1);
+        accept(&memory, "ALICE", "new", &[], 3);
+        assert!(is_fresh(&memory, "ALICE", "new") && !is_fresh(&memory, "alice", "old"));
+        accept(&memory, "ALICE", "old", &[], 2);
+        assert!(is_fresh(&memory, "ALICE", "new") && !is_fresh(&memory, "ALICE", "old"));
+        accept(&memory, "alice@corp.example", "old", &[], 2);
+        assert!(!is_fresh(&memory, "alice@corp.example", "old"));
+    }
+
+    #[test]
+    fn groups_that_are_gone_under_one_spelling_are_gone_under_all() {
+        let memory = memory();
+        accept(&memory, "alice", "right", &["hr"], 1);
+        accept(&memory, "alice@corp.example", "right", &["hr"], 2);
+        assert!(is_fresh(&memory, "alice", "right"), "the answers agree");
+        accept(&memory, "ALICE", "right", &[], 3);
+        assert!(is_fresh(&memory, "ALICE", "right"));
+        assert!(!is_fresh(&memory, "alice", "right"));
+        assert!(!is_fresh(&memory, "alice@corp.example", "right"));
+    }
+
+    #[test]
+    fn a_refusal_under_one_spelling_counts_for_all() {
+        let memory = memory();
+        let remember = |asked_s| {
+            accept(&memory, "alice", "right", &[], asked_s);
+            accept(&memory, "ALICE", "right", &[], asked_s);
         };
-        accept("alice", "old", 1);
-        accept("ALICE", "new", 3);
-        assert!(is_fresh("ALICE", "new") && !is_fresh("alice", "old"));
-        accept("ALICE", "old", 2);
-        assert!(is_fresh("ALICE", "new") && !is_fresh("ALICE", "old"));
+        remember(1);
+        refuse(&memory, "ALICE", "guess", &DirectoryError::WrongPassword, 2);
+        assert!(is_fresh(&memory, "alice", "right") && is_fresh(&memory, "ALICE", "right"));
+        refuse(&memory, "ALICE", "right", &DirectoryError::WrongPassword, 2);
+        assert!(!is_fresh(&memory, "alice", "right") && !is_fresh(&memory, "ALICE", "right"));
+        remember(3);
+        refuse(&memory, "ALICE", "guess", &DirectoryError::UnknownLogin, 4);
+        assert!(!is_fresh(&memory, "alice", "right") && !is_fresh(&memory, "ALICE", "right"));
+    }
+
+    #[test]
+    fn another_spelling_does_not_buy_more_tries_at_a_person() {
+        let memory = memory();
+        let ask = |login: &str, password: &str| {
+            let digest = memory.key.digest(login, password.as_bytes());
+            memory.may_ask(&name(login), &digest)
+        };
+        for _ in 0..9 {
+            assert!(
+                ask("Alice", "guess"),
+                "nobody is remembered whom it could keep out"
+            );
+        }
+        accept(&memory, "alice", "right", &[], 0);
+        for spelling in ["Alice", "ALICE", "alice@corp.example"] {
+            assert!(ask(spelling, "guess"));
+        }
+        assert!(!ask("aLICE", "guess") && !ask("alice", "guess"));
+        assert!(ask("alice", "right"), "a re-check is no try");
     }
 }

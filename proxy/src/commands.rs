@@ -139,7 +139,7 @@ fn explain_login(
     database: Option<&str>,
     json: bool,
 ) -> Result<ExitCode> {
-    let synchronizer = Synchronizer::new(cluster_key(config)?, config, config.cache.policy.recheck);
+    let synchronizer = Synchronizer::new(cluster_key(config)?, config);
     let explanation =
         runtime()?.block_on(tokio::task::LocalSet::new().run_until(explain::explain(
             config,

@@ -155,6 +155,9 @@ pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
 /// told to stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many times a revocation asks whether backends are left; each waits [`REVOKE_WAIT_MS`].
+pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
+
 /// The longest line on the control socket, in bytes.
 pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;
 

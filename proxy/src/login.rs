@@ -17,7 +17,6 @@ use std::time::Instant;
 
 use postern_core::audit::{Record, RefusedReason};
 use postern_core::login_name::LoginName;
-use postern_core::principal::EntryId;
 use postern_core::secret::Secret;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend;
@@ -32,11 +31,11 @@ use crate::cancel::cancel;
 use crate::config::Directory;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::Plane;
-use crate::limits::REFUSAL_DELAY;
+use crate::limits::{LINGER, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, Encrypted, negotiate};
-use crate::open::{Opened, open};
+use crate::open::{Arrived, open};
 use crate::report::{Report, report};
-use crate::role_store::Revoked;
+use crate::revoke::revoke;
 use crate::session::SessionId;
 use crate::splice::splice;
 use crate::stream::Stream;
@@ -76,10 +75,15 @@ impl Visit {
 pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
     let mut stopping = plane.gate.stopping.subscribe();
     let outcome = tokio::select! {
-        // A login that is through has its session on record, and is handed over.
         biased;
         outcome = line(&plane, &mut client, &mut visit) => outcome,
         _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
+    };
+    // From here on a stop waits: what is on record as opened is handed over.
+    let outcome = match outcome {
+        Ok(Some(arrived)) => open(&plane.gate, arrived, &visit).await.map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
     };
     match outcome {
         Ok(Some(opened)) => splice(&plane.gate, client, opened, &visit),
@@ -93,7 +97,7 @@ async fn line(
     plane: &Plane,
     client: &mut Stream,
     visit: &mut Visit,
-) -> Result<Option<Opened>, LoginError> {
+) -> Result<Option<Arrived>, LoginError> {
     let gate = &plane.gate;
     let patience = gate.config.limits.login_timeout;
     let deadline = visit.accepted + patience;
@@ -111,28 +115,34 @@ async fn line(
     visit.application_name = startup
         .get("application_name")
         .map(|name| String::from_utf8_lossy(name).into_owned());
+    attempted(plane, visit, client, &startup).await?;
+
+    within(deadline, accept_startup(plane, client, &startup)).await?;
+    let password = within(deadline, ask_password(client, encrypted)).await?;
+    visit.asked = Some(Instant::now());
+
+    // Places are for those who have sent a password: idle connections have a bound of their own.
     let place = gate
         .sessions
         .reserve()
         .ok_or(LoginError::Full(Full::Sessions))?;
-    let permit = gate
-        .permits
-        .logins
-        .try_acquire()
-        .map_err(|_| LoginError::Full(Full::Logins))?;
-    attempted(plane, visit, client, &startup).await?;
-
-    accept_startup(plane, client, &startup).await?;
-    let password = within(deadline, ask_password(client, encrypted)).await?;
-    visit.asked = Some(Instant::now());
+    let permit = gate.permits.logins.try_acquire();
+    let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
 
     let authenticated = authenticate(plane, &startup, password).await?;
     let authorized = authorized(plane, authenticated, &startup, visit).await?;
+    let authorized = match gate.synchronizer.holds(&authorized) {
+        true => authorized,
+        // Memory may log in; only the directory may change a role.
+        false => renew(plane, authorized, &startup, visit).await?,
+    };
     let synced = sync(plane, authorized, visit, false).await?;
     let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
-    let opened = open(gate, synced, ready, place, visit).await?;
-    drop(permit);
-    Ok(Some(opened))
+    Ok(Some(Arrived {
+        synced,
+        ready,
+        place,
+    }))
 }
 
 /// The audit record comes before anything is asked or answered.
@@ -241,40 +251,16 @@ async fn authorized(
         *roles = count(authorized.grants().roles.len());
     }
     plane.gate.record(visit.id, &record).await?;
+    if let Ok(authorized) = &decided
+        && plane.gate.target_of(authorized.database()).is_none()
+    {
+        let database = authorized.database().to_owned();
+        return Err(LoginError::Backend(BackendError::NotServed { database }));
+    }
     if matches!(decided, Err(LoginError::Denied(Denied::NoGroup { .. }))) && !from_memory {
-        revoke(plane, &entry, visit).await?;
+        revoke(plane, &entry, startup.user(), visit.id).await?;
     }
     decided
-}
-
-/// The directory has just said that no group of this person counts. Whatever the person still
-/// has in the database from better days ends now, live sessions included.
-async fn revoke(plane: &Plane, entry: &EntryId, visit: &Visit) -> Result<(), LoginError> {
-    let revoked = plane
-        .gate
-        .synchronizer
-        .revoke(&plane.role_store, entry, visit.id)
-        .await;
-    match revoked {
-        Ok(Revoked::NotManaged) => Ok(()),
-        Ok(Revoked::Stripped {
-            role,
-            backends_left,
-        }) => {
-            let steps = vec![format!(
-                "revoke_login {entry} ({backends_left} backends left)"
-            )];
-            plane
-                .gate
-                .record(visit.id, &Record::RolesChanged { role, steps })
-                .await
-        }
-        Err(error) => {
-            // The login is refused all the same; the next one tries again.
-            tracing::error!(session = %visit.id, %entry, %error, "a role could not be revoked");
-            Ok(())
-        }
-    }
 }
 
 fn count(length: usize) -> u64 {
@@ -403,6 +389,7 @@ async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginE
         return;
     }
     let record = Record::Refused {
+        client: visit.client.to_string(),
         reason,
         detail: detail.clone(),
     };
@@ -413,9 +400,9 @@ async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginE
     if let (true, Some(asked)) = (delayed, visit.asked) {
         sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed())).await;
     }
-    if let Some(message) = message
-        && client.send(&message).await.is_ok()
-    {
+    let Some(message) = message else { return };
+    // A client that does not read is not waited for.
+    if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
         client.close().await;
     }
 }

@@ -24,6 +24,7 @@ mod negotiate;
 mod open;
 mod random;
 mod report;
+mod revoke;
 mod role_store;
 mod run;
 mod schema;

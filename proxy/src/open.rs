@@ -10,6 +10,16 @@ use crate::login::Visit;
 use crate::session::Place;
 use crate::sync::Synced;
 
+/// A login that has come through, and is not on record as opened yet.
+pub(crate) struct Arrived {
+    /// The role.
+    pub(crate) synced: Synced,
+    /// The backend.
+    pub(crate) ready: BackendReady,
+    /// The session's place among `limits.sessions_max`.
+    pub(crate) place: Place,
+}
+
 /// Evidence that a session is on record as opened: all that the splice needs.
 #[must_use = "a session that is on record as opened has to be spliced, or closed on record"]
 pub(crate) struct Opened {
@@ -32,11 +42,14 @@ impl Opened {
 /// The audit file cannot be written: the session is not opened.
 pub(crate) async fn open(
     gate: &Gate,
-    synced: Synced,
-    ready: BackendReady,
-    place: Place,
+    arrived: Arrived,
     visit: &Visit,
 ) -> Result<Opened, LoginError> {
+    let Arrived {
+        synced,
+        ready,
+        place,
+    } = arrived;
     let record = Record::Opened {
         role: synced.authorized().role().to_string(),
         database: synced.authorized().database().to_owned(),

@@ -165,7 +165,7 @@ fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {
     Ok(Gate {
         tls,
         authenticator: Authenticator::new(&config),
-        synchronizer: Synchronizer::new(cluster_key, &config, config.cache.policy.recheck),
+        synchronizer: Synchronizer::new(cluster_key, &config),
         targets,
         audit,
         sessions,

@@ -45,6 +45,8 @@ pub(crate) struct LiveSession {
     pub(crate) cancel: Option<CancelKey>,
     /// When it was opened.
     pub(crate) opened: Instant,
+    /// True when it is being ended because the person lost their access.
+    pub(crate) revoked: bool,
 }
 
 /// The process number and the key that a backend gave out in its BackendKeyData.
@@ -140,6 +142,20 @@ impl Sessions {
         Some(live.sessions.get(id)?.backend)
     }
 
+    /// Marks the sessions of a person as revoked, and returns them.
+    pub(crate) fn revoke(&self, entry: &EntryId) -> Vec<SessionId> {
+        let mut live = self.live();
+        let theirs = live
+            .sessions
+            .iter_mut()
+            .filter(|(_, session)| session.entry == *entry);
+        let marked = theirs.map(|(id, session)| {
+            session.revoked = true;
+            *id
+        });
+        marked.collect()
+    }
+
     /// All live sessions, the oldest first.
     pub(crate) fn list(&self) -> Vec<(SessionId, LiveSession)> {
         let live = self.live();
@@ -188,6 +204,7 @@ mod tests {
                 key: vec![1, 2, 3, 4],
             }),
             opened: Instant::now(),
+            revoked: false,
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &V
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
         opened: Instant::now(),
+        revoked: false,
     };
     let id = visit.id;
     gate.sessions.open(id, live);
@@ -63,6 +64,12 @@ pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &V
 fn record_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64)) {
     let Some(live) = gate.sessions.close(id) else {
         return;
+    };
+    // The backend is ended first, so the splice sees it go; that is not why the session ended.
+    let reason = if live.revoked {
+        ClosedReason::Revoked
+    } else {
+        reason
     };
     let record = Record::Closed {
         reason,

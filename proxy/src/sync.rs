@@ -4,7 +4,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postern_core::cache::PasswordDigest;
 use postern_core::credential::{self, ClusterKey};
@@ -74,7 +74,6 @@ pub(crate) struct Synchronizer {
     mode: CredentialMode,
     epoch: u32,
     missing: MissingGroup,
-    believed_for: Duration,
     memory: Arc<Cache<RoleName, Arc<Memory>>>,
     flights: SingleFlight<Flight, Result<Landed, Arc<RoleStoreError>>>,
     calls: AtomicU64,
@@ -97,6 +96,7 @@ struct Flight {
     entry: EntryId,
     groups: Vec<RoleName>,
     password: Option<PasswordDigest>,
+    asked_at: Instant,
     force: bool,
 }
 
@@ -125,19 +125,13 @@ enum Landed {
 }
 
 impl Synchronizer {
-    /// Remembers nothing yet. `believed_for` is how long a sync is taken to hold: no longer than
-    /// an answer of the directory, because another proxy may have changed the role since.
-    pub(crate) fn new(
-        cluster_key: ClusterKey,
-        config: &crate::config::Config,
-        believed_for: Duration,
-    ) -> Self {
+    /// Remembers nothing yet.
+    pub(crate) fn new(cluster_key: ClusterKey, config: &crate::config::Config) -> Self {
         Self {
             cluster_key,
             mode: config.credential.mode,
             epoch: config.credential.epoch,
             missing: config.groups.missing,
-            believed_for,
             memory: Arc::new(Cache::new(SYNCED_ROLES_MAX)),
             flights: SingleFlight::new(),
             calls: AtomicU64::new(0),
@@ -157,19 +151,7 @@ impl Synchronizer {
         session: SessionId,
         force: bool,
     ) -> Result<Synced, LoginError> {
-        let groups: Vec<RoleName> = authorized
-            .grants()
-            .roles
-            .iter()
-            .map(|grant| grant.role.clone())
-            .collect();
-        let flight = Flight {
-            role: authorized.role().clone(),
-            entry: authorized.authenticated().principal().id.clone(),
-            groups,
-            password: self.password_of(&authorized),
-            force,
-        };
+        let flight = self.flight(&authorized, force);
         if let Some(credential) = self.held(&flight) {
             return Ok(Synced {
                 authorized,
@@ -195,14 +177,32 @@ impl Synchronizer {
         })
     }
 
-    /// The credential of a role that is known to match.
+    /// True when the role is known to match, so that [`Synchronizer::sync`] would change nothing.
+    pub(crate) fn holds(&self, authorized: &Authorized) -> bool {
+        self.held(&self.flight(authorized, false)).is_some()
+    }
+
+    fn flight(&self, authorized: &Authorized, force: bool) -> Flight {
+        let roles = authorized.grants().roles.iter();
+        Flight {
+            role: authorized.role().clone(),
+            entry: authorized.authenticated().principal().id.clone(),
+            groups: roles.map(|grant| grant.role.clone()).collect(),
+            password: self.password_of(authorized),
+            asked_at: authorized.authenticated().asked_at(),
+            force,
+        }
+    }
+
+    /// The credential of a role that is known to match: it was made to after the question to the
+    /// directory that this login rests on. What came before may be undone by another proxy since.
     fn held(&self, flight: &Flight) -> Option<Arc<RoleCredential>> {
         let memory = self.memory.get(&flight.role)?;
         let holds = !flight.force
             && memory.groups == flight.groups
             && memory.entry == flight.entry
             && memory.password == flight.password
-            && memory.at.elapsed() < self.believed_for;
+            && memory.at >= flight.asked_at;
         holds.then(|| memory.credential.clone())
     }
 

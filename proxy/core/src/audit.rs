@@ -46,6 +46,9 @@ pub enum Record {
     },
     /// The session ended before it was open. Terminal.
     Refused {
+        /// The client's address and port: a connection that was refused before it said who it
+        /// is has no `Attempted`.
+        client: String,
         /// Why, from a closed list.
         reason: RefusedReason,
         /// Why, in words, for a reader; may hold what a peer sent.

@@ -258,6 +258,11 @@ impl Entry {
         now.saturating_sub(self.bound_at) >= policy.dead
     }
 
+    /// The digest of the accepted password.
+    pub fn digest(&self) -> &PasswordDigest {
+        &self.digest
+    }
+
     /// Whom the password belongs to.
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal

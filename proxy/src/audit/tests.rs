@@ -17,6 +17,7 @@ fn key() -> Secret<[u8; 32]> {
 
 fn refused(detail: &str) -> Record {
     Record::Refused {
+        client: "192.0.2.7:40000".to_owned(),
         reason: RefusedReason::NoGroup,
         detail: detail.to_owned(),
     }

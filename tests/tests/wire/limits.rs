@@ -45,12 +45,20 @@ pub(crate) fn one_login_too_many_is_told_so(world: &World) -> Result<()> {
             &[("user", "queue"), ("database", HR_DATABASE)],
         )?;
         ensure!(first.read()?.tag == b'R');
-        let told = RawClient::refused(port, "queue", HR_DATABASE, &person.password)?;
+        // A client that has not sent its password yet is no login under way.
+        ensure!(world.raw(&person)?.query("select 1")? == "1");
+        world.directory.pause()?;
+        first.password(b"keeps the directory busy")?;
+        let told = RawClient::refused(port, "queue", HR_DATABASE, &person.password);
+        world.directory.resume()?;
+        let told = told?;
         let code = told.field(b'C');
         ensure!(code.as_deref() == Some("53300"), "{told:?}");
-        first.password(person.password.as_bytes())?;
-        first.read_until_ready()?;
-        ensure!(first.query("select 1")? == "1");
+        let refused = first.read()?;
+        ensure!(
+            refused.field(b'C').as_deref() == Some("28P01"),
+            "{refused:?}"
+        );
         // The session is no login any more.
         ensure!(world.raw(&person)?.query("select 1")? == "1");
         Ok(())

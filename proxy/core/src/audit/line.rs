@@ -47,7 +47,12 @@ impl Line {
                 self.text("database", database);
                 self.optional_text("tls", tls.as_deref());
             }
-            Record::Refused { reason, detail } => {
+            Record::Refused {
+                client,
+                reason,
+                detail,
+            } => {
+                self.text("client", client);
                 self.text("reason", reason.label());
                 self.text("detail", detail);
             }

@@ -18,6 +18,7 @@ fn key(byte: u8) -> Secret<[u8; 32]> {
 
 fn refused(detail: &str) -> Record {
     Record::Refused {
+        client: "192.0.2.7:40000".to_owned(),
         reason: RefusedReason::WrongPassword,
         detail: detail.to_owned(),
     }
@@ -121,7 +122,7 @@ fn a_line_has_its_fields_in_one_order() {
         line,
         format!(
             "{{\"seq\":1,\"at\":\"2024-02-29T23:59:59.001Z\",\"session\":\"s-1\",\
-             \"event\":\"refused\",\"reason\":\"wrong_password\",\
+             \"event\":\"refused\",\"client\":\"192.0.2.7:40000\",\"reason\":\"wrong_password\",\
              \"detail\":\"no such \\\"user\\\"\",\"prev\":\"{prev}\",\"hash\":\"{hash}\"}}\n"
         )
     );
