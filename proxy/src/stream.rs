@@ -235,12 +235,16 @@ impl Stream {
     }
 
     /// Feeds ciphertext to the TLS session and collects what it decrypts to.
+    ///
+    /// After the peer's close_notify rustls takes no more bytes: what follows it is no part of the
+    /// stream (RFC 8446, section 6.1) and is dropped.
     fn decrypt(&mut self, mut raw: &[u8]) -> Result<(), StreamError> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
         };
+        let before = self.received.len();
         while !raw.is_empty() {
-            tls.read_tls(&mut raw)?;
+            let taken = tls.read_tls(&mut raw)?;
             let state = tls.process_new_packets()?;
             let count = state.plaintext_bytes_to_read();
             if count > 0 {
@@ -249,6 +253,12 @@ impl Stream {
                 if let Some(room) = self.received.get_mut(start..) {
                     tls.reader().read_exact(room)?;
                 }
+            }
+            if taken == 0 || state.peer_has_closed() {
+                return match self.received.len() == before {
+                    true => Err(StreamError::Closed),
+                    false => Ok(()),
+                };
             }
         }
         Ok(())
@@ -294,3 +304,6 @@ impl Drop for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

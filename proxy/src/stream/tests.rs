@@ -1,0 +1,102 @@
+//! A leg against a peer on a loopback socket.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot make its sockets should stop"
+)]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Endpoint, SslMode};
+use crate::tls;
+
+/// A call that hangs fails its test after this.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, peer)
+}
+
+fn server_config() -> Arc<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(vec!["db1".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let cert = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    tls::server_config(&cert, &key).unwrap()
+}
+
+/// A client that trusts any certificate.
+fn client_connection() -> ClientConnection {
+    let endpoint = Endpoint {
+        host: "db1".to_owned(),
+        port: 5432,
+        sslmode: SslMode::Require,
+        tls_ca_file: None,
+        connect_timeout: PATIENCE,
+    };
+    let config = tls::postgres_client_config(&endpoint).unwrap().unwrap();
+    ClientConnection::new(config, tls::server_name("db1").unwrap()).unwrap()
+}
+
+/// Runs `serve` on one end of a connection, in a thread with a ring of its own, and `peer` here on
+/// the other. Returns what `serve` returned.
+fn meet<T, F>(
+    serve: impl FnOnce(Stream) -> F + Send + 'static,
+    peer: impl FnOnce(TcpStream),
+) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let (socket, other) = pair();
+    let (said, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        tokio_uring::start(async move {
+            said.send(serve(Stream::new(socket).unwrap()).await).unwrap();
+        });
+    });
+    peer(other);
+    outcome.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn what_follows_close_notify_is_the_end_and_not_a_loop() {
+    let config = server_config();
+    let outcome = meet(
+        async move |mut stream: Stream| {
+            stream.accept_tls(config).await.unwrap();
+            stream.receive_at_least(6).await.unwrap();
+            let received = stream.received().to_vec();
+            stream.consume(received.len());
+            (received, stream.receive().await)
+        },
+        |mut socket| {
+            let mut tls = client_connection();
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            tls.writer().write_all(b"before").unwrap();
+            tls.send_close_notify();
+            let mut wire = Vec::new();
+            while tls.wants_write() {
+                tls.write_tls(&mut wire).unwrap();
+            }
+            wire.resize(wire.len() + 12_000, 0x17);
+            socket.write_all(&wire).unwrap();
+        },
+    );
+    assert_eq!(outcome.0, b"before");
+    assert!(matches!(outcome.1, Err(StreamError::Closed)), "{:?}", outcome.1);
+}
