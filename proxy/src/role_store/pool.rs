@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config};
 
 use super::connect::Connector;
 use super::error::RoleStoreError;
-use crate::limits::ROLE_STORE_CONNECTIONS_MAX;
+use crate::limits::{ROLE_STORE_CONNECTIONS_MAX, ROLE_STORE_GRACE_MS};
 use crate::schema::VERSION;
 
 /// The connections of one login thread.
@@ -87,13 +87,18 @@ impl Pool {
         })
     }
 
-    /// A new connection to a schema of the right version.
+    /// A new connection to a schema of the right version. The answer about the version is waited
+    /// for as long as that of any call: a server that hangs may still accept connections.
     pub(super) async fn connect(&self) -> Result<Client, RoleStoreError> {
         let client = self.connector.connect(&self.config).await?;
-        let rows = client
-            .query_typed("SELECT postern.version()", &[])
-            .await
-            .map_err(|e| RoleStoreError::from_call(&e, self.place(), self.limit.as_millis()))?;
+        let limit_ms = self.limit.as_millis();
+        let rows = tokio::time::timeout(
+            self.limit + Duration::from_millis(ROLE_STORE_GRACE_MS),
+            client.query_typed("SELECT postern.version()", &[]),
+        )
+        .await
+        .map_err(|_| RoleStoreError::TimedOut { limit_ms })?
+        .map_err(|e| RoleStoreError::from_call(&e, self.place(), limit_ms))?;
         let found = rows
             .first()
             .and_then(|row| row.try_get::<_, i32>(0).ok())
@@ -137,5 +142,67 @@ impl Lease<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(self.client);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::config::{Endpoint, SslMode};
+
+    /// Lets one client log in, says that it is no standby, and answers nothing from then on.
+    fn fall_silent(listener: &TcpListener) -> io::Result<()> {
+        let (mut socket, _) = listener.accept()?;
+        skip(&mut socket)?;
+        socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")?;
+        let mut tag = [0];
+        socket.read_exact(&mut tag)?;
+        skip(&mut socket)?;
+        socket.write_all(b"T\0\0\0\x1a\0\x01s\0\0\0\0\0\0\0\0\0\0\x19\xff\xff")?;
+        socket.write_all(b"\xff\xff\xff\xff\0\0D\0\0\0\x0d\0\x01\0\0\0\x03off")?;
+        socket.write_all(b"C\0\0\0\x09SHOW\0Z\0\0\0\x05I")?;
+        io::copy(&mut socket, &mut io::sink()).map(drop)
+    }
+
+    /// Reads a message from its length word on.
+    fn skip(socket: &mut impl Read) -> io::Result<()> {
+        let mut length = [0; 4];
+        socket.read_exact(&mut length)?;
+        let body = u64::from(u32::from_be_bytes(length)).saturating_sub(4);
+        io::copy(&mut socket.take(body), &mut io::sink()).map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_after_the_login_is_not_waited_for() -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr()?.port(),
+            sslmode: SslMode::Disable,
+            tls_ca_file: None,
+            connect_timeout: Duration::from_secs(20),
+        };
+        let server = std::thread::spawn(move || fall_silent(&listener));
+        let mut config = Config::new();
+        config
+            .host(&endpoint.host)
+            .port(endpoint.port)
+            .user("postern");
+        let connector = Connector::new(&endpoint).map_err(io::Error::other)?;
+        let pool = Pool::new(connector, config, Duration::from_millis(20));
+        let connecting = tokio::time::timeout(Duration::from_secs(20), pool.connect());
+        let outcome = connecting.await?;
+        assert!(
+            matches!(outcome, Err(RoleStoreError::TimedOut { limit_ms: 20 })),
+            "{:?}",
+            outcome.err()
+        );
+        // Off this thread, which still has to close the connection.
+        let served = tokio::task::spawn_blocking(|| server.join()).await?;
+        assert!(served.is_ok_and(|served| served.is_ok()));
+        Ok(())
     }
 }
