@@ -4,6 +4,9 @@
 //! over and the splice begins.
 //! tokio-uring does not cancel an operation whose future is dropped, so a [`Stream`] that is
 //! dropped shuts its socket down: that ends the operation, and only then the kernel frees it.
+//!
+//! A password passes through the buffers, so they are wiped: when it has been read, when a buffer
+//! is replaced by a larger one, and when the stream is dropped.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -106,6 +109,7 @@ impl Stream {
                 decrypted?;
                 self.flush_tls().await?;
             } else {
+                make_room(&mut self.received, raw.len());
                 self.received.extend_from_slice(&raw);
                 self.spare = raw;
             }
@@ -171,6 +175,11 @@ impl Stream {
     /// Closing a socket with unread input makes the kernel send a reset, and a reset may overtake
     /// the error message that the peer should read; so the input is read to its end, for a while.
     pub(crate) async fn close(mut self) {
+        // A peer that neither reads nor closes is cut off; it has had its message.
+        drop(tokio::time::timeout(LINGER, self.close_in_order()).await);
+    }
+
+    async fn close_in_order(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             // The peer may have gone already; there is nobody left to tell.
@@ -180,26 +189,23 @@ impl Stream {
         if socket.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let drained = async {
-            let mut bytes_left = LINGER_BYTES_MAX;
-            while let Ok(raw) = self.receive_raw().await {
-                bytes_left = bytes_left.saturating_sub(raw.len());
-                self.spare = raw;
-                if bytes_left == 0 {
-                    return;
-                }
+        let mut bytes_left = LINGER_BYTES_MAX;
+        while let Ok(raw) = self.receive_raw().await {
+            bytes_left = bytes_left.saturating_sub(raw.len());
+            self.spare = raw;
+            if bytes_left == 0 {
+                return;
             }
-        };
-        // A peer that neither reads nor closes is cut off; it has had its message.
-        drop(tokio::time::timeout(LINGER, drained).await);
+        }
     }
 
     /// Overwrites every buffer that a password may have passed through.
     pub(crate) fn wipe(&mut self) {
         self.spare.zeroize();
-        let kept = self.received.clone();
+        let mut kept = self.received.clone();
         self.received.zeroize();
-        self.received = kept;
+        self.received.extend_from_slice(&kept);
+        kept.zeroize();
     }
 
     /// Gives the socket and its TLS state away, with the bytes that were received and not consumed.
@@ -208,7 +214,8 @@ impl Stream {
     /// dropped in the middle never gets here.
     pub(crate) fn into_leg(mut self) -> Option<(Leg, Vec<u8>)> {
         let socket = self.socket.take()?.into();
-        let received = std::mem::take(&mut self.received);
+        // A copy of what there is; the buffer itself is large, and is wiped with the stream.
+        let received = self.received.clone();
         let leg = match self.tls.take() {
             None => Leg::Plain(socket),
             Some(tls) => Leg::Tls(socket, tls),
@@ -249,6 +256,7 @@ impl Stream {
             let count = state.plaintext_bytes_to_read();
             if count > 0 {
                 let start = self.received.len();
+                make_room(&mut self.received, count);
                 self.received.resize(start + count, 0);
                 if let Some(room) = self.received.get_mut(start..) {
                     tls.reader().read_exact(room)?;
@@ -283,14 +291,23 @@ impl Stream {
         buffer.clear();
         buffer.reserve(READ_BYTES);
         let (count, buffer) = self.uring.read(buffer).await;
-        match count? {
-            0 => Err(StreamError::Closed),
-            _ => Ok(buffer),
+        match count {
+            Ok(count) if count > 0 => Ok(buffer),
+            ended => {
+                // It may hold what was received before, and is wiped with the stream.
+                self.spare = buffer;
+                ended?;
+                Err(StreamError::Closed)
+            }
         }
     }
 
     async fn send_raw(&mut self, bytes: Vec<u8>) -> Result<(), StreamError> {
-        let (sent, _) = self.uring.write_all(bytes).await;
+        let (sent, mut bytes) = self.uring.write_all(bytes).await;
+        if self.tls.is_none() {
+            // A password for the backend, perhaps. With TLS it is ciphertext.
+            bytes.zeroize();
+        }
         Ok(sent?)
     }
 }
@@ -298,11 +315,28 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // Only the reading side: what was sent still arrives. It ends a read in flight.
+            // Both sides, so that a write in flight ends as well as a read: the kernel still
+            // delivers what it has taken, and the end of the stream after it.
             // A socket that is not connected any more needs no shutdown.
-            drop(socket.shutdown(Shutdown::Read));
+            drop(socket.shutdown(Shutdown::Both));
         }
+        self.spare.zeroize();
+        self.received.zeroize();
     }
+}
+
+/// Makes room for `count` more bytes. A vector that grows by itself would leave a copy of what it
+/// held in memory that nobody wipes.
+fn make_room(buffer: &mut Vec<u8>, count: usize) {
+    let needed = buffer.len().saturating_add(count);
+    if needed <= buffer.capacity() {
+        return;
+    }
+    let capacity = needed.max(buffer.capacity().saturating_mul(2));
+    let mut grown = Vec::with_capacity(capacity.max(READ_BYTES));
+    grown.extend_from_slice(buffer);
+    buffer.zeroize();
+    *buffer = grown;
 }
 
 #[cfg(test)]

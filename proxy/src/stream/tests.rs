@@ -52,10 +52,7 @@ fn client_connection() -> ClientConnection {
 
 /// Runs `serve` on one end of a connection, in a thread with a ring of its own, and `peer` here on
 /// the other. Returns what `serve` returned.
-fn meet<T, F>(
-    serve: impl FnOnce(Stream) -> F + Send + 'static,
-    peer: impl FnOnce(TcpStream),
-) -> T
+fn meet<T, F>(serve: impl FnOnce(Stream) -> F + Send + 'static, peer: impl FnOnce(TcpStream)) -> T
 where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
@@ -64,7 +61,8 @@ where
     let (said, outcome) = mpsc::channel();
     thread::spawn(move || {
         tokio_uring::start(async move {
-            said.send(serve(Stream::new(socket).unwrap()).await).unwrap();
+            said.send(serve(Stream::new(socket).unwrap()).await)
+                .unwrap();
         });
     });
     peer(other);
@@ -98,5 +96,84 @@ fn what_follows_close_notify_is_the_end_and_not_a_loop() {
         },
     );
     assert_eq!(outcome.0, b"before");
-    assert!(matches!(outcome.1, Err(StreamError::Closed)), "{:?}", outcome.1);
+    assert!(
+        matches!(outcome.1, Err(StreamError::Closed)),
+        "{:?}",
+        outcome.1
+    );
+}
+
+#[test]
+fn a_buffer_that_grows_keeps_what_it_holds() {
+    let mut buffer = Vec::new();
+    make_room(&mut buffer, 1);
+    assert!(buffer.capacity() >= READ_BYTES);
+    buffer.resize(READ_BYTES, 7);
+    let before = buffer.capacity();
+    make_room(&mut buffer, before);
+    assert_eq!(buffer, vec![7; READ_BYTES]);
+    assert!(buffer.capacity() >= READ_BYTES + before);
+}
+
+#[test]
+fn wiping_keeps_what_is_not_consumed() {
+    let outcome = meet(
+        async |mut stream: Stream| {
+            stream.receive_at_least(12).await.unwrap();
+            stream.consume(8);
+            stream.wipe();
+            stream.into_leg().unwrap().1
+        },
+        |mut socket| {
+            socket.write_all(b"passwordrest").unwrap();
+        },
+    );
+    assert_eq!(outcome, b"rest");
+}
+
+#[test]
+fn dropping_a_leg_ends_a_write_that_nobody_reads() {
+    let (finish, finished) = mpsc::channel::<()>();
+    let ended = meet(
+        async move |mut stream: Stream| {
+            // Far more than the buffers of both sockets hold.
+            let sending = stream.send_raw(vec![7; 64 << 20]);
+            assert!(
+                tokio::time::timeout(Duration::from_millis(50), sending)
+                    .await
+                    .is_err()
+            );
+            let watched = stream.socket.as_ref().unwrap().try_clone().unwrap();
+            drop(stream);
+            // Only a socket that is shut down for writing refuses at once.
+            (&watched).write(b"x").map_err(|error| error.kind())
+        },
+        |socket| {
+            // It stays open and unread until the other end is done.
+            let input = socket;
+            thread::spawn(move || {
+                drop(finished.recv());
+                drop(input);
+            });
+        },
+    );
+    drop(finish);
+    assert_eq!(ended, Err(io::ErrorKind::BrokenPipe));
+}
+
+#[test]
+fn a_message_sent_before_the_end_arrives() {
+    let mut arrived = Vec::new();
+    meet(
+        async |mut stream: Stream| {
+            stream.send(b"no").await.unwrap();
+            stream.close().await;
+        },
+        |mut socket| {
+            // Unread input would make a careless close a reset.
+            socket.write_all(b"never read").unwrap();
+            socket.read_to_end(&mut arrived).unwrap();
+        },
+    );
+    assert_eq!(arrived, b"no");
 }
