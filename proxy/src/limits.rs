@@ -157,6 +157,12 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many times a revocation asks whether backends are left; each waits [`REVOKE_WAIT_MS`].
 pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
+/// How long the login threads may take to end when the process is told to stop.
+/// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon after that hangs.
+pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// How often is looked for what the process waits for while it stops.
+pub(crate) const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// The longest line on the control socket, in bytes.
 pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;

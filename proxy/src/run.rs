@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::control;
 use crate::directory::Directories;
 use crate::gate::{Counts, Gate, Permits, Plane};
-use crate::limits::STOP_TIMEOUT;
+use crate::limits::{LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
 use crate::listener::{self, Bound};
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
@@ -302,17 +302,13 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
         hint: None,
     });
     gate.ring.end_all(&goodbye);
-    for thread in login_threads {
-        // A login thread ends with its accept loops and the logins under way.
-        if thread.handle.join().is_err() {
-            tracing::error!("a login thread ended by a defect of Postern");
-        }
-    }
+    let handles = login_threads.into_iter().map(|thread| thread.handle);
+    join_until(Instant::now() + LOGIN_THREADS_STOP_TIMEOUT, handles);
     // A login that was through just then has opened a session that was not told yet.
     gate.ring.end_all(&goodbye);
     let deadline = Instant::now() + STOP_TIMEOUT;
     while gate.sessions.count() > 0 && Instant::now() < deadline {
-        thread::park_timeout(std::time::Duration::from_millis(5));
+        thread::park_timeout(STOP_POLL);
     }
     ring.stop();
     if let Some(path) = &gate.config.control.socket {
@@ -322,5 +318,45 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
     let last = gate.audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
     if let Err(error) = last.and_then(|()| gate.audit.close()) {
         tracing::error!(%error, "the last audit records could not be written");
+    }
+}
+
+/// Joins the threads that end by themselves until then. One that does not is left behind: it ends
+/// with the process, which must not wait for it.
+///
+/// A login thread ends with its accept loops and the logins under way.
+fn join_until(deadline: Instant, handles: impl Iterator<Item = JoinHandle<()>>) {
+    for handle in handles {
+        while !handle.is_finished() && Instant::now() < deadline {
+            thread::park_timeout(STOP_POLL);
+        }
+        if !handle.is_finished() {
+            let name = handle.thread().name().unwrap_or_default();
+            tracing::error!(name, "a thread did not end in time and is left behind");
+        } else if handle.join().is_err() {
+            tracing::error!("a login thread ended by a defect of Postern");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_end_is_left_behind() {
+        let (finish, finished) = mpsc::channel::<()>();
+        let hanging = thread::spawn(move || drop(finished.recv()));
+        let (told, ended) = mpsc::channel();
+        let quick = thread::spawn(move || drop(told.send(())));
+        let handles = [hanging, quick].into_iter();
+        let begun = Instant::now();
+        join_until(begun + Duration::from_millis(20), handles);
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+        assert_eq!(ended.recv(), Ok(()));
+        drop(finish);
     }
 }
