@@ -4,8 +4,8 @@
 //! Only root and the process's own user are answered (SO_PEERCRED, unix(7)).
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -90,27 +90,67 @@ pub(crate) struct CountsAnswer {
     pub(crate) remembered: usize,
 }
 
+/// The socket file of this process. It is removed when this is dropped, unless another process has
+/// put its own there.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
 /// Opens the socket. A socket file that nobody answers on is left over from a killed process and
-/// is replaced.
+/// is replaced; any other file was put into the configuration by mistake and is left alone.
 ///
 /// # Errors
 ///
-/// Another process answers on it, or it cannot be created.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process answers on it",
-        ));
-    }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
+/// Another process answers on it, the path is of another kind of file, or it cannot be created.
+pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => remove_left_over(path)?,
+        Ok(_) => {
+            let why = "there is a file that is not a socket, and it is left alone";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let bound = std::fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: (bound.dev(), bound.ino()),
+    };
+    Ok((listener, file))
+}
+
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers on it",
+        )),
+        // Nobody listens on it any more.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let Ok(found) = std::fs::symlink_metadata(&self.path) else {
+            // It has gone already.
+            return;
+        };
+        let own = (found.dev(), found.ino()) == self.identity;
+        if own && found.file_type().is_socket() {
+            // The next start replaces it anyway.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
 }
 
 /// Answers questions, one at a time, for as long as the process runs.
@@ -250,4 +290,52 @@ pub(crate) fn ask<A: serde::de::DeserializeOwned>(
     let mut answer = String::new();
     io::BufReader::new(stream).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_refused_and_left_alone() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("postern.toml");
+        std::fs::write(&path, "precious")?;
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link)?;
+        for path in [&path, &link] {
+            let refused = listen(path).map(drop).map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::AlreadyExists));
+        }
+        assert_eq!(std::fs::read_to_string(&link)?, "precious");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_answers_on_is_replaced_and_removed_at_the_end() -> io::Result<()>
+    {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path)?);
+        let (listener, file) = listen(&path)?;
+        let again = listen(&path).map(drop).map_err(|error| error.kind());
+        assert_eq!(again, Err(io::ErrorKind::AddrInUse));
+        drop(listener);
+        drop(file);
+        assert!(!path.try_exists()?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_another_process_is_not_removed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("control.sock");
+        let (_listener, file) = listen(&path)?;
+        // Moved and not removed, so that the other one cannot get the same inode.
+        std::fs::rename(&path, folder.path().join("moved.sock"))?;
+        let _other = std::os::unix::net::UnixListener::bind(&path)?;
+        drop(file);
+        assert!(path.try_exists()?);
+        Ok(())
+    }
 }

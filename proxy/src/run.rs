@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -267,13 +267,9 @@ fn control_thread(
                 .await
                 .map_err(|_| RunError::ThreadEnded)??;
         }
-        if let Some(path) = &gate.config.control.socket {
-            let listener = control::listen(path).map_err(|error| RunError::Control {
-                path: path.to_owned(),
-                error,
-            })?;
-            drop(tokio::spawn(control::serve(gate.clone(), listener)));
-        }
+        // The file is removed when this block ends, and with it the answers.
+        let socket = gate.config.control.socket.as_deref();
+        let _file = socket.map(|path| serve_control(gate, path)).transpose()?;
         let resumed = gate.audit.resumed();
         tracing::info!(
             seq = resumed.seq,
@@ -289,6 +285,16 @@ fn control_thread(
         }
         Ok(())
     })
+}
+
+/// Runs within the event loop.
+fn serve_control(gate: &Arc<Gate>, path: &Path) -> Result<control::SocketFile, RunError> {
+    let (listener, file) = control::listen(path).map_err(|error| RunError::Control {
+        path: path.to_owned(),
+        error,
+    })?;
+    drop(tokio::spawn(control::serve(gate.clone(), listener)));
+    Ok(file)
 }
 
 /// No new logins; live sessions are told and ended; then the threads are joined.
@@ -311,10 +317,6 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
         thread::park_timeout(STOP_POLL);
     }
     ring.stop();
-    if let Some(path) = &gate.config.control.socket {
-        // It may be gone already; the next start replaces it anyway.
-        drop(std::fs::remove_file(path));
-    }
     let last = gate.audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
     if let Err(error) = last.and_then(|()| gate.audit.close()) {
         tracing::error!(%error, "the last audit records could not be written");
