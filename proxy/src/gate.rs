@@ -3,19 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use postern_core::audit::Record;
 use postern_ring::RingHandle;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditError, AuditLog};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::error::LoginError;
-use crate::limits::{CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX};
+use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX};
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
@@ -110,20 +111,54 @@ impl Gate {
     /// Writes an audit record. What is not on record does not happen: the caller goes on only
     /// when this returns.
     ///
+    /// A record that is not acknowledged in time may be written nonetheless, once the disk answers
+    /// again: the file then has an attempt too many, and never one too few.
+    ///
     /// # Errors
     ///
-    /// The file cannot be written. The log says so when it begins; each refusal says it again.
+    /// The file cannot be written, or not within [`AUDIT_WAIT`]. The log says so when it begins;
+    /// each refusal says it again.
     pub(crate) async fn record(&self, id: SessionId, record: &Record) -> Result<(), LoginError> {
-        let written = self.audit.write(&id.to_string(), record).await;
+        let session = id.to_string();
+        let written = acknowledged(AUDIT_WAIT, self.audit.write(&session, record)).await;
         let failed_before = self
             .counts
             .audit_failed
             .swap(written.is_err(), Ordering::Relaxed);
-        written.map_err(|error| {
+        written.map_err(|why| {
             if !failed_before {
-                tracing::error!(%error, "the audit file cannot be written: logins are refused");
+                tracing::error!(why, "the audit file cannot be written: logins are refused");
             }
             LoginError::AuditUnavailable
         })
+    }
+}
+
+/// Waits for the writer, but not for longer than `limit`; says why a record is not known to be in
+/// the file.
+async fn acknowledged(
+    limit: Duration,
+    written: impl Future<Output = Result<(), AuditError>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(limit, written).await {
+        Ok(written) => written.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer in {} ms", limit.as_millis())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_does_not_answer_is_not_waited_for() {
+        let limit = Duration::from_millis(20);
+        let hanging = acknowledged(limit, pending()).await;
+        assert_eq!(hanging, Err("no answer in 20 ms".to_owned()));
+        assert_eq!(acknowledged(limit, ready(Ok(()))).await, Ok(()));
+        let closed = acknowledged(limit, ready(Err(AuditError::Closed))).await;
+        assert_eq!(closed, Err("the audit log is closed".to_owned()));
     }
 }

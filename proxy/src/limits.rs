@@ -161,6 +161,15 @@ pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
 /// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon after that hangs.
 pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
+/// How long the last records may take to be written and made to last when the process stops.
+/// A disk under load answers within seconds; one that hangs must not keep the process from ending.
+pub(crate) const AUDIT_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a login waits for its record to be written.
+/// A write takes well under a millisecond; a disk that hangs refuses logins instead of holding
+/// them.
+pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(3);
+
 /// How often is looked for what the process waits for while it stops.
 pub(crate) const STOP_POLL: Duration = Duration::from_millis(5);
 

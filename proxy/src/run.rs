@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::control;
 use crate::directory::Directories;
 use crate::gate::{Counts, Gate, Permits, Plane};
-use crate::limits::{LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
+use crate::limits::{AUDIT_CLOSE_TIMEOUT, LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
 use crate::listener::{self, Bound};
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
@@ -298,7 +298,7 @@ fn serve_control(gate: &Arc<Gate>, path: &Path) -> Result<control::SocketFile, R
 }
 
 /// No new logins; live sessions are told and ended; then the threads are joined.
-fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
+fn stop(gate: &Arc<Gate>, ring: Ring, login_threads: Vec<LoginThread>) {
     gate.stopping.send_replace(true);
     let goodbye = error_response(&ErrorFields {
         severity: Severity::Fatal,
@@ -308,6 +308,7 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
         hint: None,
     });
     gate.ring.end_all(&goodbye);
+    // A login thread ends with its accept loops and the logins under way.
     let handles = login_threads.into_iter().map(|thread| thread.handle);
     join_until(Instant::now() + LOGIN_THREADS_STOP_TIMEOUT, handles);
     // A login that was through just then has opened a session that was not told yet.
@@ -317,6 +318,27 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
         thread::park_timeout(STOP_POLL);
     }
     ring.stop();
+    end_audit(gate);
+}
+
+/// Writes the last record, in a thread of its own, because a disk that hangs must not keep the
+/// process from ending.
+fn end_audit(gate: &Arc<Gate>) {
+    let of_thread = gate.clone();
+    let thread = thread::Builder::new()
+        .name("audit-end".to_owned())
+        .spawn(move || last_record(&of_thread));
+    match thread {
+        Ok(handle) => {
+            let deadline = Instant::now() + AUDIT_CLOSE_TIMEOUT;
+            join_until(deadline, std::iter::once(handle));
+        }
+        // No thread can be had, so it is done here.
+        Err(_) => last_record(gate),
+    }
+}
+
+fn last_record(gate: &Gate) {
     let last = gate.audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
     if let Err(error) = last.and_then(|()| gate.audit.close()) {
         tracing::error!(%error, "the last audit records could not be written");
@@ -325,8 +347,6 @@ fn stop(gate: &Gate, ring: Ring, login_threads: Vec<LoginThread>) {
 
 /// Joins the threads that end by themselves until then. One that does not is left behind: it ends
 /// with the process, which must not wait for it.
-///
-/// A login thread ends with its accept loops and the logins under way.
 fn join_until(deadline: Instant, handles: impl Iterator<Item = JoinHandle<()>>) {
     for handle in handles {
         while !handle.is_finished() && Instant::now() < deadline {
@@ -336,7 +356,7 @@ fn join_until(deadline: Instant, handles: impl Iterator<Item = JoinHandle<()>>) 
             let name = handle.thread().name().unwrap_or_default();
             tracing::error!(name, "a thread did not end in time and is left behind");
         } else if handle.join().is_err() {
-            tracing::error!("a login thread ended by a defect of Postern");
+            tracing::error!("a thread ended by a defect of Postern");
         }
     }
 }
