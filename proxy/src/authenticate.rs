@@ -2,29 +2,27 @@
 //!
 //! The rules are in [`postern_core::cache`]; here they meet the map, the clock and the directory.
 
-use std::collections::HashMap;
+mod memory;
+
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postern_core::audit::Source;
-use postern_core::cache::{
-    Decision, DigestKey, Entry, LiveChecks, Negative, Outage, PasswordDigest, Policy, Refusal,
-};
+use postern_core::cache::{Entry, Outage, PasswordDigest};
 use postern_core::login_name::LoginName;
 use postern_core::principal::Principal;
 use postern_core::secret::Secret;
-use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::directory::{Directories, DirectoryError};
 use crate::error::{Denied, Full, LoginError};
-use crate::limits::{DIRECTORY_QUEUE_WAIT, LIVE_CHECKED_MAX, REFUSED_PASSWORDS_MAX};
-use crate::random;
+use crate::limits::DIRECTORY_QUEUE_WAIT;
 use crate::single_flight::SingleFlight;
+use memory::Memory;
 
 /// How the DN of an account of the local file begins.
 const LOCAL_DN: &str = "local:";
@@ -107,29 +105,6 @@ enum Failure {
     Busy,
 }
 
-/// What is remembered. Each map is consistent by itself; an answer is entered into one after the
-/// other.
-struct Memory {
-    policy: Policy,
-    key: DigestKey,
-    started: Instant,
-    accepted: Cache<String, Remembered>,
-    /// The spelling under which a person was last accepted, by the key of all spellings.
-    spelled: Cache<String, String>,
-    refused: Cache<PasswordDigest, Negative>,
-    checks: Mutex<HashMap<String, LiveChecks>>,
-}
-
-/// An entry, and the digest of its password for the person instead of for the login: by it a new
-/// password is told from another spelling of the login name.
-#[derive(Clone)]
-struct Remembered {
-    entry: Arc<Entry>,
-    person: PasswordDigest,
-    /// All spellings of a login name that may be the same person have the same one.
-    person_key: String,
-}
-
 /// What `explain-login` says of a login's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CacheState {
@@ -144,18 +119,9 @@ pub(crate) struct CacheState {
 impl Authenticator {
     /// Remembers nothing yet.
     pub(crate) fn new(config: &Config) -> Self {
-        let memory = Memory {
-            policy: config.cache.policy.clone(),
-            key: DigestKey::new(random::bytes()),
-            started: Instant::now(),
-            accepted: Cache::new(config.cache.entries_max),
-            spelled: Cache::new(config.cache.entries_max),
-            refused: Cache::new(REFUSED_PASSWORDS_MAX),
-            checks: Mutex::default(),
-        };
         let permits = Arc::new(Semaphore::new(config.limits.directory_calls_max));
         Self {
-            memory: Arc::new(memory),
+            memory: Arc::new(Memory::new(config)),
             flights: SingleFlight::new(),
             permits,
             calls: AtomicU64::new(0),
@@ -303,281 +269,5 @@ impl Authenticator {
             Ok(Err(Failure::Busy)) => Err(LoginError::Full(Full::DirectoryCalls)),
             Err(_) => Err(LoginError::Internal),
         }
-    }
-}
-
-impl Memory {
-    /// Whether the directory may be asked: it may not, when too many passwords other than the
-    /// remembered one were tried for the person in the last minute, under any spelling.
-    fn may_ask(&self, login: &LoginName, digest: &PasswordDigest) -> bool {
-        let now = self.started.elapsed();
-        let remembered = self.accepted.get(login.text());
-        let live = remembered.filter(|it| !it.entry.is_dead(&self.policy, now));
-        let is_another = match live {
-            Some(it) => it.entry.digest() != digest,
-            None => self.remembers_person(login, now),
-        };
-        if !is_another {
-            return true;
-        }
-        // The map is consistent between two statements, so a panic elsewhere does not spoil it.
-        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if checks.len() >= LIVE_CHECKED_MAX {
-            checks.retain(|_, checks| !checks.is_idle(now));
-        }
-        let person = checks.entry(login.person_key()).or_default();
-        person.take(&self.policy, now)
-    }
-
-    /// Whether the person is remembered under the spelling that was last accepted.
-    fn remembers_person(&self, login: &LoginName, now: Duration) -> bool {
-        let spelling = self.spelled.get(&login.person_key());
-        let remembered = spelling.and_then(|spelling| self.accepted.get(&spelling));
-        remembered.is_some_and(|it| !it.entry.is_dead(&self.policy, now))
-    }
-
-    /// Whether the directory refused this very password a moment ago.
-    fn has_refused(&self, digest: &PasswordDigest) -> bool {
-        let negative = self.refused.get(digest);
-        negative.is_some_and(|it| it.holds(&self.policy, self.started.elapsed()).is_some())
-    }
-
-    /// What is remembered of this very password, if nobody needs to be asked about it.
-    fn fresh(&self, login: &str, digest: &PasswordDigest) -> Option<Arc<Entry>> {
-        let entry = self.accepted.get(login)?.entry;
-        self.is_fresh(&entry, digest).then_some(entry)
-    }
-
-    fn is_fresh(&self, entry: &Entry, digest: &PasswordDigest) -> bool {
-        // Tries of another password are counted when the directory is about to be asked.
-        let mut uncounted = LiveChecks::default();
-        let now = self.started.elapsed();
-        let decision = entry.decide(&self.policy, now, digest, &mut uncounted);
-        matches!(decision, Decision::Fresh(_))
-    }
-
-    /// The directory accepted the password.
-    ///
-    /// The newest answer about a person ends every older one that says something else, under all
-    /// spellings of the login name: another password, or other groups. An answer to an older
-    /// question is not kept beside a newer one: a directory may take an old password for a while.
-    fn accept(
-        &self,
-        login: &LoginName,
-        password: &Secret<Vec<u8>>,
-        digest: PasswordDigest,
-        told: &Told,
-    ) {
-        let (principal, asked_at) = (&told.principal, told.asked_at);
-        let person = self.key.digest(principal.id.as_str(), password.expose());
-        let outdated = AtomicBool::new(false);
-        self.accepted.retain(|_, it| {
-            if it.entry.principal().id != principal.id {
-                return true;
-            }
-            let agrees = it.person == person && it.entry.principal() == principal;
-            let newer = it.entry.bound_at() > asked_at;
-            if newer && !agrees {
-                outdated.store(true, Ordering::Relaxed);
-            }
-            agrees || newer
-        });
-        if outdated.into_inner() {
-            return;
-        }
-        self.refused.remove(&digest);
-        let entry = Arc::new(Entry::new(digest, principal.clone(), asked_at));
-        let known = self.accepted.get(login.text());
-        if known.is_none_or(|it| entry.supersedes(&it.entry)) {
-            let person_key = login.person_key();
-            self.spelled
-                .insert(person_key.clone(), login.text().to_owned());
-            let remembered = Remembered {
-                entry,
-                person,
-                person_key,
-            };
-            self.accepted.insert(login.text().to_owned(), remembered);
-        }
-    }
-
-    /// The directory did not accept the password. What it said ends what is remembered of the
-    /// person under every spelling: all of it when the account is refused, and otherwise only
-    /// what rests on this very password.
-    fn refuse(
-        &self,
-        login: &LoginName,
-        password: &Secret<Vec<u8>>,
-        digest: PasswordDigest,
-        error: &DirectoryError,
-        asked_at: Duration,
-    ) {
-        let Some(refusal) = refusal_of(error) else {
-            return;
-        };
-        let person_key = login.person_key();
-        self.accepted.retain(|_, it| {
-            if it.person_key != person_key {
-                return true;
-            }
-            let person = self
-                .key
-                .digest(it.entry.principal().id.as_str(), password.expose());
-            // To the entry it is the same password if it is the same person's.
-            let as_asked = if it.person == person {
-                it.entry.digest()
-            } else {
-                &digest
-            };
-            it.entry.survives(refusal, as_asked, asked_at)
-        });
-        self.refused
-            .insert(digest, Negative::new(refusal, asked_at));
-    }
-}
-
-/// What the directory said about the person; none when it said nothing.
-fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
-    match error {
-        DirectoryError::WrongPassword => Some(Refusal::WrongPassword),
-        DirectoryError::UnknownLogin
-        | DirectoryError::AmbiguousLogin
-        | DirectoryError::OtherEntry => Some(Refusal::UnknownLogin),
-        DirectoryError::AccountRefused(_) | DirectoryError::TooManyGroups { .. } => {
-            Some(Refusal::AccountRefused)
-        }
-        DirectoryError::Unreachable { .. }
-        | DirectoryError::TimedOut { .. }
-        | DirectoryError::Refused { .. }
-        | DirectoryError::ServiceBind { .. }
-        | DirectoryError::ServicePassword { .. }
-        | DirectoryError::Attribute { .. }
-        | DirectoryError::Protocol { .. }
-        | DirectoryError::NoSource
-        | DirectoryError::Filter { .. }
-        | DirectoryError::Tls(_)
-        | DirectoryError::Local(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use postern_core::principal::{EntryId, Group};
-
-    fn memory() -> Memory {
-        Memory {
-            policy: Policy::default(),
-            key: DigestKey::new([7; 32]),
-            started: Instant::now(),
-            accepted: Cache::new(8),
-            spelled: Cache::new(8),
-            refused: Cache::new(8),
-            checks: Mutex::default(),
-        }
-    }
-
-    fn name(text: &str) -> LoginName {
-        #[expect(clippy::unwrap_used, reason = "a literal that is a login name")]
-        LoginName::parse(text, &["corp.example".to_owned()]).unwrap()
-    }
-
-    fn secret(password: &str) -> Secret<Vec<u8>> {
-        Secret::new(password.as_bytes().to_vec())
-    }
-
-    /// The directory accepts alice, who is in these groups, under a spelling.
-    fn accept(memory: &Memory, login: &str, password: &str, groups: &[&str], asked_s: u64) {
-        let groups = groups.iter().map(|group| Group {
-            name: (*group).to_owned(),
-            dn: format!("CN={group}"),
-            path: Vec::new(),
-            direct: true,
-        });
-        let principal = Arc::new(Principal {
-            id: EntryId::new("guid:1"),
-            dn: "CN=alice".to_owned(),
-            name: "alice".to_owned(),
-            groups: groups.collect(),
-        });
-        let digest = memory.key.digest(login, password.as_bytes());
-        let told = Told {
-            principal,
-            asked_at: Duration::from_secs(asked_s),
-        };
-        memory.accept(&name(login), &secret(password), digest, &told);
-    }
-
-    fn refuse(memory: &Memory, login: &str, password: &str, error: &DirectoryError, asked_s: u64) {
-        let digest = memory.key.digest(login, password.as_bytes());
-        let asked_at = Duration::from_secs(asked_s);
-        memory.refuse(&name(login), &secret(password), digest, error, asked_at);
-    }
-
-    fn is_fresh(memory: &Memory, login: &str, password: &str) -> bool {
-        let digest = memory.key.digest(login, password.as_bytes());
-        memory.fresh(login, &digest).is_some()
-    }
-
-    #[test]
-    fn a_late_answer_about_an_old_password_does_not_end_the_new_one() {
-        let memory = memory();
-        accept(&memory, "alice", "old", &[], 1);
-        accept(&memory, "ALICE", "new", &[], 3);
-        assert!(is_fresh(&memory, "ALICE", "new") && !is_fresh(&memory, "alice", "old"));
-        accept(&memory, "ALICE", "old", &[], 2);
-        assert!(is_fresh(&memory, "ALICE", "new") && !is_fresh(&memory, "ALICE", "old"));
-        accept(&memory, "alice@corp.example", "old", &[], 2);
-        assert!(!is_fresh(&memory, "alice@corp.example", "old"));
-    }
-
-    #[test]
-    fn groups_that_are_gone_under_one_spelling_are_gone_under_all() {
-        let memory = memory();
-        accept(&memory, "alice", "right", &["hr"], 1);
-        accept(&memory, "alice@corp.example", "right", &["hr"], 2);
-        assert!(is_fresh(&memory, "alice", "right"), "the answers agree");
-        accept(&memory, "ALICE", "right", &[], 3);
-        assert!(is_fresh(&memory, "ALICE", "right"));
-        assert!(!is_fresh(&memory, "alice", "right"));
-        assert!(!is_fresh(&memory, "alice@corp.example", "right"));
-    }
-
-    #[test]
-    fn a_refusal_under_one_spelling_counts_for_all() {
-        let memory = memory();
-        let remember = |asked_s| {
-            accept(&memory, "alice", "right", &[], asked_s);
-            accept(&memory, "ALICE", "right", &[], asked_s);
-        };
-        remember(1);
-        refuse(&memory, "ALICE", "guess", &DirectoryError::WrongPassword, 2);
-        assert!(is_fresh(&memory, "alice", "right") && is_fresh(&memory, "ALICE", "right"));
-        refuse(&memory, "ALICE", "right", &DirectoryError::WrongPassword, 2);
-        assert!(!is_fresh(&memory, "alice", "right") && !is_fresh(&memory, "ALICE", "right"));
-        remember(3);
-        refuse(&memory, "ALICE", "guess", &DirectoryError::UnknownLogin, 4);
-        assert!(!is_fresh(&memory, "alice", "right") && !is_fresh(&memory, "ALICE", "right"));
-    }
-
-    #[test]
-    fn another_spelling_does_not_buy_more_tries_at_a_person() {
-        let memory = memory();
-        let ask = |login: &str, password: &str| {
-            let digest = memory.key.digest(login, password.as_bytes());
-            memory.may_ask(&name(login), &digest)
-        };
-        for _ in 0..9 {
-            assert!(
-                ask("Alice", "guess"),
-                "nobody is remembered whom it could keep out"
-            );
-        }
-        accept(&memory, "alice", "right", &[], 0);
-        for spelling in ["Alice", "ALICE", "alice@corp.example"] {
-            assert!(ask(spelling, "guess"));
-        }
-        assert!(!ask("aLICE", "guess") && !ask("alice", "guess"));
-        assert!(ask("alice", "right"), "a re-check is no try");
     }
 }

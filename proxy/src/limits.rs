@@ -158,7 +158,8 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many times a revocation asks whether backends are left; each waits [`REVOKE_WAIT_MS`].
 pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
 /// How long the login threads may take to end when the process is told to stop.
-/// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon after that hangs.
+/// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon after that
+/// hangs.
 pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How long the last records may take to be written and made to last when the process stops.

@@ -371,9 +371,9 @@ mod tests {
     #[test]
     fn a_thread_that_does_not_end_is_left_behind() {
         let (finish, finished) = mpsc::channel::<()>();
-        let hanging = thread::spawn(move || drop(finished.recv()));
+        let hanging = thread::spawn(move || finished.recv().unwrap_or_default());
         let (told, ended) = mpsc::channel();
-        let quick = thread::spawn(move || drop(told.send(())));
+        let quick = thread::spawn(move || told.send(()).unwrap_or_default());
         let handles = [hanging, quick].into_iter();
         let begun = Instant::now();
         join_until(begun + Duration::from_millis(20), handles);

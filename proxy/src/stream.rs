@@ -45,6 +45,9 @@ pub(crate) struct Stream {
     received: Vec<u8>,
     /// The buffer of the next read, kept between reads.
     spare: Vec<u8>,
+    /// True while a write is under way. If it is true when the next one begins, the future of the
+    /// last was dropped, and how much of it the peer got is not known.
+    writing: bool,
 }
 
 impl Stream {
@@ -63,6 +66,7 @@ impl Stream {
             tls: None,
             received: Vec::new(),
             spare: Vec::new(),
+            writing: false,
         })
     }
 
@@ -303,7 +307,12 @@ impl Stream {
     }
 
     async fn send_raw(&mut self, bytes: Vec<u8>) -> Result<(), StreamError> {
+        if self.writing {
+            return Err(StreamError::Closed);
+        }
+        self.writing = true;
         let (sent, mut bytes) = self.uring.write_all(bytes).await;
+        self.writing = false;
         if self.tls.is_none() {
             // A password for the backend, perhaps. With TLS it is ciphertext.
             bytes.zeroize();
