@@ -144,9 +144,11 @@ impl LoginError {
             Self::Directory(error) if error.is_outage() => Fault::Directory,
             Self::Directory(_) => Fault::Client,
             Self::RoleName(_) | Self::RoleStore(_) => Fault::RoleStore,
-            Self::Backend(BackendError::Refused { .. } | BackendError::NotServed { .. }) => {
-                Fault::Client
-            }
+            Self::Backend(
+                BackendError::Refused { .. }
+                | BackendError::NotServed { .. }
+                | BackendError::StartupTooLong,
+            ) => Fault::Client,
             Self::Backend(_) => Fault::Backend,
             Self::Full(_) | Self::AuditUnavailable | Self::ShuttingDown | Self::Internal => {
                 Fault::Proxy

@@ -257,46 +257,43 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
 
 fn backend_verdict(error: &BackendError) -> (Told, Reason, String) {
     const LOST: &str = "the connection to the database was lost";
-    match error {
+    let (told, reason) = match error {
         BackendError::NotServed { database } => {
             let text = format!("database \"{database}\" is not served here");
             let told = Told::Error(Sqlstate::INVALID_CATALOG_NAME, text, None);
-            (told, Reason::DatabaseUnknown, database.clone())
+            (told, Reason::DatabaseUnknown)
         }
-        BackendError::Unreachable { host, why } => (
+        BackendError::StartupTooLong => {
+            let text = "invalid startup packet: it is too long".to_owned();
+            let told = Told::Error(Sqlstate::PROTOCOL_VIOLATION, text, None);
+            (told, Reason::ProtocolViolation)
+        }
+        BackendError::Unreachable { .. } => (
             unavailable("the database is not available"),
             Reason::BackendUnreachable,
-            format!("{host}: {why}"),
         ),
-        BackendError::TimedOut { host } => (
+        BackendError::TimedOut { .. } => (
             unavailable("the database does not answer in time"),
             Reason::BackendTimedOut,
-            host.clone(),
         ),
-        BackendError::Refused { message, sqlstate } => (
-            Told::AsItCame(message.clone()),
-            Reason::BackendRefused,
-            sqlstate.clone(),
-        ),
-        BackendError::AuthMethod { host, asked } => (
+        BackendError::Refused { message, .. } => {
+            (Told::AsItCame(message.clone()), Reason::BackendRefused)
+        }
+        BackendError::AuthMethod { .. } => (
             lost("the database asks for a login that is not allowed"),
             Reason::BackendProtocol,
-            format!("{host} asked for {asked}, which auth_methods does not allow"),
         ),
         BackendError::SecretRefused => (
             lost("the database does not accept the role's secret"),
             Reason::BackendRefused,
-            "the role's secret was refused again after it was set".to_owned(),
         ),
-        BackendError::Lost(error) => (lost(LOST), Reason::BackendUnreachable, error.to_string()),
-        BackendError::Scram(error) => (lost(LOST), Reason::BackendProtocol, error.to_string()),
-        BackendError::Protocol(error) => (lost(LOST), Reason::BackendProtocol, error.to_string()),
-        BackendError::TooMuch => (
-            lost(LOST),
-            Reason::BackendProtocol,
-            "too much before it was ready".to_owned(),
-        ),
-    }
+        BackendError::Lost { .. } => (lost(LOST), Reason::BackendUnreachable),
+        BackendError::Scram { .. }
+        | BackendError::Protocol { .. }
+        | BackendError::Unexpected { .. }
+        | BackendError::TooMuch { .. } => (lost(LOST), Reason::BackendProtocol),
+    };
+    (told, reason, error.to_string())
 }
 
 fn unavailable(text: &str) -> Told {
@@ -311,7 +308,10 @@ fn lost(text: &str) -> Told {
 mod tests {
     use std::sync::Arc;
 
+    use postern_core::wire::startup::StartupError;
+
     use super::*;
+    use crate::stream::StreamError;
 
     fn told(error: &LoginError) -> Option<Vec<u8>> {
         report(error, Some("alice")).message
@@ -352,5 +352,50 @@ mod tests {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         assert!(text.is_some_and(|text| text.contains("57P03") && !text.contains("dc1")));
         assert!(report.detail.contains("dc1"));
+    }
+
+    #[test]
+    fn the_log_says_which_backend_and_the_client_is_not_told() {
+        let host = || "db1:5432".to_owned();
+        let error = StreamError::Closed;
+        let errors = [
+            (
+                BackendError::Lost {
+                    host: host(),
+                    error,
+                },
+                "08006",
+            ),
+            (BackendError::TooMuch { host: host() }, "08006"),
+            (
+                BackendError::Unexpected {
+                    host: host(),
+                    wanted: "a SASL challenge",
+                },
+                "08006",
+            ),
+            (
+                BackendError::Unreachable {
+                    host: host(),
+                    why: "closed".to_owned(),
+                },
+                "57P03",
+            ),
+        ];
+        for (error, sqlstate) in errors {
+            let report = report(&LoginError::Backend(error), Some("alice"));
+            let text = report.message.unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            assert!(text.contains(sqlstate) && !text.contains("db1"), "{text}");
+            assert!(report.detail.starts_with("db1:5432"), "{}", report.detail);
+        }
+    }
+
+    #[test]
+    fn a_startup_packet_that_is_too_long_is_a_protocol_violation() {
+        let error = BackendError::from(StartupError::Length(10_001));
+        let text = told(&LoginError::Backend(error)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("08P01") && !text.contains("served"), "{text}");
     }
 }

@@ -134,7 +134,8 @@ impl Target {
         if let Some(config) = &self.tls
             && encryption != Encryption::Plain
         {
-            match offers_tls(&mut stream).await.map_err(BackendError::Lost)? {
+            let offer = offers_tls(&mut stream).await;
+            match offer.map_err(|error| unreachable(error.to_string()))? {
                 Offer::Tls => {
                     let name = tls::server_name(&self.config.endpoint.host)
                         .map_err(|error| unreachable(error.to_string()))?;

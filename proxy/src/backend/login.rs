@@ -8,9 +8,9 @@
     reason = "at each point of the protocol every message but a few is out of place"
 )]
 
-use postern_core::scram::{ChannelBinding, ClientExchange};
+use postern_core::scram::{ChannelBinding, ClientExchange, ScramError};
 use postern_core::secret::Secret;
-use postern_core::wire::backend::{self, BackendMessage, Mechanisms};
+use postern_core::wire::backend::{self, BackendError as WireError, BackendMessage, Mechanisms};
 
 use crate::backend::BackendError;
 use crate::backend::dial::{Dialled, Encryption, Target};
@@ -18,7 +18,7 @@ use crate::config::AuthMethod;
 use crate::limits::BACKEND_LOGIN_BYTES_MAX;
 use crate::random;
 use crate::session::{BackendAddress, CancelKey};
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamError};
 use crate::sync::RoleCredential;
 
 /// Evidence that a backend accepted the role and is ready for queries.
@@ -68,27 +68,45 @@ pub(crate) async fn log_in(
     credential: &RoleCredential,
     secret: impl Fn() -> Secret<Vec<u8>>,
 ) -> Result<BackendReady, BackendError> {
-    let attempts = target.attempts();
-    let mut outcome = Err(BackendError::TooMuch);
-    for (index, encryption) in attempts.iter().enumerate() {
-        outcome = attempt(
-            target,
-            *encryption,
-            startup,
-            Login { role, credential },
-            &secret,
-        )
-        .await;
-        let last = index + 1 == attempts.len();
-        match &outcome {
-            // The server refuses this encryption (no pg_hba.conf line), or TLS itself failed.
-            Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
+    let login = Login { role, credential };
+    let mut attempts = target.attempts().iter().peekable();
+    while let Some(encryption) = attempts.next() {
+        let last = attempts.peek().is_none();
+        let mut dialled = match target.dial(*encryption).await {
+            Ok(dialled) => dialled,
+            // TLS itself failed.
             Err(BackendError::Unreachable { .. })
-                if *encryption == Encryption::IfOffered && !last => {}
-            Ok(_) | Err(_) => break,
+                if *encryption == Encryption::IfOffered && !last =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let allowed = &target.config.auth_methods;
+        let let_in = begin(&mut dialled, startup, allowed, login, &secret).await;
+        match let_in.map_err(not_let_in) {
+            Ok(()) => return greet(dialled).await,
+            // The server refuses this encryption (no pg_hba.conf line).
+            Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
+            Err(error) => return Err(error),
         }
     }
-    outcome
+    // The last attempt returns, so that there was none.
+    Err(BackendError::Unreachable {
+        host: target.host(),
+        why: "sslmode makes no attempt".to_owned(),
+    })
+}
+
+/// A backend that hangs up before it has let anybody in is away, or about to be.
+fn not_let_in(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Lost { host, error } => BackendError::Unreachable {
+            host,
+            why: format!("lost before the login was through: {error}"),
+        },
+        error => error,
+    }
 }
 
 /// Who logs in, and with what.
@@ -98,22 +116,15 @@ struct Login<'a> {
     credential: &'a RoleCredential,
 }
 
-async fn attempt(
-    target: &Target,
-    encryption: Encryption,
+async fn begin(
+    dialled: &mut Dialled,
     startup: &[u8],
+    allowed: &[AuthMethod],
     login: Login<'_>,
     secret: &impl Fn() -> Secret<Vec<u8>>,
-) -> Result<BackendReady, BackendError> {
-    let mut dialled = target.dial(encryption).await?;
-    dialled
-        .stream
-        .send(startup)
-        .await
-        .map_err(BackendError::Lost)?;
-    let allowed = &target.config.auth_methods;
-    authenticate(&mut dialled, allowed, login, secret).await?;
-    greet(dialled).await
+) -> Result<(), BackendError> {
+    dialled.send(startup).await?;
+    authenticate(dialled, allowed, login, secret).await
 }
 
 /// Answers what the backend asks, until AuthenticationOk.
@@ -131,8 +142,8 @@ async fn authenticate(
             asked,
         }),
     };
-    let message = receive(&mut dialled.stream).await?;
-    let answer = match parse(&message)? {
+    let message = dialled.receive().await?;
+    let answer = match dialled.parse(&message)? {
         BackendMessage::AuthenticationOk => return require(AuthMethod::Trust, "trust"),
         BackendMessage::Sasl(mechanisms) => {
             require(AuthMethod::ScramSha256, "scram-sha-256")?;
@@ -148,20 +159,15 @@ async fn authenticate(
             require(AuthMethod::Cleartext, "cleartext")?;
             backend::password_message(secret().expose())
         }
+        BackendMessage::AuthenticationOther(_) => {
+            let asked = "another kind of authentication";
+            return Err(BackendError::AuthMethod { host, asked });
+        }
         other => {
-            return Err(refusal_or(
-                &other,
-                &message,
-                "another kind of authentication",
-                &host,
-            ));
+            return Err(dialled.refusal_or(&other, &message, "a request for authentication"));
         }
     };
-    dialled
-        .stream
-        .send(answer.expose())
-        .await
-        .map_err(BackendError::Lost)?;
+    dialled.send(answer.expose()).await?;
     expect_ok(dialled).await
 }
 
@@ -187,22 +193,16 @@ async fn scram(
         });
     }
     let answer = backend::sasl_initial_response(mechanism, &first);
-    dialled
-        .stream
-        .send(&answer)
-        .await
-        .map_err(BackendError::Lost)?;
+    dialled.send(&answer).await?;
 
-    let message = receive(&mut dialled.stream).await?;
-    let challenge = match parse(&message)? {
-        BackendMessage::SaslContinue(data) => exchange.server_first(data)?,
+    let message = dialled.receive().await?;
+    let challenge = match dialled.parse(&message)? {
+        BackendMessage::SaslContinue(data) => {
+            let challenge = exchange.server_first(data);
+            challenge.map_err(|error| dialled.scram_error(error))?
+        }
         other => {
-            return Err(refusal_or(
-                &other,
-                &message,
-                "no SASL challenge",
-                &dialled.host,
-            ));
+            return Err(dialled.refusal_or(&other, &message, "a SASL challenge"));
         }
     };
     let verifier = &credential.verifier;
@@ -213,37 +213,26 @@ async fn scram(
     }
     let (server_final, answer) = challenge.answer(&credential.keys);
     let answer = backend::sasl_response(&answer);
-    dialled
-        .stream
-        .send(&answer)
-        .await
-        .map_err(BackendError::Lost)?;
+    dialled.send(&answer).await?;
 
-    let message = receive(&mut dialled.stream).await?;
-    match parse(&message)? {
-        BackendMessage::SaslFinal(data) => server_final.server_final(data)?,
+    let message = dialled.receive().await?;
+    match dialled.parse(&message)? {
+        BackendMessage::SaslFinal(data) => {
+            let verified = server_final.server_final(data);
+            verified.map_err(|error| dialled.scram_error(error))?
+        }
         other => {
-            return Err(refusal_or(
-                &other,
-                &message,
-                "no SASL outcome",
-                &dialled.host,
-            ));
+            return Err(dialled.refusal_or(&other, &message, "the SASL outcome"));
         }
     };
     expect_ok(dialled).await
 }
 
 async fn expect_ok(dialled: &mut Dialled) -> Result<(), BackendError> {
-    let message = receive(&mut dialled.stream).await?;
-    match parse(&message)? {
+    let message = dialled.receive().await?;
+    match dialled.parse(&message)? {
         BackendMessage::AuthenticationOk => Ok(()),
-        other => Err(refusal_or(
-            &other,
-            &message,
-            "a second authentication",
-            &dialled.host,
-        )),
+        other => Err(dialled.refusal_or(&other, &message, "AuthenticationOk")),
     }
 }
 
@@ -252,11 +241,11 @@ async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
     let mut greeting = backend::authentication_ok();
     let mut cancel = None;
     loop {
-        let message = receive(&mut dialled.stream).await?;
+        let message = dialled.receive().await?;
         if greeting.len() + message.len() > BACKEND_LOGIN_BYTES_MAX {
-            return Err(BackendError::TooMuch);
+            return Err(dialled.too_much());
         }
-        let ready = match parse(&message)? {
+        let ready = match dialled.parse(&message)? {
             BackendMessage::ReadyForQuery(_) => true,
             BackendMessage::BackendKeyData { pid, key } => {
                 cancel = Some(CancelKey {
@@ -267,12 +256,7 @@ async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
             }
             BackendMessage::ParameterStatus { .. } | BackendMessage::Notice(_) => false,
             other => {
-                return Err(refusal_or(
-                    &other,
-                    &message,
-                    "an unexpected message",
-                    &dialled.host,
-                ));
+                return Err(dialled.refusal_or(&other, &message, "ReadyForQuery"));
             }
         };
         greeting.extend_from_slice(&message);
@@ -290,42 +274,75 @@ async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
     }
 }
 
-/// The next whole message.
-async fn receive(stream: &mut Stream) -> Result<Vec<u8>, BackendError> {
-    loop {
-        if let Some(frame) = backend::split(stream.received())? {
-            let length = frame.total_len;
-            let message = stream.received().get(..length).unwrap_or_default().to_vec();
-            stream.consume(length);
-            return Ok(message);
+/// What is said on the connection, with the host in every error.
+impl Dialled {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
+        let sent = self.stream.send(bytes).await;
+        sent.map_err(|error| self.lost(error))
+    }
+
+    /// The next whole message.
+    async fn receive(&mut self) -> Result<Vec<u8>, BackendError> {
+        loop {
+            let frame = backend::split(self.stream.received());
+            if let Some(frame) = frame.map_err(|error| self.protocol_error(error))? {
+                let length = frame.total_len;
+                let message = self.stream.received().get(..length);
+                let message = message.unwrap_or_default().to_vec();
+                self.stream.consume(length);
+                return Ok(message);
+            }
+            let received = self.stream.receive().await;
+            received.map_err(|error| self.lost(error))?;
         }
-        stream.receive().await.map_err(BackendError::Lost)?;
     }
-}
 
-fn parse(message: &[u8]) -> Result<BackendMessage<'_>, BackendError> {
-    let frame = backend::split(message)?.ok_or(BackendError::TooMuch)?;
-    Ok(backend::parse(frame)?)
-}
+    fn parse<'m>(&self, message: &'m [u8]) -> Result<BackendMessage<'m>, BackendError> {
+        let frame = backend::split(message).map_err(|error| self.protocol_error(error))?;
+        let frame = frame.ok_or_else(|| self.too_much())?;
+        backend::parse(frame).map_err(|error| self.protocol_error(error))
+    }
 
-/// An ErrorResponse is the backend's own refusal; anything else is out of place.
-fn refusal_or(
-    parsed: &BackendMessage<'_>,
-    message: &[u8],
-    asked: &'static str,
-    host: &str,
-) -> BackendError {
-    let BackendMessage::Error(fields) = parsed else {
-        return BackendError::AuthMethod {
-            host: host.to_owned(),
-            asked,
+    /// An ErrorResponse is the backend's own refusal; anything else is out of place.
+    fn refusal_or(
+        &self,
+        parsed: &BackendMessage<'_>,
+        message: &[u8],
+        wanted: &'static str,
+    ) -> BackendError {
+        let BackendMessage::Error(fields) = parsed else {
+            let host = self.host.clone();
+            return BackendError::Unexpected { host, wanted };
         };
-    };
-    match fields.sqlstate() {
-        Some("28P01") => BackendError::SecretRefused,
-        sqlstate => BackendError::Refused {
-            message: message.to_vec(),
-            sqlstate: sqlstate.unwrap_or_default().to_owned(),
-        },
+        match fields.sqlstate() {
+            Some("28P01") => BackendError::SecretRefused,
+            sqlstate => BackendError::Refused {
+                message: message.to_vec(),
+                sqlstate: sqlstate.unwrap_or_default().to_owned(),
+            },
+        }
+    }
+
+    fn protocol_error(&self, error: WireError) -> BackendError {
+        let host = self.host.clone();
+        BackendError::Protocol { host, error }
+    }
+
+    fn scram_error(&self, error: ScramError) -> BackendError {
+        let host = self.host.clone();
+        BackendError::Scram { host, error }
+    }
+
+    fn lost(&self, error: StreamError) -> BackendError {
+        let host = self.host.clone();
+        BackendError::Lost { host, error }
+    }
+
+    fn too_much(&self) -> BackendError {
+        let host = self.host.clone();
+        BackendError::TooMuch { host }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,50 +5,90 @@ mod login;
 
 use postern_core::scram::ScramError;
 use postern_core::wire::backend::BackendError as WireError;
+use postern_core::wire::startup::StartupError;
 
 pub(crate) use dial::Target;
 pub(crate) use login::{BackendReady, log_in};
 
 use crate::stream::StreamError;
 
-/// Why a backend could not be logged in to.
-#[derive(Debug)]
+/// Why a backend could not be logged in to. Every `host` is `host:port` as configured.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendError {
-    /// No connection, or no TLS where it is required.
+    /// No connection, no TLS where it is required, or lost before the role was let in.
+    #[error("{host}: {why}")]
     Unreachable {
-        /// `host:port` as configured.
+        /// Which one.
         host: String,
         /// What failed.
         why: String,
     },
     /// No backend is configured for the database.
+    #[error("{database}")]
     NotServed {
         /// The database.
         database: String,
     },
+    /// The client's startup packet is too long once the role's name is put into it.
+    #[error("the startup packet is too long with the name of the role")]
+    StartupTooLong,
     /// It took longer than `connect_timeout_ms`.
+    #[error("{host}")]
     TimedOut {
-        /// `host:port` as configured.
+        /// Which one.
         host: String,
     },
-    /// The connection broke during the login.
-    Lost(StreamError),
+    /// The connection broke during the login, after the role was let in.
+    #[error("{host}: {error}")]
+    Lost {
+        /// Which one.
+        host: String,
+        /// What failed.
+        error: StreamError,
+    },
     /// What the backend sent is not the protocol.
-    Protocol(WireError),
+    #[error("{host}: {error}")]
+    Protocol {
+        /// Which one.
+        host: String,
+        /// The rule that it broke.
+        error: WireError,
+    },
+    /// It sent a message that is out of place.
+    #[error("{host} sent another message where {wanted} was due")]
+    Unexpected {
+        /// Which one.
+        host: String,
+        /// What was due.
+        wanted: &'static str,
+    },
     /// It sent more than [`crate::limits::BACKEND_LOGIN_BYTES_MAX`] before it was ready.
-    TooMuch,
+    #[error("{host} sent too much before it was ready")]
+    TooMuch {
+        /// Which one.
+        host: String,
+    },
     /// Its side of SCRAM is wrong.
-    Scram(ScramError),
+    #[error("{host}: {error}")]
+    Scram {
+        /// Which one.
+        host: String,
+        /// The rule that it broke.
+        error: ScramError,
+    },
     /// It asked for a kind of authentication that the configuration does not allow.
+    #[error("{host} asked for {asked}, which auth_methods does not allow")]
     AuthMethod {
-        /// `host:port` as configured.
+        /// Which one.
         host: String,
         /// What it asked for.
         asked: &'static str,
     },
     /// It does not take the role's secret: somebody changed it behind Postern's back.
+    #[error("the role's secret was refused again after it was set")]
     SecretRefused,
     /// It refused for another reason, and said so.
+    #[error("{sqlstate}")]
     Refused {
         /// The ErrorResponse as it came.
         message: Vec<u8>,
@@ -57,14 +97,9 @@ pub(crate) enum BackendError {
     },
 }
 
-impl From<WireError> for BackendError {
-    fn from(error: WireError) -> Self {
-        Self::Protocol(error)
-    }
-}
-
-impl From<ScramError> for BackendError {
-    fn from(error: ScramError) -> Self {
-        Self::Scram(error)
+/// Of another role's name nothing but the length can be wrong: the rest was checked when it came.
+impl From<StartupError> for BackendError {
+    fn from(_: StartupError) -> Self {
+        Self::StartupTooLong
     }
 }
