@@ -50,12 +50,21 @@ pub(crate) struct LiveSession {
 }
 
 /// The process number and the key that a backend gave out in its BackendKeyData.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CancelKey {
     /// The backend's process number.
     pub(crate) pid: u32,
     /// 4 to 256 bytes.
     pub(crate) key: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    /// Leaves the key out, because whoever reads it can cancel the session's queries.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which configured backend, and the address that was dialled.
@@ -226,6 +235,15 @@ mod tests {
         assert!(sessions.close(id).is_some());
         assert_eq!(sessions.backend_of(&key), None);
         assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn no_log_can_show_a_cancel_key() {
+        let key = CancelKey {
+            pid: 7,
+            key: vec![201, 202, 203, 204],
+        };
+        assert_eq!(format!("{key:?}"), "CancelKey { pid: 7, .. }");
     }
 
     #[test]
