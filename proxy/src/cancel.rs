@@ -3,9 +3,12 @@
 //! Source: PostgreSQL, "Canceling Requests in Progress",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>.
 
+use std::net::SocketAddr;
+
 use postern_core::wire::backend;
 use postern_core::wire::startup::CancelRequest;
 
+use crate::backend::{BackendError, Target};
 use crate::gate::Gate;
 use crate::limits::CANCEL_TIMEOUT;
 use crate::session::CancelKey;
@@ -31,22 +34,33 @@ pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
         );
         return;
     };
-    let passed = async {
-        let mut dialled = target.dial_again(backend.address).await.ok()?;
-        dialled
-            .stream
-            .send(&backend::cancel_request(key.pid, &key.key))
-            .await
-            .ok()?;
-        // The server closes the connection when it has acted; waiting for that keeps the order
-        // that libpq's PQcancel promises. Nothing else comes on it.
-        dialled.stream.receive().await.err()
+    let outcome = tokio::time::timeout(CANCEL_TIMEOUT, pass_on(target, backend.address, &key));
+    let why = match outcome.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("{} took too long", target.host()),
     };
-    if tokio::time::timeout(CANCEL_TIMEOUT, passed).await.is_err() {
-        tracing::warn!(
-            pid = key.pid,
-            host = target.host(),
-            "a cancel request timed out"
-        );
-    }
+    tracing::warn!(
+        pid = key.pid,
+        why,
+        "a cancel request could not be passed on"
+    );
+}
+
+async fn pass_on(
+    target: &Target,
+    address: SocketAddr,
+    key: &CancelKey,
+) -> Result<(), BackendError> {
+    let mut dialled = target.dial_again(address).await?;
+    let request = backend::cancel_request(key.pid, &key.key);
+    let sent = dialled.stream.send(&request).await;
+    sent.map_err(|error| BackendError::Lost {
+        host: target.host(),
+        error,
+    })?;
+    // The server closes the connection when it has acted; waiting for that keeps the order that
+    // libpq's PQcancel promises. Nothing else comes on it, and how it ends says nothing.
+    drop(dialled.stream.receive().await);
+    Ok(())
 }

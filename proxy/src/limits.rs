@@ -147,6 +147,10 @@ pub(crate) const SYNCED_ROLES_MAX: usize = 10_000;
 /// Passwords that the directory refused and that are remembered as such.
 pub(crate) const REFUSED_PASSWORDS_MAX: usize = 10_000;
 
+/// The least time that each address of a backend is given to accept a connection.
+/// A lost SYN is sent again after a second.
+pub(crate) const CONNECT_SHARE_MIN: Duration = Duration::from_secs(1);
+
 /// All that a backend may send between the dial and its first ReadyForQuery, in bytes.
 /// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
 pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;

@@ -2,12 +2,15 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_core::wire::backend;
 use rustls::ClientConfig;
+use tokio::time::timeout;
 
 use crate::backend::BackendError;
 use crate::config::{Backend, Endpoint, SslMode};
+use crate::limits::CONNECT_SHARE_MIN;
 use crate::session::BackendAddress;
 use crate::stream::{Stream, StreamError};
 use crate::tls::{self, TlsError};
@@ -86,38 +89,34 @@ impl Target {
         let addresses = named
             .await
             .map_err(|error| unreachable(error.to_string()))?;
-        let mut failure = "the name has no address".to_owned();
-        for address in addresses {
-            match connect(address).await {
-                Ok(socket) => {
-                    let stream =
-                        Stream::new(socket).map_err(|error| unreachable(error.to_string()))?;
-                    return self.encrypt(stream, address, encryption).await;
-                }
-                Err(error) => failure = format!("{address}: {error}"),
-            }
-        }
-        Err(unreachable(failure))
+        let addresses: Vec<_> = addresses.collect();
+        let connected = connect_to_one(&addresses, endpoint.connect_timeout).await;
+        let (socket, address) = connected.map_err(unreachable)?;
+        let stream = Stream::new(socket).map_err(|error| unreachable(error.to_string()))?;
+        self.encrypt(stream, address, encryption).await
     }
 
-    /// Connects to an address that was dialled before, for a cancel request.
+    /// Connects to an address that was dialled before, for a cancel request, with the attempts
+    /// that `sslmode` asks for. The caller bounds the time.
     ///
     /// # Errors
     ///
-    /// As [`Target::dial`].
+    /// What the last attempt failed with, as [`Target::dial`].
     pub(crate) async fn dial_again(&self, address: SocketAddr) -> Result<Dialled, BackendError> {
         let unreachable = |error: std::io::Error| BackendError::Unreachable {
             host: self.host(),
             why: error.to_string(),
         };
-        let stream = Stream::new(connect(address).await.map_err(unreachable)?);
-        let first = self
-            .attempts()
-            .first()
-            .copied()
-            .unwrap_or(Encryption::Required);
-        self.encrypt(stream.map_err(unreachable)?, address, first)
-            .await
+        let mut attempts = self.attempts().iter().peekable();
+        loop {
+            let encryption = attempts.next().copied().unwrap_or(Encryption::Required);
+            let stream = Stream::new(connect(address).await.map_err(unreachable)?);
+            let stream = stream.map_err(unreachable)?;
+            match self.encrypt(stream, address, encryption).await {
+                Err(_) if attempts.peek().is_some() => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn encrypt(
@@ -173,6 +172,30 @@ fn host_of(endpoint: &Endpoint) -> String {
     format!("{}:{}", endpoint.host, endpoint.port)
 }
 
+/// Connects to the first address that accepts. Each may take an equal share of `limit`, so that
+/// one that never answers leaves time for the next; the caller bounds the last.
+async fn connect_to_one(
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr), String> {
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let share = (limit / count.max(1)).max(CONNECT_SHARE_MIN);
+    let mut failure = "the name has no address".to_owned();
+    let mut addresses = addresses.iter().copied().peekable();
+    while let Some(address) = addresses.next() {
+        let connected = match addresses.peek() {
+            None => Ok(connect(address).await),
+            Some(_) => timeout(share, connect(address)).await,
+        };
+        match connected {
+            Ok(Ok(socket)) => return Ok((socket, address)),
+            Ok(Err(error)) => failure = format!("{address}: {error}"),
+            Err(_) => failure = format!("{address}: no answer in {} ms", share.as_millis()),
+        }
+    }
+    Err(failure)
+}
+
 /// tokio makes the connection, because its future can be dropped: tokio-uring would leave the
 /// attempt running.
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
@@ -199,4 +222,79 @@ async fn offers_tls(stream: &mut Stream) -> Result<Offer, StreamError> {
     };
     stream.consume(1);
     Ok(offer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// A listener whose queue is full: the kernel drops every further SYN.
+    fn black_hole() -> io::Result<(Socket, Vec<TcpStream>, SocketAddr)> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        socket.listen(0)?;
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut queued = Vec::new();
+        while let Ok(client) = TcpStream::connect_timeout(&address, Duration::from_millis(50)) {
+            queued.push(client);
+        }
+        Ok((socket, queued, address))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_never_answers_leaves_time_for_the_next() -> io::Result<()> {
+        let (_socket, _queued, dead) = black_hole()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let alive = listener.local_addr()?;
+        let addresses = [dead, alive];
+        let connecting = connect_to_one(&addresses, CONNECT_SHARE_MIN);
+        let connected = timeout(Duration::from_secs(20), connecting).await?;
+        assert_eq!(connected.map(|(_, address)| address), Ok(alive));
+        Ok(())
+    }
+
+    #[test]
+    fn a_cancel_request_follows_every_attempt_of_sslmode() -> io::Result<()> {
+        use std::io::{Read as _, Write as _};
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        // What it answers to SSLRequest is not the protocol; the second connection asks nothing.
+        let server = std::thread::spawn(move || -> io::Result<[u8; 2]> {
+            let (mut first, _) = listener.accept()?;
+            first.read_exact(&mut [0; 8])?;
+            first.write_all(b"X")?;
+            let mut said = [0; 2];
+            listener.accept()?.0.read_exact(&mut said)?;
+            Ok(said)
+        });
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: address.port(),
+            sslmode: SslMode::Prefer,
+            tls_ca_file: None,
+            connect_timeout: Duration::from_secs(20),
+        };
+        let config = Backend {
+            endpoint,
+            databases: Vec::new(),
+            auth_methods: Vec::new(),
+        };
+        let sent = tokio_uring::start(async move {
+            let target = Target::new(0, config).map_err(|error| error.to_string())?;
+            let dialled = target.dial_again(address).await;
+            let mut dialled = dialled.map_err(|error| error.to_string())?;
+            let sent = dialled.stream.send(b"hi").await;
+            sent.map_err(|error| error.to_string())
+        });
+        assert_eq!(sent, Ok(()));
+        let said = server.join().map_err(|_| io::ErrorKind::Other)??;
+        assert_eq!(&said, b"hi");
+        Ok(())
+    }
 }
