@@ -245,6 +245,7 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
         RoleStoreError::Settings { .. }
         | RoleStoreError::Tls(_)
         | RoleStoreError::NotInstalled { .. }
+        | RoleStoreError::Privilege { .. }
         | RoleStoreError::SchemaVersion { .. }
         | RoleStoreError::Database { .. }
         | RoleStoreError::UnknownAction(_) => (

@@ -10,6 +10,7 @@ mod pool;
 mod probe;
 mod retry;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::{Config, MissingGroup};
-use crate::limits::{REVOKE_WAIT_MS, ROLE_STORE_GRACE_MS};
+use crate::limits::{REVOKE_WAIT_MS, ROLE_STORE_GRACE_MS, SECRET_FILE_BYTES_MAX};
 use connect::Connector;
 use pool::Pool;
 
@@ -411,14 +412,21 @@ fn session_options(statement_timeout: Duration) -> String {
 ///
 /// # Errors
 ///
-/// [`RoleStoreError::Settings`] when the file cannot be read or holds nothing.
+/// [`RoleStoreError::Settings`] when the file cannot be read, holds nothing, or is longer than
+/// [`SECRET_FILE_BYTES_MAX`].
 pub(crate) fn read_password(path: &Path) -> Result<Secret<Vec<u8>>, RoleStoreError> {
     let settings = |why: String| RoleStoreError::Settings {
         what: "role_store.password_file",
-        why,
+        why: format!("{}{why}", path.display()),
     };
-    let mut bytes =
-        std::fs::read(path).map_err(|e| settings(format!("{}: {e}", path.display())))?;
+    // All at once, so that nothing is left behind where a buffer has grown.
+    let limit = SECRET_FILE_BYTES_MAX + 1;
+    let mut bytes = Vec::with_capacity(limit);
+    let file = std::fs::File::open(path).map_err(|error| settings(format!(": {error}")))?;
+    let read = file.take(limit as u64).read_to_end(&mut bytes);
+    if read.map_err(|error| settings(format!(": {error}")))? == limit {
+        return Err(settings(" is too long".to_owned()));
+    }
     while bytes
         .last()
         .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
@@ -426,7 +434,7 @@ pub(crate) fn read_password(path: &Path) -> Result<Secret<Vec<u8>>, RoleStoreErr
         bytes.pop();
     }
     if bytes.is_empty() {
-        return Err(settings(format!("{} is empty", path.display())));
+        return Err(settings(" is empty".to_owned()));
     }
     Ok(Secret::new(bytes))
 }
@@ -475,6 +483,10 @@ mod tests {
             );
         }
         assert!(read_password(&folder.path().join("missing")).is_err());
+        std::fs::write(&path, "x".repeat(SECRET_FILE_BYTES_MAX))?;
+        assert!(read_password(&path).is_ok());
+        std::fs::write(&path, "x".repeat(SECRET_FILE_BYTES_MAX + 1))?;
+        assert!(read_password(&path).is_err());
         Ok(())
     }
 

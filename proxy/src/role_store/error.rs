@@ -45,6 +45,13 @@ pub(crate) enum RoleStoreError {
         /// The server's words.
         why: String,
     },
+    /// A statement inside of a routine was refused to the schema's owner, such as a GRANT of a role
+    /// that it does not administer.
+    #[error("postern_owner lacks a privilege: {why}")]
+    Privilege {
+        /// The server's words.
+        why: String,
+    },
     /// The schema is of another version than this program.
     #[error("the postern schema has version {found}, and {wanted} is needed; run init-sql")]
     SchemaVersion {
@@ -122,6 +129,7 @@ impl RoleStoreError {
             Self::Settings { .. }
             | Self::Tls(_)
             | Self::NotInstalled { .. }
+            | Self::Privilege { .. }
             | Self::SchemaVersion { .. }
             | Self::Refused { .. }
             | Self::UnknownAction(_) => false,
@@ -130,6 +138,9 @@ impl RoleStoreError {
 
     /// What an error of a call means. Decided on codes, never on words: the server may speak any
     /// language.
+    ///
+    /// A lack of privilege is the provisioner's, who may not use the schema or call the routine,
+    /// or the schema owner's, in a statement inside of a routine. Only the second has a context.
     pub(super) fn from_call(error: &tokio_postgres::Error, host: &str, limit_ms: u128) -> Self {
         let Some(db) = error.as_db_error() else {
             return Self::Unreachable {
@@ -137,17 +148,23 @@ impl RoleStoreError {
                 why: describe(error),
             };
         };
-        let why = db.message().to_owned();
-        if let Some(refusal) = Refusal::from_sqlstate(db.code().code()) {
+        let inside = db.where_().is_some();
+        Self::from_code(db.code(), inside, db.message().to_owned(), (host, limit_ms))
+    }
+
+    fn from_code(code: &SqlState, inside: bool, why: String, call: (&str, u128)) -> Self {
+        let (host, limit_ms) = call;
+        if let Some(refusal) = Refusal::from_sqlstate(code.code()) {
             return Self::Refused { refusal, why };
         }
-        match db.code() {
+        match code {
             &SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE => {
                 Self::TimedOut { limit_ms }
             }
             &SqlState::READ_ONLY_SQL_TRANSACTION => Self::Standby {
                 host: host.to_owned(),
             },
+            &SqlState::INSUFFICIENT_PRIVILEGE if inside => Self::Privilege { why },
             &SqlState::INVALID_SCHEMA_NAME
             | &SqlState::UNDEFINED_FUNCTION
             | &SqlState::INSUFFICIENT_PRIVILEGE => Self::NotInstalled { why },
@@ -208,6 +225,16 @@ mod tests {
         let different: std::collections::HashSet<_> = found.iter().collect();
         assert_eq!((found.len(), different.len()), (7, 7));
         assert_eq!(Refusal::from_sqlstate("28P01"), None);
+    }
+
+    #[test]
+    fn a_privilege_that_a_routine_lacks_is_no_missing_schema() {
+        let met = |inside| {
+            let code = SqlState::INSUFFICIENT_PRIVILEGE;
+            RoleStoreError::from_code(&code, inside, "no".to_owned(), ("db", 1))
+        };
+        assert!(matches!(met(true), RoleStoreError::Privilege { .. }));
+        assert!(matches!(met(false), RoleStoreError::NotInstalled { .. }));
     }
 
     #[test]

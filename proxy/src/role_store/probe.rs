@@ -52,6 +52,10 @@ fn unreachable(error: &RoleStoreError) -> Probe {
         RoleStoreError::SchemaVersion { .. } | RoleStoreError::NotInstalled { .. } => {
             ("schema version", "run postern init-sql")
         }
+        RoleStoreError::Privilege { .. } => (
+            "schema owner's privileges",
+            "give postern_owner the ADMIN OPTION that the message names",
+        ),
         RoleStoreError::Standby { .. } => ("role store writable", "name the primary in role_store"),
         RoleStoreError::Database { sqlstate, .. } if sqlstate.starts_with("28") => (
             "provisioner's login",
