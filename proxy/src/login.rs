@@ -363,7 +363,7 @@ async fn backend_login(
     let packet = startup
         .clone()
         .with_user_database(role, database)
-        .map_err(|_| unserved())?;
+        .map_err(|_| BackendError::StartupTooLong)?;
     let packet = packet.encode();
     let secret = || gate.synchronizer.secret(authorized);
     let login = log_in(target, &packet, role, synced.credential(), secret);

@@ -106,6 +106,10 @@ impl Stream {
     pub(crate) async fn receive(&mut self) -> Result<(), StreamError> {
         let before = self.received.len();
         while self.received.len() == before {
+            if self.peer_has_closed() {
+                // The socket may stay open; nothing that comes on it counts.
+                return Err(StreamError::Closed);
+            }
             let raw = self.receive_raw().await?;
             if self.tls.is_some() {
                 let decrypted = self.decrypt(&raw);
@@ -274,6 +278,12 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// True when the peer has ended its side of the TLS session.
+    fn peer_has_closed(&mut self) -> bool {
+        let state = self.tls.as_mut().map(|tls| tls.process_new_packets());
+        matches!(state, Some(Ok(state)) if state.peer_has_closed())
     }
 
     async fn flush_tls(&mut self) -> Result<(), StreamError> {
