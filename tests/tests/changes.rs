@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             a_new_password_works_at_once_and_the_old_one_is_refused_at_once,
             a_secret_changed_behind_the_back_is_forced_once_and_on_record,
             a_dropped_role_is_made_again,
-            a_login_forbidden_by_an_administrator_stays_forbidden,
+            a_login_that_an_administrator_forbids_stays_forbidden,
             a_proxy_that_still_remembers_a_person_gives_nothing_back,
             a_role_that_is_not_managed_is_refused_and_untouched,
             a_role_is_not_inherited_by_a_new_person_of_the_same_name,
@@ -162,14 +162,17 @@ fn a_dropped_role_is_made_again(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn a_login_forbidden_by_an_administrator_stays_forbidden(world: &World) -> Result<()> {
+fn a_login_that_an_administrator_forbids_stays_forbidden(world: &World) -> Result<()> {
     let person = world.person("locked", &[HR_GROUP])?;
     let psql = world.psql(&person);
     psql.query("select 1")?;
     world.postgres.sql("alter role locked nologin")?;
     let told = psql.refused()?;
     ensure!(told.contains("disabled by an administrator"), "{told}");
+    ensure!(world.last_refusal()? == "role_disabled");
     ensure!(world.may_log_in("locked")? == "f");
+    world.postgres.sql("alter role locked login")?;
+    ensure!(psql.query("select session_user")? == "locked");
     Ok(())
 }
 

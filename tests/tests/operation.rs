@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             audit::no_secret_of_a_person_is_in_any_log,
             stop::sigterm_tells_live_sessions_and_leaves_nothing,
             stop::sigterm_ends_a_login_that_waits,
+            stop::sigterm_ends_a_login_that_the_directory_holds_up,
             stop::a_killed_process_comes_back_and_its_audit_file_goes_on,
             every_session_has_exactly_one_terminal_record,
         ],

@@ -80,6 +80,27 @@ pub(crate) fn sigterm_ends_a_login_that_waits(world: &World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn sigterm_ends_a_login_that_the_directory_holds_up(world: &World) -> Result<()> {
+    let person = world.person("stalled", &[HR_GROUP])?;
+    let mut waiting = RawClient::connect(world.plain.port())?;
+    let parameters = [("user", "stalled"), ("database", HR_DATABASE)];
+    waiting.startup(PROTOCOL_3_0, &parameters)?;
+    ensure!(waiting.read()?.tag == b'R');
+    world.directory.pause()?;
+    let outcome = waiting.password(person.password.as_bytes()).and_then(|()| {
+        let start = Instant::now();
+        Ok((world.plain.stop()?, start.elapsed()))
+    });
+    world.directory.resume()?;
+    let (status, taken) = outcome?;
+    world.plain.start_again()?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(taken < STOP_MAX, "{taken:?}");
+    let told = waiting.read()?;
+    ensure!(told.field(b'C').as_deref() == Some("57P01"), "{told:?}");
+    Ok(())
+}
+
 pub(crate) fn a_killed_process_comes_back_and_its_audit_file_goes_on(world: &World) -> Result<()> {
     let person = world.person("witness", &[HR_GROUP])?;
     world.raw(&person)?;
