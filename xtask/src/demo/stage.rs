@@ -1,6 +1,7 @@
 //! The servers of the demonstration.
 
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -55,6 +56,7 @@ impl Stage {
         let postern = Postern::prepare(&scratch, &certificates, &postgres, port)?;
         postern.configure(|config| {
             directory.configure(config);
+            config.set("listen", "addresses", addresses(port));
             config.set("cache", "recheck_s", RECHECK_S);
             config.set("cache", "negative_s", NEGATIVE_S);
         });
@@ -155,6 +157,17 @@ fn port() -> Result<u16> {
     let port = free_port()?;
     eprintln!("Port {USUAL_PORT} is taken; taking {port}.");
     Ok(port)
+}
+
+/// Every address that `localhost` may mean here. psql tries ::1 first where the machine has it, and
+/// would begin each error message with the refusal of a connection there.
+fn addresses(port: u16) -> Vec<String> {
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let mut addresses = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()];
+    if TcpListener::bind(v6).is_ok() {
+        addresses.push(v6.to_string());
+    }
+    addresses
 }
 
 /// Does something that takes a while and says how long it took.
