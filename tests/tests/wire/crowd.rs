@@ -93,12 +93,13 @@ pub(crate) fn forty_people_who_log_in_for_the_first_time_at_once_are_all_in(
     world: &World,
 ) -> Result<()> {
     let groups = [HR_GROUP, FINANCE_GROUP, "postern-new-1", "postern-new-2"];
+    // All are added before the first connects: a login has only so long from there.
+    let people = (0..PEOPLE)
+        .map(|number| world.person(&format!("member{number}"), &groups))
+        .collect::<Result<Vec<Someone>>>()?;
     let mut waiting = Vec::new();
-    let mut people: Vec<Someone> = Vec::new();
-    for number in 0..PEOPLE {
-        let person = world.person(&format!("member{number}"), &groups)?;
+    for person in &people {
         waiting.extend(asked(world.plain.port(), &person.login, 1)?);
-        people.push(person);
     }
     let password = |index: usize| people.get(index).map(|it| it.password.clone());
     all_are_in(answer_at_once(waiting, |it| {
