@@ -112,12 +112,12 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The end-to-end tests: one program each.
+/// The end-to-end tests: one program each, a file or a folder with a `main.rs`.
 fn end_to_end(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(root.join("tests/tests"))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|it| it == "rs") {
+        if path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").is_file() {
             names.extend(path.file_stem().map(|it| it.to_string_lossy().into_owned()));
         }
     }
@@ -165,4 +165,31 @@ fn clippy() -> Result<Counts> {
 fn succeeds(arguments: &[&str]) -> Result<Counts> {
     let (_, success) = show(cargo::command(arguments))?;
     Ok(Counts::one(success))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_to_end_test_may_be_a_file_or_a_folder() -> Result<()> {
+        let scratch = postern_tests::Scratch::new()?;
+        let tests = scratch.path().join("tests/tests");
+        for part in ["with_parts", "whole"] {
+            std::fs::create_dir_all(tests.join(part))?;
+        }
+        for file in [
+            "alone.rs",
+            "with_parts.rs",
+            "with_parts/one.rs",
+            "whole/main.rs",
+        ] {
+            std::fs::write(tests.join(file), "")?;
+        }
+        assert_eq!(
+            end_to_end(scratch.path())?,
+            ["alone", "whole", "with_parts"]
+        );
+        Ok(())
+    }
 }
