@@ -1,7 +1,9 @@
 //! One connection to PostgreSQL as libpq would make it.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -20,6 +22,33 @@ pub(crate) struct Connector {
     ca_file: bool,
     timeout: Duration,
     place: String,
+}
+
+/// A connection that is logged in. It ends when this is dropped, also while an answer is pending:
+/// by itself it would wait for a server that has fallen silent.
+pub(crate) struct Connection {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// Why there is no connection.
@@ -90,7 +119,7 @@ impl Connector {
     /// # Errors
     ///
     /// [`ConnectError`].
-    pub(crate) async fn connect(&self, config: &Config) -> Result<Client, ConnectError> {
+    pub(crate) async fn connect(&self, config: &Config) -> Result<Connection, ConnectError> {
         match tokio::time::timeout(self.timeout, self.attempts(config)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(source)) if source.as_db_error().is_some() => Err(ConnectError::Server {
@@ -114,7 +143,7 @@ impl Connector {
     /// `allow` asks without TLS first and `prefer` with; the other way is tried only when it was
     /// the encryption that the server or the handshake objected to. libpq also tries again after
     /// a wrong password, which would count every mistake twice.
-    async fn attempts(&self, config: &Config) -> Result<Client, tokio_postgres::Error> {
+    async fn attempts(&self, config: &Config) -> Result<Connection, tokio_postgres::Error> {
         let Some(tls) = &self.tls else {
             return attempt(config, Negotiation::Disable, NoTls).await;
         };
@@ -164,7 +193,7 @@ async fn attempt<T>(
     config: &Config,
     negotiation: Negotiation,
     tls: T,
-) -> Result<Client, tokio_postgres::Error>
+) -> Result<Connection, tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -173,12 +202,12 @@ where
     let mut config = config.clone();
     config.ssl_mode(negotiation);
     let (client, connection) = config.connect(tls).await?;
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         // The client of this connection sees the same end as a closed connection, with the
         // error of its own call, so that nothing is lost by saying it only here.
         if let Err(error) = connection.await {
             tracing::debug!(error = %describe(&error), "a connection to the role store ended");
         }
     });
-    Ok(client)
+    Ok(Connection { client, driver })
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config};
 
-use super::connect::Connector;
+use super::connect::{Connection, Connector};
 use super::error::RoleStoreError;
 use crate::limits::{ROLE_STORE_CONNECTIONS_MAX, ROLE_STORE_GRACE_MS};
 use crate::schema::VERSION;
@@ -17,7 +17,7 @@ pub(super) struct Pool {
     connector: Connector,
     config: Config,
     permits: Semaphore,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Connection>>,
     limit: Duration,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Pool {
 /// called: a call that was given up must not leave its transaction to the next user.
 pub(super) struct Lease<'a> {
     pool: &'a Pool,
-    client: Client,
+    client: Connection,
     /// The connection has served before, so that it may have died in the meantime.
     pub(super) reused: bool,
     _permit: SemaphorePermit<'a>,
@@ -89,7 +89,7 @@ impl Pool {
 
     /// A new connection to a schema of the right version. The answer about the version is waited
     /// for as long as that of any call: a server that hangs may still accept connections.
-    pub(super) async fn connect(&self) -> Result<Client, RoleStoreError> {
+    pub(super) async fn connect(&self) -> Result<Connection, RoleStoreError> {
         let client = self.connector.connect(&self.config).await?;
         let limit_ms = self.limit.as_millis();
         let rows = tokio::time::timeout(
@@ -120,7 +120,7 @@ impl Pool {
             .clear();
     }
 
-    fn pop(&self) -> Option<Client> {
+    fn pop(&self) -> Option<Connection> {
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -185,7 +185,9 @@ mod tests {
             tls_ca_file: None,
             connect_timeout: Duration::from_secs(20),
         };
-        let _server = std::thread::spawn(move || fall_silent(&listener));
+        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        // Not joined: if the connection were kept open, it would not end.
+        let _server = std::thread::spawn(move || ended.send(fall_silent(&listener)));
         let mut config = Config::new();
         config
             .host(&endpoint.host)
@@ -199,6 +201,11 @@ mod tests {
             matches!(outcome, Err(RoleStoreError::TimedOut { limit_ms: 20 })),
             "{:?}",
             outcome.err()
+        );
+        let served = tokio::time::timeout(Duration::from_secs(20), has_ended).await?;
+        assert!(
+            served.is_ok_and(|served| served.is_ok()),
+            "the connection is closed"
         );
         Ok(())
     }
