@@ -7,7 +7,9 @@
 //! How it is used, for one login:
 //! 1. A [`Negative`] under the same [`PasswordDigest`] that [`Negative::holds`]: refuse, no call.
 //! 2. No [`Entry`] under the login: ask the directory.
-//! 3. [`Entry::decide`]: see [`Decision`].
+//! 3. [`Entry::decide`]: see [`Decision`]. Before the directory is asked about another password
+//!    than the remembered one, or about a person who is remembered under another spelling,
+//!    [`LiveChecks::take`] has to have room: many who bring one password together are one try.
 //! 4. The directory accepted: put [`Entry::new`] in the map if it [`Entry::supersedes`] what is
 //!    there by now. It refused: drop the entry unless it [`Entry::survives`], and remember a
 //!    [`Negative`]. It could not be reached: [`Entry::during_outage`].
@@ -136,10 +138,9 @@ pub enum Decision {
     /// The right password, but it is time to ask the directory again.
     /// If that cannot be reached, ask [`Entry::during_outage`].
     Recheck,
-    /// Another password than the remembered one: ask the directory, once.
+    /// Another password than the remembered one: ask the directory if [`LiveChecks::take`] has
+    /// room, and refuse without asking if it has not.
     OtherPassword,
-    /// Another password, and enough of them were tried in the last minute: refuse without asking.
-    RefreshLimit,
     /// Too old to say anything: as if there were no entry.
     Dead,
 }
@@ -195,23 +196,12 @@ impl Entry {
     }
 
     /// What to do with a login that brings this password.
-    ///
-    /// [`Decision::OtherPassword`] has been counted in `checks` when it is returned.
-    pub fn decide(
-        &self,
-        policy: &Policy,
-        now: Duration,
-        digest: &PasswordDigest,
-        checks: &mut LiveChecks,
-    ) -> Decision {
+    pub fn decide(&self, policy: &Policy, now: Duration, digest: &PasswordDigest) -> Decision {
         if self.is_dead(policy, now) {
             return Decision::Dead;
         }
         if self.digest != *digest {
-            return match checks.take(policy, now) {
-                true => Decision::OtherPassword,
-                false => Decision::RefreshLimit,
-            };
+            return Decision::OtherPassword;
         }
         if now.saturating_sub(self.checked_at) >= policy.recheck {
             return Decision::Recheck;

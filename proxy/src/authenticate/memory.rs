@@ -60,10 +60,11 @@ impl Memory {
     pub(super) fn may_ask(&self, login: &LoginName, digest: &PasswordDigest) -> bool {
         let now = self.started.elapsed();
         let remembered = self.accepted.get(login.text());
-        let live = remembered.filter(|it| !it.entry.is_dead(&self.policy, now));
-        let is_another = match live {
-            Some(it) => it.entry.digest() != digest,
-            None => self.remembers_person(login, now),
+        let decision = remembered.map(|it| it.entry.decide(&self.policy, now, digest));
+        let is_another = match decision {
+            Some(Decision::Fresh(_) | Decision::Recheck) => false,
+            Some(Decision::OtherPassword) => true,
+            Some(Decision::Dead) | None => self.remembers_person(login, now),
         };
         if !is_another {
             return true;
@@ -97,10 +98,7 @@ impl Memory {
     }
 
     pub(super) fn is_fresh(&self, entry: &Entry, digest: &PasswordDigest) -> bool {
-        // Tries of another password are counted when the directory is about to be asked.
-        let mut uncounted = LiveChecks::default();
-        let now = self.started.elapsed();
-        let decision = entry.decide(&self.policy, now, digest, &mut uncounted);
+        let decision = entry.decide(&self.policy, self.started.elapsed(), digest);
         matches!(decision, Decision::Fresh(_))
     }
 

@@ -26,12 +26,7 @@ fn entry() -> Entry {
 }
 
 fn decide(entry: &Entry, now: Duration, password: &str) -> Decision {
-    entry.decide(
-        &Policy::default(),
-        now,
-        &digest(password),
-        &mut LiveChecks::default(),
-    )
+    entry.decide(&Policy::default(), now, &digest(password))
 }
 
 #[test]
@@ -93,16 +88,16 @@ fn a_wrong_password_is_tried_three_times_a_minute_and_the_right_one_stays() {
     let policy = Policy::default();
     let entry = entry();
     let mut checks = LiveChecks::default();
-    let mut ask = |now, word: &str| entry.decide(&policy, now, &digest(word), &mut checks);
     for now in [s(1_000), s(1_010), s(1_020)] {
-        assert_eq!(ask(now, "guess"), Decision::OtherPassword);
+        assert_eq!(decide(&entry, now, "guess"), Decision::OtherPassword);
+        assert!(checks.take(&policy, now));
     }
-    assert_eq!(ask(s(1_059), "guess"), Decision::RefreshLimit);
-    assert_eq!(ask(s(1_059), "right"), Decision::Fresh(alice()));
+    assert!(!checks.take(&policy, s(1_059)));
+    assert_eq!(decide(&entry, s(1_059), "right"), Decision::Fresh(alice()));
     // Sliding: the one at 1,000 s has left the minute, and only that one.
-    assert_eq!(ask(s(1_060), "guess"), Decision::OtherPassword);
-    assert_eq!(ask(s(1_060), "guess"), Decision::RefreshLimit);
-    assert_eq!(ask(s(1_060), "right"), Decision::Recheck);
+    assert!(checks.take(&policy, s(1_060)));
+    assert!(!checks.take(&policy, s(1_060)));
+    assert_eq!(decide(&entry, s(1_060), "right"), Decision::Recheck);
     assert!(entry.survives(Refusal::WrongPassword, &digest("guess"), s(1_060)));
 }
 
@@ -187,12 +182,11 @@ proptest! {
     ) {
         let policy = Policy::default();
         let entry = entry();
-        let mut checks = LiveChecks::default();
         let mut now = s(1_000);
         for wait in uses {
             now += s(wait);
             let age = now - s(1_000);
-            let decision = entry.decide(&policy, now, &digest("right"), &mut checks);
+            let decision = entry.decide(&policy, now, &digest("right"));
             prop_assert_eq!(matches!(decision, Decision::Fresh(_)), age < policy.recheck);
             prop_assert_eq!(decision == Decision::Dead, age >= policy.dead);
         }
