@@ -131,12 +131,14 @@ async fn line(
 
     let authenticated = authenticate(plane, &startup, password).await?;
     let authorized = authorized(plane, authenticated, &startup, visit).await?;
-    let authorized = match gate.synchronizer.holds(&authorized) {
-        true => authorized,
-        // Memory may log in; only the directory may change a role.
-        false => renew(plane, authorized, &startup, visit).await?,
+    let synced = match gate.synchronizer.recall(authorized) {
+        Ok(synced) => synced,
+        Err(authorized) => {
+            // Memory may log in; only the directory may change a role.
+            let authorized = renew(plane, *authorized, &startup, visit).await?;
+            sync(plane, authorized, visit, false).await?
+        }
     };
-    let synced = sync(plane, authorized, visit, false).await?;
     let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
     Ok(Some(Arrived {
         synced,
@@ -267,7 +269,7 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// The role store, unless it is known to match already.
+/// The role store, which is asked only for a role that is not known to match.
 async fn sync(
     plane: &Plane,
     authorized: Authorized,

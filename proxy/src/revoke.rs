@@ -26,6 +26,9 @@ pub(crate) async fn revoke(
     login: &str,
     session: SessionId,
 ) -> Result<(), LoginError> {
+    // Marked first: the database ends its backends before Postern hears of it, and the record of
+    // such a session has to say why.
+    plane.gate.sessions.revoke(entry);
     let revoked = in_database(plane, entry, session).await;
     end_sessions(plane, entry);
     match revoked {

@@ -65,7 +65,7 @@ fn record_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64
     let Some(live) = gate.sessions.close(id) else {
         return;
     };
-    // The backend is ended first, so the splice sees it go; that is not why the session ended.
+    // The database ends the backend, so the splice sees that go; it is not why the session ended.
     let reason = if live.revoked {
         ClosedReason::Revoked
     } else {

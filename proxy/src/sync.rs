@@ -138,8 +138,21 @@ impl Synchronizer {
         }
     }
 
-    /// Makes the role match, unless it is known to. `force` asks the role store in any case and
-    /// has it set the role's secret anew.
+    /// Goes on without the role store when the role is known to match, and gives the
+    /// authorization back when it is not.
+    pub(crate) fn recall(&self, authorized: Authorized) -> Result<Synced, Box<Authorized>> {
+        match self.held(&self.flight(&authorized, false)) {
+            None => Err(Box::new(authorized)),
+            Some(credential) => Ok(Synced {
+                authorized,
+                credential,
+                changes: Vec::new(),
+                from_memory: true,
+            }),
+        }
+    }
+
+    /// Makes the role match. `force` has the role store set the role's secret anew.
     ///
     /// # Errors
     ///
@@ -152,14 +165,6 @@ impl Synchronizer {
         force: bool,
     ) -> Result<Synced, LoginError> {
         let flight = self.flight(&authorized, force);
-        if let Some(credential) = self.held(&flight) {
-            return Ok(Synced {
-                authorized,
-                credential,
-                changes: Vec::new(),
-                from_memory: true,
-            });
-        }
         let call = || self.call(store, &flight, &authorized, session);
         let landed = self.flights.run(flight.clone(), call).await;
         let landed = landed
@@ -175,11 +180,6 @@ impl Synchronizer {
             changes,
             from_memory: false,
         })
-    }
-
-    /// True when the role is known to match, so that [`Synchronizer::sync`] would change nothing.
-    pub(crate) fn holds(&self, authorized: &Authorized) -> bool {
-        self.held(&self.flight(authorized, false)).is_some()
     }
 
     fn flight(&self, authorized: &Authorized, force: bool) -> Flight {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use postern_tests::cast::{FINANCE_GROUP, HR_DATABASE, HR_GROUP};
 use postern_tests::world::{CHANGE_LIMIT, every_session_has_exactly_one_terminal_record};
 use postern_tests::{DirectoryServer, Member, Someone, World, claims, harness, wait_until};
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         },
         claims![
             a_group_taken_away_ends_everything_the_person_had,
+            a_session_that_a_revocation_ended_says_so_on_record,
             a_group_given_back_lets_the_person_in_again,
             one_of_two_groups_taken_away_is_one_membership_revoked,
             a_person_removed_from_the_directory_is_refused,
@@ -64,6 +65,34 @@ fn a_group_taken_away_ends_everything_the_person_had(world: &World) -> Result<()
     });
     ensure!(recorded, "the revocation is not on record");
     Ok(())
+}
+
+fn a_session_that_a_revocation_ended_says_so_on_record(world: &World) -> Result<()> {
+    let person = world.person("departed", &[HR_GROUP])?;
+    let mut live = world.raw(&person)?;
+    ensure!(live.query("select count(*) from employees")? == "3");
+    // It reads and leaves at once, as psql does, while the revocation is still under way.
+    let told = std::thread::spawn(move || live.read().map(|message| message.field(b'C')));
+    world
+        .directory
+        .remove_member(HR_GROUP, Member::Person("departed"))?;
+    // The proxy that has the session is the one that hears of it.
+    wait_until("the login is refused", CHANGE_LIMIT, || {
+        Ok(world.raw(&person).is_err())
+    })?;
+    let told = told.join().map_err(|_| anyhow!("the client panicked"))??;
+    ensure!(told.as_deref() == Some("57P01"), "{told:?}");
+    wait_until("the end is on record", CHANGE_LIMIT, || {
+        let records = world.plain.audit()?;
+        let opened = records
+            .iter()
+            .find(|it| it["event"] == "opened" && it["role"] == "departed");
+        let session = opened.map(|it| it["session"].clone());
+        let closed = records
+            .iter()
+            .find(|it| it["event"] == "closed" && Some(&it["session"]) == session.as_ref());
+        Ok(closed.is_some_and(|it| it["reason"] == "revoked"))
+    })
 }
 
 fn a_group_given_back_lets_the_person_in_again(world: &World) -> Result<()> {
