@@ -159,6 +159,10 @@ pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
 /// told to stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an answer of the directory is its present word, on which a role may be changed.
+/// Many first logins of one person share an answer, and reach the role store one after the other.
+pub(crate) const ANSWER_IS_CURRENT: Duration = Duration::from_secs(1);
+
 /// How many times a revocation asks whether backends are left; each waits [`REVOKE_WAIT_MS`].
 pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
 /// How long the login threads may take to end when the process is told to stop.

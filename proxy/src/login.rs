@@ -133,6 +133,9 @@ async fn line(
     let authorized = authorized(plane, authenticated, &startup, visit).await?;
     let synced = match gate.synchronizer.recall(authorized) {
         Ok(synced) => synced,
+        Err(authorized) if gate.synchronizer.may_sync(&authorized) => {
+            sync(plane, *authorized, visit, false).await?
+        }
         Err(authorized) => {
             // Memory may log in; only the directory may change a role.
             let authorized = renew(plane, *authorized, &startup, visit).await?;

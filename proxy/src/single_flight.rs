@@ -34,6 +34,11 @@ where
         }
     }
 
+    /// True when somebody asks this at the moment.
+    pub(crate) fn is_under_way(&self, key: &K) -> bool {
+        lock(&self.flights).contains_key(key)
+    }
+
     /// Waits for the answer to `key`, and starts `call` if nobody has.
     ///
     /// # Errors

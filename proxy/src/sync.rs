@@ -17,7 +17,7 @@ use quick_cache::sync::Cache;
 use crate::authorize::Authorized;
 use crate::config::{CredentialMode, MissingGroup};
 use crate::error::LoginError;
-use crate::limits::SYNCED_ROLES_MAX;
+use crate::limits::{ANSWER_IS_CURRENT, SYNCED_ROLES_MAX};
 use crate::role_store::{Applied, Revoked, RoleStore, RoleStoreError, Step, Wish};
 use crate::session::SessionId;
 use crate::single_flight::SingleFlight;
@@ -180,6 +180,15 @@ impl Synchronizer {
             changes,
             from_memory: false,
         })
+    }
+
+    /// True when the role store may be asked on the strength of this authorization: the directory
+    /// has just spoken, or a call that rests on the same answer of it is under way.
+    pub(crate) fn may_sync(&self, authorized: &Authorized) -> bool {
+        let authenticated = authorized.authenticated();
+        !authenticated.is_from_memory()
+            || authenticated.asked_at().elapsed() < ANSWER_IS_CURRENT
+            || self.flights.is_under_way(&self.flight(authorized, false))
     }
 
     fn flight(&self, authorized: &Authorized, force: bool) -> Flight {
