@@ -1,5 +1,13 @@
 //! What Postern costs, beside its peers, in one run: the library of `cargo xtask bench`.
 
+pub mod child;
+pub mod meter;
+pub mod options;
+pub mod peers;
+pub mod pgbench;
+pub mod progress;
 pub mod report;
 pub mod route;
 pub mod sample;
+pub mod scenario;
+pub mod stage;

@@ -1,0 +1,113 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, bail};
+use clap::Parser;
+
+use crate::scenario::Extent;
+
+/// What Postern costs, beside its peers on the same machine in the same run.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "cargo xtask bench", version)]
+pub struct Options {
+    /// Measure everything shortly: under five minutes on two cores.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only the scenarios whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// Write every raw figure to a file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots to a file.
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+    /// Measure every route that often at each point, instead of twice (--quick) or five times.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: Option<u16>,
+    /// Also measure a server that already runs before a database with pgbench's tables.
+    #[arg(long = "peer", value_name = "NAME=HOST:PORT")]
+    pub peers: Vec<RunningPeer>,
+    /// Who logs in to servers of --peer.
+    #[arg(long, value_name = "USER")]
+    pub peer_user: Option<String>,
+    /// With which password.
+    #[arg(long, value_name = "PASSWORD")]
+    pub peer_password: Option<String>,
+    /// To which database.
+    #[arg(long, value_name = "DATABASE")]
+    pub peer_database: Option<String>,
+}
+
+/// A server that already runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningPeer {
+    /// Its name in the tables.
+    pub name: String,
+    /// Its name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl Options {
+    /// How thorough the run is.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        if self.quick {
+            Extent::Quick
+        } else {
+            Extent::Full
+        }
+    }
+
+    /// Whether a scenario is to be measured.
+    #[must_use]
+    pub fn wants(&self, scenario: &str) -> bool {
+        self.only.as_ref().is_none_or(|it| scenario.contains(it))
+    }
+}
+
+impl FromStr for RunningPeer {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (name, address) = text.split_once('=').context("NAME=HOST:PORT is meant")?;
+        let (host, port) = address.rsplit_once(':').context("the port is missing")?;
+        if name.is_empty() || host.is_empty() {
+            bail!("NAME=HOST:PORT is meant");
+        }
+        Ok(Self {
+            name: name.to_lowercase(),
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: port.parse().context("the port is no number")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_a_name_a_host_and_a_port() {
+        let peer = |host: &str| RunningPeer {
+            name: "odyssey".to_owned(),
+            host: host.to_owned(),
+            port: 6432,
+        };
+        assert_eq!("odyssey=db:6432".parse().ok(), Some(peer("db")));
+        assert_eq!("Odyssey=[::1]:6432".parse().ok(), Some(peer("::1")));
+        for wrong in [
+            "odyssey",
+            "odyssey=db",
+            "=db:6432",
+            "odyssey=:6432",
+            "o=db:x",
+        ] {
+            assert!(wrong.parse::<RunningPeer>().is_err(), "{wrong}");
+        }
+    }
+}
