@@ -1,6 +1,7 @@
 //! What Postern costs, beside its peers, in one run: the library of `cargo xtask bench`.
 
 pub mod child;
+pub mod facts;
 pub mod meter;
 pub mod options;
 pub mod peers;
@@ -8,6 +9,8 @@ pub mod pgbench;
 pub mod progress;
 pub mod report;
 pub mod route;
+pub mod run;
 pub mod sample;
 pub mod scenario;
+pub mod schedule;
 pub mod stage;

@@ -2,7 +2,23 @@
 
 use std::process::ExitCode;
 
+use clap::Parser;
+use postern_bench::options::Options;
+use postern_bench::run;
+use postern_tests::{signals, wait};
+
 fn main() -> ExitCode {
-    eprintln!("error: no scenario is built yet");
-    ExitCode::FAILURE
+    let options = Options::parse();
+    let outcome = signals::catch().and_then(|()| run::run(&options));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if wait::is_interrupted() => {
+            eprintln!("Interrupted; all servers are ended and their folder is removed.");
+            ExitCode::from(signals::EXIT_INTERRUPTED)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

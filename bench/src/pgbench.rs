@@ -183,9 +183,9 @@ fn parse(text: &str) -> Result<Ran> {
         number.with_context(|| format!("pgbench did not print {prefix:?}"))
     };
     // PostgreSQL 13 prints two rates; the last is without the time of connecting.
-    let rates = text.lines().filter_map(|it| it.strip_prefix("tps = "));
+    let mut rates = text.lines().filter_map(|it| it.strip_prefix("tps = "));
     let rate = rates
-        .last()
+        .next_back()
         .and_then(|it| it.split(' ').next()?.parse().ok());
     Ok(Ran {
         transactions: after("number of transactions actually processed: ")?,

@@ -36,6 +36,7 @@ pub mod psql;
 pub mod raw;
 pub mod samba;
 pub mod scratch;
+pub mod signals;
 pub mod template;
 pub mod wait;
 pub mod world;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::unistd::geteuid;
 
-use crate::process::run;
+use crate::process::{run, run_any};
 
 /// Folders that hold servers and that are not on everybody's PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -18,6 +18,10 @@ const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 /// More folders with PostgreSQL's programs, separated by colons, for versions that the
 /// distribution does not have.
 const POSTGRES_FOLDERS_VARIABLE: &str = "POSTERN_POSTGRES_FOLDERS";
+
+/// Where packages put the modules of nginx, and the one that passes on TCP.
+const NGINX_MODULE_FOLDERS: [&str; 2] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules"];
+const NGINX_STREAM: &str = "ngx_stream_module.so";
 
 /// A PostgreSQL that is installed here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +120,23 @@ pub fn missing_for_samba() -> Option<String> {
         return Some("the package samba-vfs-modules is not installed".to_owned());
     }
     first_missing(&["samba", "samba-tool", "ldapmodify"])
+}
+
+/// The modules that nginx must load to pass on TCP: none where that is built in. `None` where it
+/// is not installed or cannot.
+#[must_use]
+pub fn nginx_stream() -> Option<Vec<PathBuf>> {
+    let nginx = program("nginx")?;
+    let built = run_any(Command::new(nginx).arg("-V")).ok()?;
+    let built = String::from_utf8_lossy(&built.stderr).into_owned();
+    if built.split_whitespace().any(|it| it == "--with-stream") {
+        return Some(Vec::new());
+    }
+    let mut files = NGINX_MODULE_FOLDERS
+        .iter()
+        .map(|it| Path::new(it).join(NGINX_STREAM));
+    let file = files.find(|it| it.is_file())?;
+    Some(vec![file])
 }
 
 /// Whether Samba has the module for access lists, without which it provisions no domain.

@@ -9,15 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use postern_tests::{needs, wait, wait_until};
+use postern_tests::{needs, signals, wait, wait_until};
 
 use crate::setup::{self, Need};
-use crate::{EXIT_NOT_SET_UP, cargo, signals};
+use crate::{EXIT_NOT_SET_UP, cargo};
 use stage::Stage;
 use transcript::Transcript;
-
-/// What a command that was ended by Ctrl-C ends with: 128 and the number of SIGINT, as in shells.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// How long the first build may take on a small machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3_600);
@@ -90,7 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     match outcome {
         Err(_) if wait::is_interrupted() => {
             eprintln!("\nInterrupted; all servers are ended and their folder is removed.");
-            Ok(ExitCode::from(EXIT_INTERRUPTED))
+            Ok(ExitCode::from(signals::EXIT_INTERRUPTED))
         }
         outcome => outcome,
     }

@@ -1,11 +1,11 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `tidy`, `ci`.
 
+mod bench;
 mod cargo;
 mod demo;
 mod part;
 mod readme;
 mod setup;
-mod signals;
 mod sql;
 mod test;
 mod tidy;
@@ -34,6 +34,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run everything: unit tests, tidy, formatting, clippy, SQL and end-to-end tests.
     Test(test::Arguments),
+    /// Measure what Postern costs, beside its peers on the same machine in the same run.
+    Bench(bench::Arguments),
     /// Check the house rules.
     Tidy(tidy::Arguments),
     /// What continuous integration runs: the same as `test`.
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Ci => test::run(&test::Arguments::default()),
     };

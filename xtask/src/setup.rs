@@ -20,10 +20,26 @@ pub(crate) enum Need {
     OpenLdap,
     /// Samba as a domain controller, and the LDAP clients.
     Samba,
+    /// A proxy that the bench compares with.
+    PgBouncer,
+    /// Another.
+    HaProxy,
+    /// Another, with its module for TCP.
+    Nginx,
+    /// The program that reads hardware counters; the bench does without where it is missing.
+    Perf,
 }
 
 /// Everything that any command needs.
-pub(crate) const ALL: [Need; 4] = [Need::Compiler, Need::Postgres, Need::OpenLdap, Need::Samba];
+pub(crate) const ALL: [Need; 7] = [
+    Need::Compiler,
+    Need::Postgres,
+    Need::OpenLdap,
+    Need::Samba,
+    Need::PgBouncer,
+    Need::HaProxy,
+    Need::Nginx,
+];
 
 /// Keeps packages from starting their services; in force while the file is there,
 /// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>.
@@ -83,6 +99,18 @@ pub(crate) fn ensure(wanted: &[Need]) -> Result<Outcome> {
     Ok(Outcome::Ready)
 }
 
+/// Installs something that can be done without. What goes wrong is noted and is no error.
+pub(crate) fn try_to_install(need: Need) {
+    let absent = missing(&[need]);
+    let power = power();
+    if absent.is_empty() || power == Power::None {
+        return;
+    }
+    if let Err(error) = install(power, &absent) {
+        eprintln!("{need:?} is left out: {error:#}");
+    }
+}
+
 /// What of `wanted` the machine lacks. What needs root to run is not missed without root.
 fn missing(wanted: &[Need]) -> Vec<Need> {
     wanted.iter().copied().filter(|&it| !is_there(it)).collect()
@@ -96,6 +124,10 @@ fn is_there(need: Need) -> bool {
         }
         Need::OpenLdap => needs::missing_for_openldap().is_none(),
         Need::Samba => !needs::is_root() || needs::missing_for_samba().is_none(),
+        Need::PgBouncer => needs::program("pgbouncer").is_some(),
+        Need::HaProxy => needs::program("haproxy").is_some(),
+        Need::Nginx => needs::nginx_stream().is_some(),
+        Need::Perf => needs::program("perf").is_some(),
     }
 }
 
@@ -116,6 +148,11 @@ fn packages(need: Need) -> Vec<String> {
             "python3-samba",
             "ldap-utils",
         ],
+        Need::PgBouncer => &["pgbouncer"],
+        Need::HaProxy => &["haproxy"],
+        Need::Nginx => &["nginx", "libnginx-mod-stream"],
+        // Debian's name and Ubuntu's.
+        Need::Perf => &["linux-perf", "linux-tools-generic"],
     };
     names.iter().map(|&it| it.to_owned()).collect()
 }

@@ -24,11 +24,10 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
         "global
     # As many threads as cores is the default; each is bound to one.
     nbthread {cores}
-    maxconn 20000
+    # Without maxconn, HAProxy allows as many connections as it may have files.
 
 defaults
     mode tcp
-    maxconn 20000
     # The manual promises gains and CPU savings of it; it is used for bulk only.
     option splice-auto
     timeout connect 10s
@@ -37,7 +36,7 @@ defaults
 
 listen postgresql
     bind 127.0.0.1:{port}
-    server database 127.0.0.1:{backend_port} maxconn 20000
+    server database 127.0.0.1:{backend_port}
 ",
         cores = std::thread::available_parallelism()?,
         backend_port = ground.backend_port,

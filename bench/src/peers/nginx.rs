@@ -1,20 +1,14 @@
 //! nginx with its stream module.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
-use postern_tests::free_port;
-use postern_tests::process::run_any;
+use postern_tests::{free_port, needs};
 
 use super::{Ground, Ready, folder, program, version};
 use crate::stage::Running;
-
-/// Where packages put the module when it is not part of the program.
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Starts it. It cannot answer PostgreSQL's request for TLS, and passes it on, so it has no route
 /// with TLS of its own.
@@ -27,7 +21,7 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
     let folder = folder(ground, "nginx", &account)?;
     let port = free_port()?;
     let configuration = format!(
-        "{load_module}daemon off;
+        "{load_modules}daemon off;
 pid {folder}/pid;
 error_log stderr error;
 # One a core.
@@ -52,7 +46,7 @@ stream {{
     }}
 }}
 ",
-        load_module = load_module(&program)?,
+        load_modules = load_modules()?,
         folder = folder.display(),
         files = file_limit()?,
         backend_port = ground.backend_port,
@@ -76,15 +70,13 @@ stream {{
     .start()
 }
 
-/// The line that loads the stream module, where it is not built in.
-fn load_module(program: &Path) -> Result<String> {
-    let built = run_any(Command::new(program).arg("-V"))?;
-    let built = String::from_utf8_lossy(&built.stderr).into_owned();
-    if built.split_whitespace().any(|it| it == "--with-stream") {
-        return Ok(String::new());
-    }
-    fs::metadata(MODULE).with_context(|| format!("nginx has no stream module: {MODULE}"))?;
-    Ok(format!("load_module {MODULE};\n"))
+/// The lines that load the stream module, where it is not built in.
+fn load_modules() -> Result<String> {
+    let modules = needs::nginx_stream().context("nginx has no stream module")?;
+    let lines = modules
+        .iter()
+        .map(|it| format!("load_module {};\n", it.display()));
+    Ok(lines.collect())
 }
 
 /// A worker may have as many files as we may.

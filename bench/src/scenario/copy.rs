@@ -53,13 +53,9 @@ impl Scenario for Copy {
         self.shows
     }
 
-    fn points(&self, extent: Extent) -> Vec<Point> {
-        let name = match extent {
-            Extent::Quick => "128 MB",
-            Extent::Full => "1 GB",
-        };
+    fn points(&self, _extent: Extent) -> Vec<Point> {
         let point = |encryption| Point {
-            name: name.to_owned(),
+            name: String::new(),
             encryption,
             amount: 1,
         };

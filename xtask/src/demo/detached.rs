@@ -18,7 +18,6 @@ use postern_tests::{cast, wait, wait_until};
 
 use super::Kind;
 use super::stage::Stage;
-use crate::signals;
 
 /// How long all servers together may take to start.
 const START_LIMIT: Duration = Duration::from_secs(180);

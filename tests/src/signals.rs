@@ -2,9 +2,13 @@
 //! folder removed.
 
 use anyhow::Result;
-use postern_tests::wait;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::wait;
+
+/// What a command that was ended by Ctrl-C ends with: 128 and the number of SIGINT, as in shells.
+pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// From now on SIGINT, SIGTERM and SIGHUP do not end the process but every wait in it, with an
 /// error; a second one ends the process at once.
@@ -14,7 +18,7 @@ use signal_hook::iterator::Signals;
 ///
 /// # Errors
 /// If the system refuses.
-pub(crate) fn catch() -> Result<()> {
+pub fn catch() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::spawn(move || {
         for _ in signals.forever() {
