@@ -12,7 +12,8 @@ pub enum Metric {
     InstructionsPerTransaction,
     /// Cycles of the whole machine a transaction, at steady state.
     CyclesPerTransaction,
-    /// Time that the machine's cores were busy a transaction, at steady state, in microseconds.
+    /// Time that the machine's cores were busy with the bench a transaction, at steady state, in
+    /// microseconds.
     BusyPerTransactionUs,
     /// CPU time of the route's own processes a transaction, in microseconds.
     RouteCpuPerTransactionUs,
@@ -32,7 +33,7 @@ pub enum Metric {
     BytesPerS,
     /// Instructions of the whole machine a byte.
     InstructionsPerByte,
-    /// Time that the machine's cores were busy a byte, in nanoseconds.
+    /// Time that the machine's cores were busy with the bench a byte, in nanoseconds.
     BusyPerByteNs,
     /// CPU time of the route's own processes, in seconds.
     RouteCpuS,

@@ -12,11 +12,17 @@ const TICKS_PER_S: f64 = 100.0;
 /// by another virtual machine, <https://man7.org/linux/man-pages/man5/proc_stat.5.html>.
 const IDLE_FIELDS: [usize; 3] = [3, 4, 7];
 
+/// Those of interrupts: the hardware's, and the rest of their work, the network's above all.
+const INTERRUPT_FIELDS: [usize; 2] = [5, 6];
+
 /// The counters at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Machine {
     /// Time that the cores did nothing since the start of the machine, in seconds, all together.
     pub(super) idle_s: f64,
+    /// Time spent on interrupts since the start, in seconds, where the kernel does not count it as
+    /// that of the process that was interrupted.
+    pub(super) interrupts_s: f64,
     /// Context switches since the start.
     pub(super) switches: f64,
     /// TCP segments sent since the start, retransmitted ones included.
@@ -33,6 +39,7 @@ impl Machine {
         let snmp = fs::read_to_string("/proc/net/snmp")?;
         Ok(Self {
             idle_s: idle_s(&stat).context("/proc/stat has no line of all cores")?,
+            interrupts_s: interrupts_s(&stat).unwrap_or(0.0),
             switches: switches(&stat).context("/proc/stat has no context switches")?,
             segments: segments(&snmp).context("/proc/net/snmp has no TCP segments")?,
         })
@@ -40,10 +47,26 @@ impl Machine {
 }
 
 fn idle_s(stat: &str) -> Option<f64> {
+    seconds(stat, &IDLE_FIELDS)
+}
+
+/// A kernel that samples has never seen the first field, because interrupts do not interrupt each
+/// other; it counts both as the time of the process. One that accounts for them
+/// (`CONFIG_IRQ_TIME_ACCOUNTING`) has both fields and leaves them out of the process's time.
+fn interrupts_s(stat: &str) -> Option<f64> {
+    let hard = seconds(stat, &[INTERRUPT_FIELDS[0]])?;
+    if hard == 0.0 {
+        return Some(0.0);
+    }
+    seconds(stat, &INTERRUPT_FIELDS)
+}
+
+/// The sum of some fields of the line of all cores.
+fn seconds(stat: &str, fields: &[usize]) -> Option<f64> {
     let all = stat.lines().find_map(|it| it.strip_prefix("cpu "))?;
-    let fields: Vec<f64> = all.split_whitespace().flat_map(str::parse).collect();
-    let idle: Option<f64> = IDLE_FIELDS.iter().map(|&it| fields.get(it)).sum();
-    Some(idle? / TICKS_PER_S)
+    let times: Vec<f64> = all.split_whitespace().flat_map(str::parse).collect();
+    let sum: Option<f64> = fields.iter().map(|&it| times.get(it)).sum();
+    Some(sum? / TICKS_PER_S)
 }
 
 fn switches(stat: &str) -> Option<f64> {
@@ -71,6 +94,12 @@ mod tests {
         assert_eq!(idle_s(stat), Some(9_799.84));
         assert_eq!(switches(stat), Some(25_620_586.0));
         assert_eq!(idle_s("cpu0 1 2 3 4"), None);
+    }
+
+    #[test]
+    fn interrupts_count_only_where_the_kernel_accounts_for_them() {
+        assert_eq!(interrupts_s("cpu  1 2 3 4 5 0 7446 950 0 0\n"), Some(0.0));
+        assert_eq!(interrupts_s("cpu  1 2 3 4 5 50 150 0 0 0\n"), Some(2.0));
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Counting {
         let file = self.file.clone();
         let complaint = self.complaint()?;
         let text = fs::read_to_string(file).unwrap_or_default();
-        parse(&text).with_context(|| complaint.trim().to_owned())
+        parse(&text).with_context(|| match complaint.trim() {
+            "" => "perf stat".to_owned(),
+            complaint => complaint.to_owned(),
+        })
     }
 
     /// Waits for perf's end and returns what it complained about.

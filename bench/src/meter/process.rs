@@ -49,8 +49,9 @@ fn parent(pid: u32) -> Option<u32> {
     fields(&stat).nth(1)?.parse().ok()
 }
 
-/// In nanoseconds from the scheduler where it keeps that, or else in hundredths of a second.
-fn process_cpu_s(pid: u32) -> Option<f64> {
+/// CPU time of one process so far, in seconds: exact where the scheduler keeps it, or else in
+/// hundredths of a second.
+pub(super) fn process_cpu_s(pid: u32) -> Option<f64> {
     threads_cpu_s(pid).or_else(|| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         stat_cpu_s(&stat)

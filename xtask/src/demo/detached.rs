@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use postern_tests::scratch::{is_running, write_secret};
 use postern_tests::template::target_folder;
-use postern_tests::{cast, wait, wait_until};
+use postern_tests::{cast, signals, wait, wait_until};
 
 use super::Kind;
 use super::stage::Stage;
