@@ -9,15 +9,25 @@ mod group;
 mod machine;
 mod perf;
 mod process;
+mod series;
 
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use group::Group;
 use machine::Machine;
 pub use perf::Perf;
 pub use process::{cpu_s, family};
+pub use series::Series;
+
+/// Between two readings: short against any load, and long against what a reading costs, which is
+/// the same for all routes in any case.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What the kernel's counters stood at.
+type KernelMoment = series::Moment<{ series::KERNEL }>;
 
 /// Reads the machine's counters around loads.
 #[derive(Debug)]
@@ -81,56 +91,76 @@ impl Meter {
         self.perf.is_some()
     }
 
-    /// Runs a load and counts meanwhile; `pids` are the processes whose CPU time counts, their
-    /// children included.
+    /// Runs a load and counts meanwhile; `pids` are the processes whose CPU time counts, with the
+    /// children that they have at the start.
     ///
     /// # Errors
     /// If the load fails or a counter cannot be read.
     pub fn around<T>(&self, pids: &[u32], load: impl FnOnce() -> Result<T>) -> Result<(T, Counts)> {
+        let (result, series) = self.watch(pids, load)?;
+        Ok((result, series.whole()))
+    }
+
+    /// As [`Meter::around`], but reads the counters again and again, so that a part of the load
+    /// can be looked at by itself.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn watch<T>(&self, pids: &[u32], load: impl FnOnce() -> Result<T>) -> Result<(T, Series)> {
+        let pids: Vec<u32> = family(pids)?.into_iter().collect();
         let counting = self.perf.as_ref().map(Perf::start).transpose()?;
-        let cpu = cpu_s(pids)?;
-        let busy = self.group.as_ref().map(Group::busy_s).transpose()?;
-        let before = Machine::read()?;
-        let start = Instant::now();
-        let result = load()?;
-        let took_s = start.elapsed().as_secs_f64();
-        let after = Machine::read()?;
-        let cpu = cpu_s(pids)? - cpu;
-        let hardware = counting.map(perf::Counting::finish).transpose()?;
-        let busy_s = match (&self.group, busy) {
-            (Some(group), Some(busy)) => {
-                group.busy_s()? - busy + after.interrupts_s - before.interrupts_s
-            }
-            _ => took_s * self.cores - (after.idle_s - before.idle_s),
+        let (stop, stopped) = channel::<()>();
+        let first = self.read(&pids)?;
+        let (result, kernel) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| self.read_until(first, stopped, &pids));
+            let result = load();
+            // The reader ends when this end of the channel does.
+            drop(stop);
+            (result, reader.join())
+        });
+        let hardware = counting.map(perf::Counting::finish).transpose();
+        let Ok(kernel) = kernel else {
+            bail!("the thread that reads the counters panicked");
         };
-        let counts = Counts {
-            took_s,
-            instructions: hardware.map(|it| it.instructions),
-            cycles: hardware.map(|it| it.cycles),
-            busy_s: busy_s.max(0.0),
-            switches: after.switches - before.switches,
-            segments: after.segments - before.segments,
-            cpu_s: cpu.max(0.0),
+        let series = Series {
+            kernel: kernel?,
+            hardware: hardware?,
         };
-        Ok((result, counts))
+        Ok((result?, series))
+    }
+
+    fn read_until(
+        &self,
+        first: KernelMoment,
+        stopped: Receiver<()>,
+        pids: &[u32],
+    ) -> Result<Vec<KernelMoment>> {
+        let mut moments = vec![first];
+        while stopped.recv_timeout(READ_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            moments.push(self.read(pids)?);
+        }
+        moments.push(self.read(pids)?);
+        Ok(moments)
+    }
+
+    fn read(&self, pids: &[u32]) -> Result<KernelMoment> {
+        let now_s = now_s()?;
+        let machine = Machine::read()?;
+        let busy_s = match &self.group {
+            Some(group) => group.busy_s()? + machine.interrupts_s,
+            // Only differences count, so it does not matter when the time began.
+            None => now_s * self.cores - machine.idle_s,
+        };
+        let cpu_s = process::sum_cpu_s(pids);
+        let counters = [busy_s, cpu_s, machine.switches, machine.segments];
+        Ok((now_s, counters))
     }
 }
 
-impl Counts {
-    /// What a longer load took more than a shorter one, so that their set-up cancels.
-    #[must_use]
-    pub fn less(&self, shorter: &Self) -> Self {
-        let both = |longer: Option<f64>, shorter: Option<f64>| Some(longer? - shorter?);
-        Self {
-            took_s: self.took_s - shorter.took_s,
-            instructions: both(self.instructions, shorter.instructions),
-            cycles: both(self.cycles, shorter.cycles),
-            busy_s: self.busy_s - shorter.busy_s,
-            switches: self.switches - shorter.switches,
-            segments: self.segments - shorter.segments,
-            cpu_s: self.cpu_s - shorter.cpu_s,
-        }
-    }
+/// Seconds since 1970, as the logs of loads have them.
+fn now_s() -> Result<f64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(now.context("the clock stands before 1970")?.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -142,7 +172,7 @@ mod tests {
         let (meter, _) = Meter::new()?;
         let own = [std::process::id()];
         let (sum, counts) = meter.around(&own, || {
-            let start = Instant::now();
+            let start = std::time::Instant::now();
             let mut sum = 0_u64;
             while start.elapsed().as_millis() < 300 {
                 sum = std::hint::black_box(sum.wrapping_add(1));
@@ -156,19 +186,5 @@ mod tests {
         assert!(counts.cpu_s > 0.01, "{counts:?}");
         assert_eq!(counts.instructions.is_some(), meter.counts_instructions());
         Ok(())
-    }
-
-    #[test]
-    fn set_up_cancels_in_the_difference_of_two_loads() {
-        let counts = |transactions: f64| Counts {
-            took_s: transactions / 1_000.0,
-            instructions: Some(4_000_000.0 + 87_600.0 * transactions),
-            busy_s: 0.5 + transactions / 500.0,
-            ..Counts::default()
-        };
-        let steady = counts(3_000.0).less(&counts(1_000.0));
-        assert_eq!(steady.instructions.map(|it| it / 2_000.0), Some(87_600.0));
-        assert!((steady.busy_s - 4.0).abs() < 1e-9);
-        assert_eq!(steady.cycles, None);
     }
 }

@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Error, bail};
 use clap::Parser;
 
 use crate::scenario::Extent;
+
+/// A quick run takes less than five minutes; the last measurement and the servers need some time
+/// to end.
+const QUICK_LIMIT: Duration = Duration::from_secs(270);
 
 /// What Postern costs, beside its peers on the same machine in the same run.
 #[derive(Debug, Clone, Default, Parser)]
@@ -24,7 +29,8 @@ pub struct Options {
     /// Write a page with plots to a file.
     #[arg(long, value_name = "FILE")]
     pub page: Option<PathBuf>,
-    /// Measure every route that often at each point, instead of twice (--quick) or five times.
+    /// Measure every route that often at each point, instead of as often as time allows (--quick)
+    /// or five times.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
     /// Also measure a server that already runs before a database with pgbench's tables.
@@ -61,6 +67,12 @@ impl Options {
         } else {
             Extent::Full
         }
+    }
+
+    /// How long after its begin a run begins no further round, unless their number was given.
+    #[must_use]
+    pub fn time_limit(&self) -> Option<Duration> {
+        (self.quick && self.rounds.is_none()).then_some(QUICK_LIMIT)
     }
 
     /// Whether a scenario is to be measured.

@@ -1,12 +1,15 @@
 //! Loads of pgbench, because everybody can repeat them.
 
+mod log;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
+
+use log::Middle;
 
 use crate::child;
 use crate::meter::Counts;
@@ -15,15 +18,8 @@ use crate::sample::Metric;
 use crate::scenario::{Point, Recorder};
 use crate::stage::{Stage, psql};
 
-/// How many latencies a run writes down, about: enough for 999 of 1,000, and few against the work
-/// of the transactions themselves.
-const LATENCIES: f64 = 50_000.0;
-
 /// The longest that one pgbench may run, far above what any scenario asks for.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
-
-/// The longest latency that is told from a longer one, in microseconds.
-const LATENCY_MAX_US: u64 = 600_000_000;
 
 /// What pgbench is asked to do.
 #[derive(Debug, Clone)]
@@ -71,8 +67,9 @@ impl Load {
     }
 }
 
-/// Runs a load once for `each` and once for three times as many transactions a client, and
-/// records what the two thirds in between cost: the logins and all other set-up cancel.
+/// Runs a load for `each` transactions a client and records what a transaction costs at steady
+/// state: of 4N transactions the 2N in the middle count, (C(3N) - C(N)) / 2N, so that neither the
+/// logins and all other set-up nor the end, when some clients are done, come in.
 ///
 /// # Errors
 /// If pgbench fails, or not every transaction succeeds.
@@ -84,25 +81,21 @@ pub fn measure(
     recorder: &mut Recorder<'_>,
 ) -> Result<()> {
     let folder = stage.scratch().subfolder("pgbench")?;
-    let run = |name: &str, each: u64| {
-        let prefix = folder.join(name);
-        stage.meter().around(&route.pids, || {
-            run_times(route, point.encryption, load, each, &prefix)
-        })
-    };
-    let (short, short_counts) = run("short", each)?;
-    let (long, long_counts) = run("long", 3 * each)?;
-    let latencies = latencies(&folder, "long")?;
+    let (_, series) = stage.meter().watch(&route.pids, || {
+        run_times(route, point.encryption, load, each, &folder)
+    })?;
+    let middle = Middle::of(log::read(&folder)?)?;
     fs::remove_dir_all(&folder)?;
-    let transactions = long.transactions - short.transactions;
-    record_costs(&long_counts.less(&short_counts), transactions, recorder);
-    recorder.figure(Metric::RatePerS, long.rate_per_s);
+    let counts = series.between(middle.from_s, middle.to_s);
+    record_costs(&counts, middle.transactions, recorder);
+    let rate = middle.transactions / (middle.to_s - middle.from_s);
+    recorder.figure(Metric::RatePerS, rate);
     for (metric, quantile) in [
         (Metric::P50Us, 0.5),
         (Metric::P99Us, 0.99),
         (Metric::P999Us, 0.999),
     ] {
-        let latency = u32::try_from(latencies.value_at_quantile(quantile))?;
+        let latency = u32::try_from(middle.latencies.value_at_quantile(quantile))?;
         recorder.figure(metric, f64::from(latency));
     }
     Ok(())
@@ -129,28 +122,23 @@ pub fn run_for(route: &Route, encryption: Encryption, load: &Load, seconds: u64)
     parse(&finish(command.args(["--time", &seconds.to_string()]))?)
 }
 
-/// Runs a load for `each` transactions a client and writes latencies to files that begin with
-/// `prefix`.
+/// Runs a load for `each` transactions a client; its logs go to a folder.
 fn run_times(
     route: &Route,
     encryption: Encryption,
     load: &Load,
     each: u64,
-    prefix: &Path,
-) -> Result<Ran> {
+    folder: &Path,
+) -> Result<()> {
     let asked = u32::try_from(load.clients * each)?;
     let mut command = command(route, encryption, load)?;
     command.args(["--transactions", &each.to_string(), "--log"]);
-    command.arg("--log-prefix").arg(prefix);
-    let share = LATENCIES / f64::from(asked);
-    if share < 1.0 {
-        command.args(["--sampling-rate", &format!("{share:.4}")]);
-    }
+    command.arg("--log-prefix").arg(folder.join("log"));
     let ran = parse(&finish(&mut command)?)?;
     if ran.transactions < f64::from(asked) {
         bail!("{} of {asked} transactions succeeded", ran.transactions);
     }
-    Ok(ran)
+    Ok(())
 }
 
 fn command(route: &Route, encryption: Encryption, load: &Load) -> Result<Command> {
@@ -193,27 +181,6 @@ fn parse(text: &str) -> Result<Ran> {
     })
 }
 
-/// Reads the latencies of all files of a run: the third field of a line, in microseconds,
-/// <https://www.postgresql.org/docs/current/pgbench.html#id-1.9.4.11.9.7>.
-fn latencies(folder: &Path, prefix: &str) -> Result<Histogram<u64>> {
-    let mut histogram = Histogram::new_with_max(LATENCY_MAX_US, 3)?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
-            continue;
-        }
-        for line in fs::read_to_string(entry.path())?.lines() {
-            let latency = line.split(' ').nth(2).and_then(|it| it.parse().ok());
-            let latency: u64 = latency.with_context(|| format!("pgbench's log has {line:?}"))?;
-            histogram.saturating_record(latency);
-        }
-    }
-    if histogram.is_empty() {
-        bail!("pgbench wrote down no latency");
-    }
-    Ok(histogram)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,26 +205,6 @@ mod tests {
             assert_eq!(parse(text)?, expected);
         }
         assert!(parse("pgbench: error").is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn latencies_of_all_threads_are_counted_together() -> Result<()> {
-        let scratch = postern_tests::Scratch::new()?;
-        for (name, text) in [
-            (
-                "long.17",
-                "0 1 100 0 1700000000 1\n0 2 300 0 1700000000 400\n",
-            ),
-            ("long.17.1", "1 1 200 0 1700000000 2\n"),
-            ("short.16", "1 1 9000 0 1700000000 2\n"),
-        ] {
-            fs::write(scratch.path().join(name), text)?;
-        }
-        let latencies = latencies(scratch.path(), "long")?;
-        assert_eq!(latencies.len(), 3);
-        assert_eq!(latencies.value_at_quantile(0.5), 200);
-        assert!(super::latencies(scratch.path(), "none").is_err());
         Ok(())
     }
 }

@@ -42,10 +42,11 @@ pub trait Scenario {
     /// Its points, in the order in which they are measured.
     fn points(&self, extent: Extent) -> Vec<Point>;
 
-    /// How often every route is measured at each point.
+    /// How often every route is measured at each point. A quick run leaves further rounds out when
+    /// its time is over.
     fn rounds(&self, extent: Extent) -> usize {
         match extent {
-            Extent::Quick => 2,
+            Extent::Quick => 3,
             Extent::Full => 5,
         }
     }

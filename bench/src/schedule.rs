@@ -1,5 +1,7 @@
-//! The order of a run: routes in turn, A B C, then B C A, so that what drifts with time drifts
-//! for all of them.
+//! The order of a run: routes in turn, A B C, and in the next round B C A, so that what drifts with
+//! time drifts for all of them.
+
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use postern_tests::wait;
@@ -26,9 +28,13 @@ struct Turn<'a> {
     point: Point,
     rounds: usize,
     routes: Vec<&'a Route>,
+    /// Routes that could not be measured in an earlier round.
+    failed: Vec<&'a str>,
+    /// How long the last round took.
+    took: Duration,
 }
 
-/// Measures everything that the options ask for.
+/// Measures everything that the options ask for, one round of everything after the other.
 ///
 /// # Errors
 /// If a server has ended by itself, or we are interrupted. A measurement that fails is a gap.
@@ -39,28 +45,44 @@ pub fn run(
     progress: &Progress,
     found: &mut Found,
 ) -> Result<()> {
-    let turns = turns(stage, scenarios, options);
+    let mut turns = turns(stage, scenarios, options);
     let all = turns.iter().map(|it| it.rounds * it.routes.len()).sum();
+    let rounds = turns.iter().map(|it| it.rounds).max().unwrap_or_default();
     let begin = progress.elapsed();
-    let mut done = 0;
-    for turn in &turns {
-        let mut failed: Vec<&str> = Vec::new();
-        for (round, route) in order(turn.rounds, &turn.routes) {
-            if !failed.contains(&route.name.as_str()) {
-                progress.step(&line(turn, route, round), (done, all), begin);
-                if let Err(error) = measure(stage, turn, route, round, found) {
+    let (mut done, mut left_out) = (0, 0);
+    for round in 0..rounds {
+        for turn in turns.iter_mut().filter(|it| round < it.rounds) {
+            let fits = |limit| progress.elapsed() + turn.took <= limit;
+            if round > 0 && !options.time_limit().is_none_or(fits) {
+                left_out += turn.routes.len();
+                done += turn.routes.len();
+                continue;
+            }
+            let before = progress.elapsed();
+            for route in order(round, &turn.routes.clone()) {
+                let line = line(turn, route, round);
+                progress.step(&line, (done, all), begin);
+                done += 1;
+                if !turn.failed.contains(&route.name.as_str())
+                    && let Err(error) = measure(stage, turn, route, round, found)
+                {
                     if wait::is_interrupted() {
                         bail!("interrupted");
                     }
-                    let gap = format!("{}: {error:#}", line(turn, route, round));
+                    let gap = format!("{line}: {error:#}");
                     progress.say(&gap);
                     found.gaps.push(gap);
-                    failed.push(&route.name);
+                    turn.failed.push(&route.name);
                     stage.check()?;
                 }
             }
-            done += 1;
+            turn.took = progress.elapsed().saturating_sub(before);
         }
+    }
+    if left_out > 0 {
+        found.gaps.push(format!(
+            "{left_out} of {all} measurements, all of further rounds, were left out for time"
+        ));
     }
     Ok(())
 }
@@ -83,19 +105,22 @@ fn turns<'a>(
                 routes: routes.filter(can).collect(),
                 point,
                 rounds,
+                failed: Vec::new(),
+                took: Duration::ZERO,
             });
         }
     }
     turns
 }
 
-/// Every round with every route; each round begins with another one.
-fn order<'a, T>(rounds: usize, routes: &'a [&T]) -> impl Iterator<Item = (usize, &'a T)> {
-    let count = routes.len();
-    (0..rounds).flat_map(move |round| {
-        let turn = routes.iter().cycle().skip(round % count.max(1)).take(count);
-        turn.map(move |&route| (round, route))
-    })
+/// The routes as a round has them: each round begins with another one.
+fn order<'a, T>(round: usize, routes: &[&'a T]) -> Vec<&'a T> {
+    let mut routes = routes.to_vec();
+    if !routes.is_empty() {
+        let first = round % routes.len();
+        routes.rotate_left(first);
+    }
+    routes
 }
 
 fn measure(
@@ -136,10 +161,10 @@ mod tests {
 
     #[test]
     fn each_round_begins_with_another_route() {
-        let ordered: Vec<String> = order(4, &[&'a', &'b', &'c'])
-            .map(|(round, route)| format!("{round}{route}"))
-            .collect();
-        assert_eq!(ordered.join(" "), "0a 0b 0c 1b 1c 1a 2c 2a 2b 3a 3b 3c");
-        assert_eq!(order::<char>(4, &[]).count(), 0);
+        let routes = [&'a', &'b', &'c'];
+        let ordered = (0..4).map(|round| order(round, &routes).into_iter().collect::<String>());
+        let ordered: Vec<String> = ordered.collect();
+        assert_eq!(ordered, ["abc", "bca", "cab", "abc"]);
+        assert!(order::<char>(4, &[]).is_empty());
     }
 }

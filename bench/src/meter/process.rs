@@ -14,7 +14,13 @@ const TICKS_PER_S: f64 = 100.0;
 /// # Errors
 /// If the list of processes cannot be read.
 pub fn cpu_s(pids: &[u32]) -> Result<f64> {
-    Ok(family(pids)?.into_iter().filter_map(process_cpu_s).sum())
+    let pids: Vec<u32> = family(pids)?.into_iter().collect();
+    Ok(sum_cpu_s(&pids))
+}
+
+/// CPU time of these processes and of no others so far, in seconds.
+pub(super) fn sum_cpu_s(pids: &[u32]) -> f64 {
+    pids.iter().copied().filter_map(process_cpu_s).sum()
 }
 
 /// Processes and all their descendants.

@@ -44,10 +44,10 @@ impl Scenario for Tpcb {
     ) -> Result<()> {
         let load = Load::tpcb_like(point.amount);
         let seconds = match stage.extent() {
-            Extent::Quick => 0.5,
+            Extent::Quick => 0.6,
             Extent::Full => 10.0,
         };
-        let each = stage.pace().each(point.amount, seconds / 4.0 / READS);
+        let each = stage.pace().each(point.amount, seconds / READS);
         pgbench::measure(stage, route, point, (&load, each), recorder)
     }
 }
