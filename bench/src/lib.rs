@@ -2,6 +2,8 @@
 
 pub mod child;
 pub mod facts;
+pub mod limits;
+pub mod load;
 pub mod meter;
 pub mod options;
 pub mod peers;

@@ -1,0 +1,34 @@
+//! Every limit of the bench, with its unit and its reason.
+
+use std::time::Duration;
+
+/// What a client of our own reads at once, in bytes: as much as a large socket buffer holds.
+pub const CLIENT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The longest message whose content a client of our own looks at, in bytes; others are counted
+/// and skipped, however long. Errors and the messages of a login are far shorter.
+pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+
+/// How long one login may take. Every server gives up on its own before.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one answer may take where a scenario has no end of its own: a row of 40 MB on a busy
+/// machine takes a second.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest latency that is told from longer ones, in microseconds.
+pub const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// How long after the last arrival an open loop waits for what is still under way. What is not
+/// served by then counts as served then.
+pub const OPEN_LOOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The share of all arrivals of an open loop that may be served after the last one has arrived.
+/// With more, a queue has grown and the rate was not held.
+pub const OPEN_LOOP_LATE_SHARE_MAX: f64 = 0.01;
+
+/// The longest message that the stub accepts, in bytes.
+pub const STUB_MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+/// Connections that wait in the kernel until the stub accepts them.
+pub const STUB_BACKLOG: u32 = 4_096;
