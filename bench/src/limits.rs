@@ -32,3 +32,22 @@ pub const STUB_MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 /// Connections that wait in the kernel until the stub accepts them.
 pub const STUB_BACKLOG: u32 = 4_096;
+
+/// Between two looks at a condition. What is looked at costs a millisecond at most.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Memory that changes by less than this, in bytes, has come to rest: a few pages.
+pub const SETTLED_BYTES: u64 = 16 * 1024;
+/// How long it must not change. A proxy that gives memory back later is not waited for.
+pub const SETTLED_FOR: Duration = Duration::from_millis(500);
+
+/// Sessions that a route has before an idle one is measured: what the first ones cost once.
+pub const IDLE_SESSIONS_BEFORE: u32 = 64;
+/// Logins that are under way at once while sessions are collected.
+pub const IDLE_LOGINS_AT_ONCE: u32 = 16;
+/// File descriptors of a proxy that are not sockets of sessions.
+pub const DESCRIPTORS_BESIDE_SESSIONS: u64 = 600;
+
+/// How long a stranger waits for an answer while the directory hangs: longer than Postern waits
+/// for the directory.
+pub const STRANGER_PATIENCE: Duration = Duration::from_secs(20);

@@ -3,11 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use postern_bench::load::stub;
 use postern_bench::options::Options;
 use postern_bench::run;
 use postern_tests::{signals, wait};
 
 fn main() -> ExitCode {
+    if let Some(port) = stub::asked_for() {
+        return match stub::serve_port(port) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let options = Options::parse();
     let outcome = signals::catch().and_then(|()| run::run(&options));
     match outcome {

@@ -7,9 +7,11 @@
 
 mod group;
 mod machine;
+mod memory;
 mod perf;
 mod process;
 mod series;
+mod sockets;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,9 +20,11 @@ use anyhow::{Context, Result, bail};
 
 use group::Group;
 use machine::Machine;
+pub use memory::{kernel_bytes, user_bytes};
 pub use perf::Perf;
 pub use process::{cpu_s, family};
 pub use series::Series;
+pub use sockets::{Socket, sockets};
 
 /// Between two readings: short against any load, and long against what a reading costs, which is
 /// the same for all routes in any case.

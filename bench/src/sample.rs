@@ -42,8 +42,17 @@ pub enum Metric {
     /// Memory of the route's processes and of the kernel (slab, sockets, page tables) an idle
     /// session, in bytes.
     TotalBytesPerSession,
-    /// Bytes that a route keeps for a client that does not read, a direction.
+    /// Bytes that a route's processes have read for a client that does not read, and not yet
+    /// written to it, a direction.
     HeldBytes,
+    /// How much more memory the route's processes have while a client does not read, in bytes.
+    HeldMemoryBytes,
+    /// Bytes that wait in the kernel in the route's two sockets for a client that does not read.
+    HeldKernelBytes,
+    /// The longest that anybody waited for an answer, in microseconds.
+    LongestUs,
+    /// How many logins ended in one way.
+    Logins,
 }
 
 /// One figure of one round.

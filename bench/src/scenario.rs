@@ -1,7 +1,17 @@
 //! What a run measures: the table of scenarios, and what one of them is.
 
+mod cold_logins;
 mod copy;
+mod direct_rate;
+mod fairness;
+mod idle;
+mod ldap;
+mod logins;
+mod open_loop;
+mod rows;
 mod select;
+mod slow_reader;
+mod storm;
 mod tpcb;
 
 use anyhow::Result;
@@ -19,6 +29,14 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(tpcb::Tpcb),
         Box::new(copy::Copy::out()),
         Box::new(copy::Copy::into()),
+        Box::new(open_loop::OpenLoop::default()),
+        Box::new(rows::Rows),
+        Box::new(fairness::Fairness::default()),
+        Box::new(slow_reader::SlowReader::default()),
+        Box::new(logins::Logins),
+        Box::new(cold_logins::ColdLogins),
+        Box::new(storm::Storm),
+        Box::new(idle::Idle),
     ]
 }
 

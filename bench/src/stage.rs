@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::route::{Encryption, Kind, Login, Route};
 use crate::scenario::Extent;
 
-pub use database::{BulkData, DATABASE, DIRECT_USER, PASSWORD, PERSON, Pace};
+pub use database::{BulkData, DATABASE, DIRECT_USER, GROUP, PASSWORD, PERSON, Pace};
 pub use running::{Running, psql};
 
 /// Everything that runs. The fields end in this order: routes first, the folder last.
@@ -58,7 +58,7 @@ impl Stage {
         progress.say("the tables of pgbench");
         database::fill(&postgres, extent)?;
         directory.add_person(PERSON, PASSWORD)?;
-        directory.add_member(database::GROUP, Member::Person(PERSON))?;
+        directory.add_member(GROUP, Member::Person(PERSON))?;
         let verifier = database::verifier(&postgres)?;
         let mut stage = Self {
             routes: Vec::new(),

@@ -172,10 +172,9 @@ impl Client {
         }
     }
 
-    /// Counts every byte that is received, decrypted, while it comes.
-    #[must_use]
-    pub fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
+    /// From now on adds every byte that is received, decrypted, to a counter while it comes.
+    pub fn count_into(&mut self, received: Arc<AtomicU64>) {
+        self.received = received;
     }
 
     /// The connection.
@@ -190,18 +189,14 @@ impl Client {
         self.wire
     }
 
-    /// Says goodbye and closes the connection once the server has.
+    /// Says goodbye and closes the connection.
     ///
     /// # Errors
     /// If the connection breaks.
-    pub async fn terminate(mut self) -> Result<()> {
+    pub async fn leave(mut self) -> Result<()> {
         let mut message = Vec::new();
         put(&mut message, b'X', |_| {});
-        self.send(&message).await?;
-        let end = async { while self.fill().await.is_ok() {} };
-        timeout(LOGIN_TIMEOUT, end)
-            .await
-            .context("the server does not close")
+        self.send(&message).await
     }
 
     fn new(wire: Wire) -> Self {

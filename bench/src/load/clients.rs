@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 use crate::limits::ANSWER_TIMEOUT;
 use crate::load::client::{Client, Statement};
 use crate::load::door::Door;
+use crate::load::float;
 use crate::load::latency::Latencies;
 use crate::load::open_loop::{Arrivals, Outcome, Plan, Window, serve};
 use crate::load::random::Random;
@@ -94,9 +95,8 @@ impl Clients {
             all.add(&latencies)?;
             self.0.push(session);
         }
-        let count = f64::from(u32::try_from(all.count())?);
         Ok(Closed {
-            rate_per_s: count / start.elapsed().as_secs_f64(),
+            rate_per_s: float(all.count()) / start.elapsed().as_secs_f64(),
             latencies: all,
         })
     }

@@ -113,6 +113,18 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// The port of our end.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn local_port(&self) -> Result<u16> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        Ok(socket.local_addr()?.port())
+    }
+
     /// Whether TLS was resumed, and no certificate sent; `false` without TLS.
     #[must_use]
     pub fn is_resumed(&self) -> bool {

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 
 use crate::limits::LATENCY_US_MAX;
+use crate::load::float;
 
 /// Digits that a figure keeps.
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -50,7 +51,7 @@ impl Latencies {
     #[must_use]
     pub fn at_us(&self, share: f64) -> Option<f64> {
         let us = self.0.value_at_quantile(share);
-        (self.count() > 0).then(|| f64::from(u32::try_from(us).unwrap_or(u32::MAX)))
+        (self.count() > 0).then(|| float(us))
     }
 
     /// The longest, in microseconds; `None` of none.

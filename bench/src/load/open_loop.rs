@@ -11,6 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::limits::{OPEN_LOOP_GRACE, OPEN_LOOP_LATE_SHARE_MAX};
 use crate::load::alarm::Alarm;
+use crate::load::float;
 use crate::load::latency::Latencies;
 use crate::load::random::Random;
 
@@ -63,8 +64,7 @@ impl Outcome {
     /// Whether the rate was held: hardly anything was left to do after the last arrival.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let count = |it| f64::from(u32::try_from(it).unwrap_or(u32::MAX));
-        count(self.late) <= count(self.latencies.count()) * OPEN_LOOP_LATE_SHARE_MAX
+        float(self.late) <= float(self.latencies.count()) * OPEN_LOOP_LATE_SHARE_MAX
     }
 }
 

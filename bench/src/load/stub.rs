@@ -5,19 +5,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use postern_tests::{Server, wait::accepts};
+use postern_tests::account::Account;
+use postern_tests::wait::accepts;
+use postern_tests::{Server, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::limits::{STUB_BACKLOG, STUB_MESSAGE_BYTES_MAX};
 
-/// The name of the subcommand that is the stub.
-pub const COMMAND: &str = "stub";
+/// The first argument of the program when it is to be the stub; the second is the port.
+const ARGUMENT: &str = "stub";
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,21 +42,28 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 /// A stub in a process of its own.
 #[derive(Debug)]
 pub struct Stub {
-    server: Server,
     port: u16,
+    /// Ends with the object.
+    _server: Server,
 }
 
 impl Stub {
-    /// Starts `program stub PORT`, which must call [`serve_port`].
+    /// Starts this program again, as the stub on a free port, with its output in a folder.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(program: &Path, port: u16, log: &Path) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.arg(COMMAND).arg(port.to_string());
-        let mut server = Server::spawn("the stub", command, log, Signal::SIGTERM)?;
+    pub fn start(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let log = folder.join("stub.log");
+        let program = std::env::current_exe().context("the path of this program")?;
+        let mut command = Account::own().command(&program, "KILL");
+        command.arg(ARGUMENT).arg(port.to_string());
+        let mut server = Server::spawn("the stub", command, &log, Signal::SIGTERM)?;
         server.wait_ready(START_LIMIT, || Ok(accepts("127.0.0.1", port)))?;
-        Ok(Self { server, port })
+        Ok(Self {
+            port,
+            _server: server,
+        })
     }
 
     /// Its port on 127.0.0.1.
@@ -63,15 +71,17 @@ impl Stub {
     pub fn port(&self) -> u16 {
         self.port
     }
-
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.server.pid()
-    }
 }
 
-/// Serves a port of 127.0.0.1 until the process ends.
+/// The port, when this program was started as the stub.
+#[must_use]
+pub fn asked_for() -> Option<u16> {
+    let mut arguments = std::env::args().skip(1);
+    let is_stub = arguments.next().is_some_and(|it| it == ARGUMENT);
+    arguments.next().filter(|_| is_stub)?.parse().ok()
+}
+
+/// Is the stub: serves a port of 127.0.0.1 until the process ends.
 ///
 /// # Errors
 /// If the port is taken.
@@ -208,7 +218,7 @@ mod tests {
             let mut statement = client.prepare("select $1").await?;
             statement.set(12_345);
             assert_eq!(client.execute(&statement).await?.rows, 1);
-            client.terminate().await
+            client.leave().await
         })
     }
 

@@ -23,7 +23,7 @@ pub const DIRECT_USER: &str = "bench_direct";
 pub const PASSWORD: &str = "Bench-2718-warm";
 
 /// The group of both, which may use the tables.
-pub(super) const GROUP: &str = "postern-bench";
+pub const GROUP: &str = "postern-bench";
 
 /// What a bulk transfer has in a row, in characters.
 const BULK_ROW_CHARS: u64 = 1_000;
