@@ -43,6 +43,8 @@ pub const SETTLED_FOR: Duration = Duration::from_millis(500);
 
 /// Sessions that a route has before an idle one is measured: what the first ones cost once.
 pub const IDLE_SESSIONS_BEFORE: u32 = 64;
+/// Queries of each of them before, so that every buffer of a pool has been used.
+pub const IDLE_QUERIES_BEFORE: u32 = 200;
 /// Logins that are under way at once while sessions are collected.
 pub const IDLE_LOGINS_AT_ONCE: u32 = 16;
 /// File descriptors of a proxy that are not sockets of sessions.

@@ -37,6 +37,8 @@ pub enum Metric {
     BusyPerByteNs,
     /// CPU time of the route's own processes, in seconds.
     RouteCpuS,
+    /// Memory of the route's processes with hardly any session, after some work, in bytes.
+    BaseBytes,
     /// Memory of the route's processes an idle session, in bytes.
     UserBytesPerSession,
     /// Memory of the route's processes and of the kernel (slab, sockets, page tables) an idle

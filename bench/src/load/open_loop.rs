@@ -238,8 +238,15 @@ mod tests {
         let outcome = stalled(plan(1000.0, 200), Duration::from_millis(300))?;
         assert!(!outcome.is_held(), "{outcome:?}");
         assert_eq!(outcome.unserved, 0);
-        let outcome = stalled(plan(100.0, 300), Duration::ZERO)?;
-        assert!(outcome.is_held(), "{} late", outcome.late);
+        // One in a hundred may be late.
+        let mut outcome = Outcome::new()?;
+        for _ in 0..200 {
+            outcome.latencies.record(Duration::ZERO);
+        }
+        outcome.late = 2;
+        assert!(outcome.is_held());
+        outcome.late = 3;
+        assert!(!outcome.is_held());
         Ok(())
     }
 }

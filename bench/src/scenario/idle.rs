@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::direct_rate::LIMIT;
 use super::{Extent, Point, Recorder, Scenario};
 use crate::limits::{
-    ANSWER_TIMEOUT, DESCRIPTORS_BESIDE_SESSIONS, IDLE_LOGINS_AT_ONCE, IDLE_SESSIONS_BEFORE,
-    SETTLED_BYTES, SETTLED_FOR,
+    ANSWER_TIMEOUT, DESCRIPTORS_BESIDE_SESSIONS, IDLE_LOGINS_AT_ONCE, IDLE_QUERIES_BEFORE,
+    IDLE_SESSIONS_BEFORE, SETTLED_BYTES, SETTLED_FOR,
 };
 use crate::load::client::Client;
 use crate::load::door::{Door, Tickets, Wire};
@@ -80,9 +80,17 @@ impl Scenario for Idle {
         let with = run(LIMIT * 3, collect(&door, sessions, &running.route().pids))?;
         running.check()?;
         let each = |bytes: f64| bytes / f64::from(sessions);
+        recorder.figure(Metric::BaseBytes, with.base);
         recorder.figure(Metric::UserBytesPerSession, each(with.user));
-        let total = with.user + with.kernel - without.kernel;
-        recorder.figure(Metric::TotalBytesPerSession, each(total));
+        match (with.kernel, without.kernel) {
+            (Ok(with_kernel), Ok(without)) => {
+                let total = with.user + with_kernel - without;
+                recorder.figure(Metric::TotalBytesPerSession, each(total));
+            }
+            (Err(why), _) | (_, Err(why)) => {
+                recorder.gap(&format!("idle, the kernel's memory: {why:#}"));
+            }
+        }
         Ok(())
     }
 }
@@ -100,51 +108,66 @@ fn sessions_possible(wanted: u64, recorder: &mut Recorder<'_>) -> Result<u32> {
     Ok(u32::try_from(possible.min(wanted))?)
 }
 
-/// How much memory there is, or how much more, in bytes.
+/// How much memory sessions take, in bytes.
 struct Memory {
+    /// What the processes have with hardly any session.
+    base: f64,
+    /// How much more the processes have.
     user: f64,
-    kernel: f64,
+    /// How much more the kernel has, where it says so.
+    kernel: Result<f64>,
 }
 
 /// How much memory so many more sessions take, once they rest.
 async fn collect(door: &Door, sessions: u32, pids: &[u32]) -> Result<Memory> {
-    let mut held = log_in(door, IDLE_SESSIONS_BEFORE).await?;
-    let before = at_rest(pids).await?;
-    held.extend(log_in(door, sessions).await?);
-    let after = at_rest(pids).await?;
+    let mut first = log_in(door, IDLE_SESSIONS_BEFORE).await?;
+    for client in &mut first {
+        // Memory that a proxy takes when it first works, and keeps, is not an idle session's.
+        for _ in 0..IDLE_QUERIES_BEFORE {
+            client.query("select 1").await?;
+        }
+    }
+    let mut held: Vec<Wire> = first.into_iter().map(Client::into_wire).collect();
+    let base = at_rest(pids).await?;
+    let kernel = kernel_bytes(pids);
+    let more = log_in(door, sessions).await?;
+    held.extend(more.into_iter().map(Client::into_wire));
+    let user = at_rest(pids).await?;
+    let kernel = kernel.and_then(|before| Ok(float(kernel_bytes(pids)?) - float(before)));
     drop(held);
     Ok(Memory {
-        user: after.user - before.user,
-        kernel: after.kernel - before.kernel,
+        base: float(base),
+        user: float(user) - float(base),
+        kernel,
     })
 }
 
-/// Logs in so often, some at once. What is left is the bare connections.
-async fn log_in(door: &Door, sessions: u32) -> Result<Vec<Wire>> {
+/// Logs in so often, some at once.
+async fn log_in(door: &Door, sessions: u32) -> Result<Vec<Client>> {
     let mut tasks = JoinSet::new();
     for part in 0..IDLE_LOGINS_AT_ONCE {
         let door = door.clone();
         let mine = (part..sessions).step_by(usize::try_from(IDLE_LOGINS_AT_ONCE)?);
         tasks.spawn_local(async move {
-            let mut wires = Vec::new();
+            let mut clients = Vec::new();
             for _ in mine {
                 let mut client = Client::log_in(&door).await?;
                 // A pooler connects to the server only now.
                 client.query("select 1").await?;
-                wires.push(client.into_wire());
+                clients.push(client);
             }
-            anyhow::Ok(wires)
+            anyhow::Ok(clients)
         });
     }
     let mut all = Vec::new();
-    while let Some(wires) = tasks.join_next().await {
-        all.extend(wires.context("a login")??);
+    while let Some(clients) = tasks.join_next().await {
+        all.extend(clients.context("a login")??);
     }
     Ok(all)
 }
 
-/// The memory, once that of the processes does not change any more.
-async fn at_rest(pids: &[u32]) -> Result<Memory> {
+/// The memory of processes, in bytes, once it does not change any more.
+async fn at_rest(pids: &[u32]) -> Result<u64> {
     let mut last = (0, Instant::now());
     wait_until("the memory comes to rest", ANSWER_TIMEOUT, || {
         let now = user_bytes(pids)?;
@@ -154,8 +177,5 @@ async fn at_rest(pids: &[u32]) -> Result<Memory> {
         Ok(last.1.elapsed() > SETTLED_FOR)
     })
     .await?;
-    Ok(Memory {
-        user: float(user_bytes(pids)?),
-        kernel: float(kernel_bytes(pids)?),
-    })
+    user_bytes(pids)
 }

@@ -65,7 +65,7 @@ impl Scenario for SlowReader {
         recorder: &mut Recorder<'_>,
     ) -> Result<()> {
         let (bytes, duration, pairs) = match stage.extent() {
-            Extent::Quick => (200_000_000, Duration::from_millis(1_000), 2),
+            Extent::Quick => (200_000_000, Duration::from_millis(700), 2),
             Extent::Full => (1_000_000_000, Duration::from_secs(5), 4),
         };
         let direct = self.direct.get(stage, point, OTHERS, recorder)?;
