@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::direct_rate::LIMIT;
-use super::ldap::{Directory, person};
+use super::ldap::Directory;
 use super::logins::{record, visits};
 use super::{Extent, Point, Recorder, Scenario};
 use crate::load::door::{Door, Tickets};
@@ -13,8 +13,6 @@ use crate::stage::Stage;
 
 /// How many clients log in at a time.
 const CLIENTS: u64 = 4;
-/// The people of this scenario are called `cold1` and so on.
-const NAME: &str = "cold";
 
 /// Each login asks the directory, makes a role and derives its keys.
 #[derive(Debug)]
@@ -55,15 +53,13 @@ impl Scenario for ColdLogins {
             Extent::Quick => 15,
             Extent::Full => 100,
         };
-        // Nobody who has been in in an earlier round.
-        let name = format!("{NAME}{}_", recorder.round);
-        let directory = Directory::start(stage, &name, CLIENTS * each)?;
-        let route = directory.route(route, person(&name, 1))?;
+        let directory = Directory::start(stage, CLIENTS * each)?;
+        let route = directory.route(route)?;
         let door = Door::new(&route, point.encryption, Tickets::Forgotten)?;
         let clients = (0..CLIENTS).map(|client| {
-            let people = client * each + 1..=(client + 1) * each;
-            let (door, name) = (door.clone(), name.clone());
-            people.map(move |number| door.for_login(person(&name, number)))
+            let people = client * each..(client + 1) * each;
+            let doors = people.map(|index| door.for_login(directory.person(index)));
+            doors.collect::<Vec<_>>().into_iter()
         });
         let found = run(LIMIT * 2, visits(clients))?;
         record(&found, recorder);

@@ -1,5 +1,7 @@
 //! Postern before a directory server, which can be stopped where it is.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::{Result, bail};
 use postern_tests::{DirectoryServer, OpenLdap, Postern, free_port, needs};
 
@@ -7,8 +9,11 @@ use crate::route::{Login, Route};
 use crate::stage::{DATABASE, GROUP, Stage};
 
 /// Another Postern before the stage's PostgreSQL, whose people are in OpenLDAP.
+///
+/// No two have people of the same name: the role of one's would not be given to the other's.
 #[derive(Debug)]
 pub(super) struct Directory {
+    number: u32,
     /// Ends first: it has connections to the directory.
     pub(super) postern: Postern,
     /// The directory.
@@ -16,18 +21,20 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Starts both, with so many people called `name1`, `name2` and so on who may log in.
+    /// Starts both, with so many people who may log in.
     ///
     /// # Errors
     /// If OpenLDAP is not installed, or one of them does not start.
-    pub(super) fn start(stage: &Stage, name: &str, people: u64) -> Result<Self> {
+    pub(super) fn start(stage: &Stage, people: u64) -> Result<Self> {
         if let Some(missing) = needs::missing_for_openldap() {
             bail!("a directory server cannot be started: {missing}");
         }
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let (scratch, certificates) = (stage.scratch(), stage.certificates());
         let openldap = OpenLdap::start(scratch, certificates)?;
         openldap.add_group(GROUP)?;
-        openldap.ldif(&records(name, people))?;
+        openldap.ldif(&records((0..people).map(|it| person(number, it))))?;
         let key_file = stage.postern()?.config_file();
         let key_file = key_file.with_file_name("cluster-key");
         let postern = Postern::prepare(scratch, certificates, stage.postgres(), free_port()?)?;
@@ -41,38 +48,45 @@ impl Directory {
                 .set("credential", "cluster_key_file", &key_file);
         });
         postern.start_again()?;
-        Ok(Self { postern, openldap })
+        Ok(Self {
+            number,
+            postern,
+            openldap,
+        })
     }
 
-    /// The route through this Postern, for one of the people.
+    /// The route through this Postern, for the first of the people.
     ///
     /// # Errors
     /// If it has ended.
-    pub(super) fn route(&self, of: &Route, login: Login) -> Result<Route> {
+    pub(super) fn route(&self, of: &Route) -> Result<Route> {
         Ok(Route {
             port: self.postern.port(),
-            login,
+            login: self.person(0),
             pids: vec![self.postern.pid()?],
             ..of.clone()
         })
     }
+
+    /// The login of one of the people, counted from 0, or of nobody above their number.
+    pub(super) fn person(&self, index: u64) -> Login {
+        person(self.number, index)
+    }
 }
 
-/// The login of a person, who may be there or not.
-pub(super) fn person(name: &str, number: u64) -> Login {
+fn person(directory: u32, index: u64) -> Login {
     Login {
-        user: format!("{name}{number}"),
-        password: Some(format!("Bench-{number}-cold")),
+        user: format!("person{index}of{directory}"),
+        password: Some(format!("Bench-{index}-cold")),
         database: DATABASE.to_owned(),
     }
 }
 
 /// People, all in the group.
-fn records(name: &str, people: u64) -> String {
+fn records(people: impl Iterator<Item = Login>) -> String {
     let mut records = String::new();
     let mut members = String::new();
-    for number in 1..=people {
-        let login = person(name, number);
+    for login in people {
         let (user, password) = (&login.user, login.password.as_deref().unwrap_or_default());
         let dn = OpenLdap::person_dn(user);
         records += &format!(

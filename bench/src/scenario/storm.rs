@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::direct_rate::{LIMIT, read_of_one_row};
-use super::ldap::{Directory, person};
+use super::ldap::Directory;
 use super::{Extent, Point, Recorder, Scenario};
 use crate::limits::{LOGIN_TIMEOUT, STRANGER_PATIENCE};
 use crate::load::client::Client;
@@ -24,10 +24,6 @@ use crate::stage::Stage;
 
 /// How many sessions run all the while.
 const RUNNING: u32 = 16;
-/// Who has these sessions is `resident1`.
-const RESIDENT: &str = "resident";
-/// The strangers are called `stranger1` and so on; nobody is.
-const STRANGER: &str = "stranger";
 
 /// The point of the sessions' throughput without a storm.
 const ALONE: &str = "alone";
@@ -80,8 +76,8 @@ impl Scenario for Storm {
         point: &Point,
         recorder: &mut Recorder<'_>,
     ) -> Result<()> {
-        let directory = Directory::start(stage, RESIDENT, 1)?;
-        let route = directory.route(route, person(RESIDENT, 1))?;
+        let directory = Directory::start(stage, 1)?;
+        let route = directory.route(route)?;
         let stub = Stub::start(stage.scratch().path())?;
         let elsewhere = stage.start_before(stage.route("direct")?, stub.port())?;
         let (encryption, plain) = (point.encryption, Encryption::Plain);
@@ -163,18 +159,21 @@ impl Place {
 
     /// Has strangers log in, evenly over the window, on a thread of their own.
     fn arrive(&self, door: &Door) -> thread::JoinHandle<Result<Answers>> {
-        let (door, logins, window) = (door.clone(), self.logins, self.window);
+        // The first of the people is the one who is in already.
+        let logins = 1..=self.logins;
+        let doors = logins.map(|index| door.for_login(self.directory.person(index)));
+        let (doors, window): (Vec<Door>, _) = (doors.collect(), self.window);
         let limit = window + STRANGER_PATIENCE + LOGIN_TIMEOUT;
-        thread::spawn(move || run(limit, strangers(door, logins, window)))
+        thread::spawn(move || run(limit, strangers(doors, window)))
     }
 }
 
-async fn strangers(door: Door, logins: u64, window: Duration) -> Result<Answers> {
+async fn strangers(doors: Vec<Door>, window: Duration) -> Result<Answers> {
     let start = Instant::now();
+    let gap = window / u32::try_from(doors.len())?;
     let mut tasks = JoinSet::new();
-    for number in 0..logins {
-        let door = door.for_login(person(STRANGER, number));
-        let arrival = start + window.mul_f64(float(number) / float(logins));
+    for (index, door) in (0..).zip(doors) {
+        let arrival = start + gap * index;
         tasks.spawn_local(async move {
             sleep_until(arrival.into()).await;
             let login = timeout(STRANGER_PATIENCE, Client::try_log_in(&door)).await;
