@@ -1,5 +1,6 @@
 //! What Postern costs, beside its peers, in one run: the library of `cargo xtask bench`.
 
+pub mod bars;
 pub mod child;
 pub mod facts;
 pub mod limits;

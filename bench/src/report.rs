@@ -1,5 +1,13 @@
 //! What a run leaves: a table in the terminal, JSON, and a page with plots.
 
+#[cfg(test)]
+pub(crate) mod example;
+pub mod figures;
+pub mod format;
+pub mod page;
+pub mod plot;
+pub mod table;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bars;
 use crate::facts;
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::report::{Report, RouteSummary};
+use crate::report::{Report, RouteSummary, page, table};
 use crate::route::Route;
 use crate::scenario::{self, Scenario};
 use crate::schedule::{self, Found};
@@ -28,7 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
     let stage = Stage::start(options, &progress, &mut found.gaps)?;
     let machine = facts::machine(&stage)?;
     let measured = schedule::run(&stage, &scenarios, options, &progress, &mut found);
-    let routes = stage.routes().map(summary).collect();
+    let routes: Vec<RouteSummary> = stage.routes().map(summary).collect();
     progress.say("ending all servers");
     drop(stage);
     if postern_tests::wait::is_interrupted() {
@@ -44,8 +45,8 @@ pub fn run(options: &Options) -> Result<()> {
         began,
         took_s: progress.elapsed().as_secs_f64(),
         command: command(std::env::args().skip(1)),
+        bars: bars::bars(&found.samples, &routes),
         routes,
-        bars: Vec::new(),
         gaps: found.gaps,
         samples: found.samples,
     };
@@ -110,12 +111,35 @@ fn write(report: &Report, options: &Options) -> Result<()> {
         let json = serde_json::to_string_pretty(report)? + "\n";
         fs::write(file, json).with_context(|| file.display().to_string())?;
     }
+    if let Some(file) = &options.page {
+        let page = page::html(report, json_beside(file, options.json.as_deref()));
+        fs::write(file, page).with_context(|| file.display().to_string())?;
+    }
+    print!("{}", table::text(report));
     Ok(())
+}
+
+/// What a link from the page to the raw figures says: their name, if they are in its folder.
+fn json_beside<'a>(page: &Path, json: Option<&'a Path>) -> Option<&'a str> {
+    let json = json.filter(|it| it.parent() == page.parent())?;
+    json.file_name()?.to_str()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_links_to_figures_beside_it_and_to_no_others() {
+        let page = Path::new("results/run.html");
+        for (json, link) in [
+            (Some("results/run.json"), Some("run.json")),
+            (Some("run.json"), None),
+            (None, None),
+        ] {
+            assert_eq!(json_beside(page, json.map(Path::new)), link);
+        }
+    }
 
     #[test]
     fn the_password_is_not_in_the_report() {

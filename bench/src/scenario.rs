@@ -7,6 +7,7 @@ mod fairness;
 mod idle;
 mod ldap;
 mod logins;
+pub mod names;
 mod open_loop;
 mod rows;
 mod select;

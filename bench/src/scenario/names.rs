@@ -1,0 +1,49 @@
+//! The names by which the bars find figures, for scenarios and bars alike.
+
+/// `pgbench -S -M prepared`.
+pub const SELECT_PREPARED: &str = "select-prepared";
+/// `COPY ... TO STDOUT`.
+pub const COPY_OUT: &str = "copy-out";
+/// `COPY ... FROM STDIN`.
+pub const COPY_IN: &str = "copy-in";
+/// Sessions that do nothing.
+pub const IDLE: &str = "idle";
+/// A client that asks for much and reads nothing.
+pub const SLOW_READER: &str = "slow-reader";
+/// New sessions of people who have just been in.
+pub const LOGINS: &str = "logins";
+/// Logins of strangers while the directory is stopped.
+pub const STORM: &str = "storm";
+
+/// The point of a scenario that has one without a name.
+pub const ONLY_POINT: &str = "";
+/// One client.
+pub const CLIENTS_1: &str = "1 client";
+/// Four clients.
+pub const CLIENTS_4: &str = "4 clients";
+/// 16 clients.
+pub const CLIENTS_16: &str = "16 clients";
+/// 64 clients.
+pub const CLIENTS_64: &str = "64 clients";
+/// 256 clients.
+pub const CLIENTS_256: &str = "256 clients";
+
+/// What one slow reader makes a proxy keep.
+pub const ONE_SLOW_READER: &str = "one slow reader";
+/// Others, without a slow reader.
+pub const OTHERS_ALONE: &str = "16 others alone";
+/// Others, beside a slow reader.
+pub const OTHERS_BESIDE: &str = "16 others beside it";
+
+/// Four clients whose TLS is resumed.
+pub const CLIENTS_4_RESUMING: &str = "4 clients that resume TLS";
+
+/// Running sessions without strangers.
+pub const WITHOUT_STORM: &str = "alone";
+/// Running sessions while strangers log in.
+pub const IN_STORM: &str = "while strangers log in";
+/// Running sessions while strangers connect to something else: what the strangers' own work costs
+/// the machine.
+pub const STORM_ELSEWHERE: &str = "while strangers log in elsewhere";
+/// Strangers who were told that there are too many.
+pub const TOO_MANY: &str = "answered 53300";
