@@ -5,6 +5,7 @@ mod lexer;
 mod markdown;
 mod regions;
 mod rust;
+mod specification;
 mod sql;
 mod tree;
 mod words;
@@ -116,6 +117,15 @@ fn findings(root: &Path) -> Result<(usize, Vec<Finding>)> {
             _ => sql::check(path, text),
         });
     }
+    let sources = specification::Sources {
+        files: &files,
+        texts: texts
+            .iter()
+            .map(|(path, _, text)| (path.as_path(), text.as_str()))
+            .collect(),
+        test_modules: &test_modules,
+    };
+    findings.extend(specification::check(&sources));
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap_or_default();
     findings.extend(tree::check(root, &files, &architecture));
     findings.sort();

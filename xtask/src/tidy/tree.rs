@@ -8,7 +8,7 @@ use super::Finding;
 use super::lexer::has_word;
 
 /// What stands at the top of the repository, beside folders that begin with a dot.
-const TOP_LEVEL: [&str; 17] = [
+const TOP_LEVEL: [&str; 18] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "Cargo.lock",
@@ -16,6 +16,7 @@ const TOP_LEVEL: [&str; 17] = [
     "LICENSE",
     "README.md",
     "SECURITY.md",
+    "SPECIFICATION.md",
     "appliance",
     "bench",
     "deny.toml",
