@@ -51,6 +51,12 @@ pub fn is_stand_in(bar: &Bar) -> bool {
     bar.name.ends_with(STAND_IN_SUFFIX)
 }
 
+/// Whether a bar is missed. Stand-ins are no bars.
+pub fn is_any_missed(bars: &[Bar]) -> bool {
+    bars.iter()
+        .any(|it| it.met == Some(false) && !is_stand_in(it))
+}
+
 fn bar(promise: &Promise, name: String, found: Found) -> Bar {
     let is_met = |value: f64| match promise.sense {
         Sense::AtMost => value <= promise.bound,

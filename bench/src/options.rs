@@ -29,6 +29,9 @@ pub struct Options {
     /// Write a page with plots to a file.
     #[arg(long, value_name = "FILE")]
     pub page: Option<PathBuf>,
+    /// End with a failure if a bar is missed; one that could not be measured is not missed.
+    #[arg(long)]
+    pub strict: bool,
     /// Measure every route that often at each point, instead of as often as time allows (--quick)
     /// or five times.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

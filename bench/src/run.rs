@@ -52,7 +52,11 @@ pub fn run(options: &Options) -> Result<()> {
     };
     write(&report, options)?;
     progress.say("done");
-    measured
+    measured?;
+    if options.strict && bars::is_any_missed(&report.bars) {
+        bail!("a bar is missed");
+    }
+    Ok(())
 }
 
 /// What can be known to fail before an hour of work.

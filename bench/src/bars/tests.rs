@@ -184,6 +184,7 @@ fn without_hardware_counters_a_stand_in_follows_the_bar() {
     };
     assert_eq!((exact.value, exact.met), (None, None));
     assert_eq!(exact.note, "no hardware counters here: see the stand-in");
+    assert!(is_stand_in(stand_in) && !is_stand_in(exact));
     assert_eq!(stand_in.name, format!("{PLAIN_16}{STAND_IN_SUFFIX}"));
     assert_eq!((stand_in.value, stand_in.met), (Some(0.5), Some(true)));
     assert_eq!(stand_in.bound, exact.bound);
@@ -192,6 +193,23 @@ fn without_hardware_counters_a_stand_in_follows_the_bar() {
         "{}",
         stand_in.note
     );
+}
+
+#[test]
+fn only_a_bar_that_was_measured_can_be_missed() {
+    let figures: Figures<'_> = &[
+        ("direct", &[100.0]),
+        ("postern", &[130.0]),
+        ("nginx", &[125.0]),
+    ];
+    for (metric, is_missed) in [
+        (Metric::InstructionsPerTransaction, true),
+        (Metric::BusyPerTransactionUs, false),
+    ] {
+        let bars = bars(&with(metric, figures), &example::routes());
+        assert!(bars.iter().any(|it| it.met == Some(false)), "{bars:?}");
+        assert_eq!(is_any_missed(&bars), is_missed, "{metric:?}");
+    }
 }
 
 #[test]

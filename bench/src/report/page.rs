@@ -16,9 +16,9 @@ const METHOD: [&str; 7] = [
     "Routes took turns, round by round, and a ratio or a difference is of two figures of one \
      round. Shown is the median over the rounds; the whiskers reach from the least round to the \
      most.",
-    "What a transaction of pgbench costs is what it costs everybody, not the proxy alone, at steady \
-     state: of 4N transactions a client the 2N in the middle count, so that connecting and the \
-     first touches of memory are left out.",
+    "What a transaction of pgbench costs is what it costs everybody, not the proxy alone, at \
+     steady state: of 4N transactions a client the 2N in the middle count, so that connecting and \
+     the first touches of memory are left out.",
     "Instructions, context switches and segments are those of the whole machine. Busy time is the \
      time that its cores spent on the bench; where they do not count instructions, it stands in \
      for them.",
