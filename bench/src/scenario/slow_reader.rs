@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::direct_rate::{DirectRate, LIMIT, read_of_one_row};
-use super::{Extent, Point, Recorder, Scenario};
+use super::{Extent, Point, Recorder, Scenario, names};
 use crate::limits::{ANSWER_TIMEOUT, SETTLED_BYTES, SETTLED_FOR};
 use crate::load::client::Client;
 use crate::load::clients::Clients;
@@ -24,11 +24,6 @@ const OTHERS: u32 = 16;
 /// reader waits, so that what is left to see is the proxy's effort for it.
 const SHARE_OF_DIRECT: f64 = 0.3;
 
-/// The point of the others' latencies without a slow reader.
-const ALONE: &str = "16 others alone";
-/// The point of their latencies beside one.
-const BESIDE: &str = "16 others beside it";
-
 /// One slow reader, and others who must not notice.
 #[derive(Debug, Default)]
 pub(super) struct SlowReader {
@@ -46,7 +41,7 @@ impl Scenario for SlowReader {
 
     fn points(&self, _extent: Extent) -> Vec<Point> {
         let of = |encryption| Point {
-            name: "one slow reader".to_owned(),
+            name: names::ONE_SLOW_READER.to_owned(),
             encryption,
             amount: 1,
         };
@@ -88,7 +83,10 @@ impl Scenario for SlowReader {
         recorder.figure(Metric::HeldBytes, float(found.held.in_process));
         recorder.figure(Metric::HeldMemoryBytes, float(found.held.memory));
         recorder.figure(Metric::HeldKernelBytes, float(found.held.in_kernel));
-        for (point, latencies) in [(ALONE, found.alone), (BESIDE, found.beside)] {
+        for (point, latencies) in [
+            (names::OTHERS_ALONE, found.alone),
+            (names::OTHERS_BESIDE, found.beside),
+        ] {
             let mut recorder = recorder.at(point);
             recorder.figure_if_any(Metric::P50Us, latencies.at_us(0.5));
             recorder.figure_if_any(Metric::P99Us, latencies.at_us(0.99));

@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::direct_rate::{LIMIT, read_of_one_row};
 use super::ldap::Directory;
-use super::{Extent, Point, Recorder, Scenario};
+use super::{Extent, Point, Recorder, Scenario, names};
 use crate::limits::{LOGIN_TIMEOUT, STRANGER_PATIENCE};
 use crate::load::client::Client;
 use crate::load::clients::Clients;
@@ -24,14 +24,6 @@ use crate::stage::Stage;
 
 /// How many sessions run all the while.
 const RUNNING: u32 = 16;
-
-/// The point of the sessions' throughput without a storm.
-const ALONE: &str = "alone";
-/// The point of their throughput while strangers log in to Postern.
-const STORM: &str = "while strangers log in";
-/// The point of their throughput while strangers connect to the stub: what the strangers' own
-/// work costs the machine, whatever they connect to.
-const ELSEWHERE: &str = "while strangers log in elsewhere";
 
 /// Running sessions, and strangers whom only the directory could tell apart from people.
 #[derive(Debug)]
@@ -197,11 +189,13 @@ async fn strangers(doors: Vec<Door>, window: Duration) -> Result<Answers> {
 
 impl Found {
     fn record(&self, recorder: &mut Recorder<'_>) {
-        recorder.at(ALONE).figure(Metric::RatePerS, self.alone);
-        let mut storm = recorder.at(STORM);
+        recorder
+            .at(names::WITHOUT_STORM)
+            .figure(Metric::RatePerS, self.alone);
+        let mut storm = recorder.at(names::IN_STORM);
         storm.figure(Metric::RatePerS, self.storm);
         storm.figure(Metric::RouteCpuS, self.cpu_s);
-        let mut elsewhere = recorder.at(ELSEWHERE);
+        let mut elsewhere = recorder.at(names::STORM_ELSEWHERE);
         elsewhere.figure(Metric::RatePerS, self.elsewhere);
         for (answer, (count, longest)) in &self.answers {
             let point = format!("answered {answer}");
