@@ -1,7 +1,9 @@
 //! The bench itself, run for one short scenario.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use postern_tests::process::{run, run_any};
@@ -10,6 +12,9 @@ use serde_json::Value;
 
 /// What the bench starts, as programs.
 const PEERS: [&str; 2] = ["pgbouncer", "haproxy"];
+
+/// How long the bench may take to start PostgreSQL on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the bench cannot run here, if so.
 fn missing() -> Option<String> {
@@ -87,15 +92,12 @@ fn a_run_that_is_terminated_ends_its_servers_and_removes_its_folder() -> Result<
         .args(["--quick", "--only", "select-simple"])
         .env("TMPDIR", &folder)
         .spawn()?;
-    let pid_file = || -> Option<PathBuf> {
-        let own = std::fs::read_dir(&folder).ok()?.flatten().next()?.path();
-        let file = own.join("postgres/data/postmaster.pid");
-        file.is_file().then_some(file)
-    };
-    wait_until("PostgreSQL is up", START_LIMIT, || Ok(pid_file().is_some()))?;
-    let file = pid_file().context("PostgreSQL has ended")?;
-    let postmaster = std::fs::read_to_string(file)?;
-    let postmaster: u32 = postmaster.lines().next().context("no pid")?.parse()?;
+    let mut postmaster = None;
+    wait_until("PostgreSQL is up", START_LIMIT, || {
+        postmaster = running_postmaster(&folder)?;
+        Ok(postmaster.is_some())
+    })?;
+    let postmaster = postmaster.context("no postmaster")?;
     run_any(Command::new("kill").arg(child.id().to_string()))?;
     let status = child.wait()?;
     if status.success() {
@@ -107,12 +109,21 @@ fn a_run_that_is_terminated_ends_its_servers_and_removes_its_folder() -> Result<
     Ok(())
 }
 
-/// How long the bench may take to start PostgreSQL on a busy machine.
-const START_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+/// The process id of the PostgreSQL in one of the folders of a run.
+fn running_postmaster(folder: &Path) -> Result<Option<u32>> {
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.path().join("postgres/data/postmaster.pid");
+        // It may not be there yet, or not be written yet.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if let Some(pid) = text.lines().next().and_then(|it| it.parse().ok()) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
 
 /// Servers run as another account and must be able to pass through.
-fn open(folder: &std::path::Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+fn open(folder: &Path) -> Result<()> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
     Ok(())
 }

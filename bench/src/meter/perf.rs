@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn the_lines_of_a_machine_with_counters_are_added_up() -> Result<()> {
         let text = "# started on Sun Nov 22 03:55:00 2026\n\n     \
-                    0.100210548,2412345678,,instructions,200104261,100.00,0.87,insn per cycle\n     \
+                    0.100210548,2412345678,,instructions,2001,100.00,0.87,insn per cycle\n     \
                     0.100210548,2772804228,,cycles,200104160,100.00,,\n     \
-                    0.200430215,1000000000,,instructions,200104261,100.00,0.50,insn per cycle\n     \
+                    0.200430215,1000000000,,instructions,2001,100.00,0.50,insn per cycle\n     \
                     0.200430215,2000000000,,cycles,200104160,100.00,,\n";
         let expected = vec![
             (10.0, [0.0, 0.0]),

@@ -1,12 +1,13 @@
 //! PgBouncer in session mode.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
-use postern_tests::free_port;
 use postern_tests::scratch::write_secret;
+use postern_tests::{ServerCertificate, free_port};
 
 use super::{Ground, Ready, folder, program, version};
 use crate::stage::Running;
@@ -35,7 +36,33 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
         &format!("\"{}\" \"{}\"\n", login.user, ground.verifier),
     )?;
     account.own_path(&users)?;
-    let configuration = format!(
+    let configuration = configuration(ground, port, &users, &certificate);
+    let file = folder.join("pgbouncer.ini");
+    fs::write(&file, &configuration)?;
+    let mut command = account.command(&program, "KILL");
+    command.arg(&file);
+    Ready {
+        name: "pgbouncer",
+        version: version(&program, "--version")?,
+        port,
+        login: login.clone(),
+        ca_file: Some(ground.certificates.ca_file()),
+        configuration,
+        command,
+        folder,
+        // SIGTERM is the immediate shutdown of this version, SIGINT waits for clients.
+        stop_signal: Signal::SIGTERM,
+    }
+    .start()
+}
+
+fn configuration(
+    ground: &Ground<'_>,
+    port: u16,
+    users: &Path,
+    certificate: &ServerCertificate,
+) -> String {
+    format!(
         "[databases]
 {database} = host=127.0.0.1 port={backend_port}
 
@@ -65,27 +92,10 @@ log_connections = 0
 log_disconnections = 0
 log_stats = 0
 ",
-        database = login.database,
+        database = ground.login.database,
         backend_port = ground.backend_port,
         users = users.display(),
         cert_file = certificate.cert_file.display(),
         key_file = certificate.key_file.display(),
-    );
-    let file = folder.join("pgbouncer.ini");
-    fs::write(&file, &configuration)?;
-    let mut command = account.command(&program, "KILL");
-    command.arg(&file);
-    Ready {
-        name: "pgbouncer",
-        version: version(&program, "--version")?,
-        port,
-        login: login.clone(),
-        ca_file: Some(ground.certificates.ca_file()),
-        configuration,
-        command,
-        folder,
-        // SIGTERM is the immediate shutdown of this version, SIGINT waits for clients.
-        stop_signal: Signal::SIGTERM,
-    }
-    .start()
+    )
 }

@@ -25,7 +25,7 @@ impl Select {
     pub(super) fn prepared() -> Self {
         Self {
             name: "select-prepared",
-            shows: "what a proxy adds to a query that costs next to nothing: pgbench -S -M prepared",
+            shows: "what a proxy adds to the cheapest queries: pgbench -S -M prepared",
             protocol: "prepared",
         }
     }
