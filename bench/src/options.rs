@@ -36,10 +36,15 @@ pub struct Options {
     /// or five times.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
-    /// Also measure a server that already runs before a database with pgbench's tables.
+    /// Also measure a server that already runs, before the run's own database (--postgres-port)
+    /// or before another one with pgbench's tables.
     #[arg(long = "peer", value_name = "NAME=HOST:PORT")]
     pub peers: Vec<RunningPeer>,
-    /// Who logs in to servers of --peer.
+    /// The port of the run's own database on 127.0.0.1, for servers of --peer: they need its
+    /// database bench and its user bench_direct, whose password is in bench/README.md.
+    #[arg(long, value_name = "PORT")]
+    pub postgres_port: Option<u16>,
+    /// Who logs in to servers of --peer; bench_direct unless given.
     #[arg(long, value_name = "USER")]
     pub peer_user: Option<String>,
     /// With which password.

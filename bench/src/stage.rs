@@ -51,7 +51,7 @@ impl Stage {
         let scratch = Scratch::new()?;
         let certificates = Certificates::new(&scratch)?;
         progress.say("PostgreSQL");
-        let postgres = database::start(&scratch, &certificates, extent)?;
+        let postgres = database::start(&scratch, &certificates, options)?;
         let directory = Local::start(&scratch)?;
         let postern = prepare_postern(&scratch, &certificates, &postgres, &directory)?;
         postern.install_schema(&postgres)?;

@@ -92,6 +92,36 @@ impl Postgres {
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let version = needs::postgres(major).context("this PostgreSQL is not installed")?;
+        Self::launch(
+            scratch,
+            certificates,
+            (version, free_port()?),
+            settings,
+            environment,
+        )
+    }
+
+    /// Starts the newest PostgreSQL that is installed on a port that the caller has chosen.
+    ///
+    /// # Errors
+    /// As [`Postgres::start_version`].
+    pub fn start_on(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        port: u16,
+        settings: &str,
+    ) -> Result<Self> {
+        let version = needs::postgres(None).context("PostgreSQL is not installed")?;
+        Self::launch(scratch, certificates, (version, port), settings, &[])
+    }
+
+    fn launch(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        (version, port): (PostgresVersion, u16),
+        settings: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let account = Account::unprivileged()?;
         let folder = scratch.subfolder("postgres")?;
         account.own_path(&folder)?;
@@ -100,7 +130,7 @@ impl Postgres {
         let postgres = Self {
             version,
             account,
-            port: free_port()?,
+            port,
             ca_file: certificates.ca_file(),
             server: Mutex::new(None),
             environment: environment

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use postern_tests::process::run;
-use postern_tests::{Certificates, Postgres, Scratch};
+use postern_tests::{Certificates, Postgres, Scratch, free_port};
 
 use super::Stage;
+use crate::options::Options;
 use crate::pgbench::{self, Load};
 use crate::route::Encryption;
 use crate::scenario::Extent;
@@ -48,9 +49,11 @@ log_checkpoints = off
 pub(super) fn start(
     scratch: &Scratch,
     certificates: &Certificates,
-    extent: Extent,
+    options: &Options,
 ) -> Result<Postgres> {
-    let postgres = Postgres::start_version(scratch, certificates, None, &settings(extent))?;
+    let port = options.postgres_port.map_or_else(free_port, Ok)?;
+    let settings = settings(options.extent());
+    let postgres = Postgres::start_on(scratch, certificates, port, &settings)?;
     postgres.set_hba("host all all 127.0.0.1/32 scram-sha-256")?;
     Ok(postgres)
 }
