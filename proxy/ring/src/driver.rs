@@ -129,6 +129,12 @@ pub(crate) trait Driver {
     /// Sends the rest of a payload; it comes back with the completion.
     fn send(&mut self, token: Token, socket: &Self::Socket, payload: Payload);
 
+    /// Has the next wait return at once if it may otherwise sleep on the completion of this send.
+    ///
+    /// The completion of a send may be held back until something else completes: mostly nobody
+    /// waits for it. Whoever does has to say so, each time before a wait.
+    fn hurry(&mut self, send: Token);
+
     /// Cancels the operation that is called `target`, if it is in flight.
     fn cancel(&mut self, token: Token, target: Token);
 

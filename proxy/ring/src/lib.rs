@@ -8,7 +8,8 @@
 //! - `session` is the life of one session, `leg` one socket of it with its two directions,
 //!   `tls` what rustls does between them.
 //! - `driver` is what a worker needs from the world; `uring` is the kernel's ring, with `buffers`,
-//!   `start`, `socket`, `event` and `affinity`. Only those have `unsafe`.
+//!   `start`, `socket`, `event` and `affinity`. Only those have `unsafe`. `sends` keeps what is
+//!   being sent.
 //!
 //! Kernel 6.1 is the floor (`IORING_SETUP_DEFER_TASKRUN`).
 
@@ -24,6 +25,7 @@ mod leg;
 pub mod limits;
 mod mailbox;
 mod ring;
+mod sends;
 mod session;
 #[cfg(test)]
 mod sim;

@@ -386,8 +386,21 @@ impl<S> Record<S> {
             leg.receiver.advance(context, name, side, &leg.socket);
         }
         self.next_phase(context);
+        for side in [Side::Client, Side::Backend] {
+            if self.waits_for_send(side) {
+                context.driver.hurry(self.name.with(Op::Send(side)));
+            }
+        }
         debug_assert!(self.client.sender.has_no_idle_memory());
         debug_assert!(self.backend.sender.has_no_idle_memory());
+    }
+
+    /// Whether anything is to happen as soon as the send in flight is done.
+    fn waits_for_send(&mut self, side: Side) -> bool {
+        let is_paused = self.leg(side.other()).receiver.source == Source::Paused;
+        let (phase, sender) = (self.phase, &self.leg(side).sender);
+        let is_followed = !sender.pending.is_empty() || sender.end != End::Open;
+        sender.op != SendOp::None && (is_followed || is_paused || phase != Phase::Open)
     }
 
     /// Lets each receiver run or rest, by the queue that it fills.
@@ -468,17 +481,13 @@ impl<S> Record<S> {
 
     /// Counts application bytes that go to this leg.
     fn count<D: Driver<Socket = S>>(&mut self, context: &Context<'_, D>, to: Side, bytes: usize) {
-        let bytes = bytes as u64;
-        match to {
-            Side::Client => {
-                self.bytes_to_client += bytes;
-                context.counters.bytes_to_client.add(bytes);
-            }
-            Side::Backend => {
-                self.bytes_to_backend += bytes;
-                context.counters.bytes_to_backend.add(bytes);
-            }
-        }
+        let counters = context.counters;
+        let (mine, all) = match to {
+            Side::Client => (&mut self.bytes_to_client, &counters.bytes_to_client),
+            Side::Backend => (&mut self.bytes_to_backend, &counters.bytes_to_backend),
+        };
+        *mine += bytes as u64;
+        all.add(bytes as u64);
     }
 
     fn leg(&mut self, side: Side) -> &mut Leg<S> {

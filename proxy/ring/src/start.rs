@@ -132,10 +132,16 @@ pub(crate) fn open(config: &RingConfig, wake: Arc<File>) -> Result<Uring, StartE
         .dontfork()
         .build(SUBMISSIONS)
         .map_err(refused)?;
-    if !ring.params().is_feature_nodrop() || !ring.params().is_feature_ext_arg() {
-        return Err(StartError::KernelTooOld {
-            what: "IORING_FEAT_NODROP or IORING_FEAT_EXT_ARG",
-        });
+    let features = [
+        (ring.params().is_feature_nodrop(), "IORING_FEAT_NODROP"),
+        (ring.params().is_feature_ext_arg(), "IORING_FEAT_EXT_ARG"),
+        (
+            ring.params().is_feature_skip_cqe_on_success(),
+            "IORING_FEAT_CQE_SKIP",
+        ),
+    ];
+    if let Some((_, what)) = features.into_iter().find(|(is_there, _)| !is_there) {
+        return Err(StartError::KernelTooOld { what });
     }
     probe(&ring)?;
     let pool = Pool::new(config.buffers, config.buffer_bytes)

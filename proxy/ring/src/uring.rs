@@ -16,8 +16,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::buffers::{GROUP, Pool};
 use crate::driver::{Buffer, Bytes, Closing, Completion, Driver, Errno, Payload, Received, Shots};
+use crate::sends::{Sending, Sends};
 use crate::socket;
-use crate::token::{Op, Token};
+use crate::token::{Op, Side, Token};
 
 /// Times that the last completions are waited for when a ring is given up.
 const QUIET_ROUNDS_MAX: usize = 100;
@@ -26,8 +27,9 @@ const QUIET_ROUNDS_MAX: usize = 100;
 pub(crate) struct Uring {
     ring: IoUring,
     pool: ManuallyDrop<Pool>,
-    /// The payloads of the sends in flight, by slot and side.
-    sends: ManuallyDrop<Vec<[Option<Payload>; 2]>>,
+    sends: ManuallyDrop<Sends>,
+    /// The next wait returns at once: somebody needs to know what became of a quiet send.
+    hurried: bool,
     /// Operations that have been pushed and whose last completion has not been reaped.
     in_flight: usize,
     wake: Arc<File>,
@@ -46,7 +48,8 @@ impl Uring {
         Ok(Self {
             ring,
             pool: ManuallyDrop::new(pool),
-            sends: ManuallyDrop::new(Vec::new()),
+            sends: ManuallyDrop::new(Sends::default()),
+            hurried: false,
             in_flight: 0,
             wake,
             wake_armed: false,
@@ -79,7 +82,9 @@ impl Uring {
         }
     }
 
+    /// Takes the completions out of the ring; what the quiet sends have done comes first.
     fn reap(&mut self, completions: &mut Vec<Completion>) {
+        let all_submitted = self.ring.submission().is_empty();
         let Self {
             ring,
             pool,
@@ -102,19 +107,11 @@ impl Uring {
                     let what = received(pool, buffer, result);
                     Completion::Received { token, what, last }
                 }
-                Op::Send(side) => {
-                    let payload = sends
-                        .get_mut(token.slot as usize)
-                        // A side's index is 0 or 1, and there are two payloads a slot.
-                        .and_then(|payloads| payloads[side.index()].take());
-                    let Some(payload) = payload else {
-                        unreachable!("a send that nobody has asked for");
-                    };
-                    let result = result.map(|taken| taken as usize);
-                    Completion::Sent {
-                        token,
-                        payload,
-                        result,
+                Op::Send(_) => {
+                    let result = result.map(|sent| sent as usize);
+                    match sends.complete(token, result) {
+                        Some(completion) => completion,
+                        None => continue,
                     }
                 }
                 Op::CancelReceive(_) | Op::CancelSend(_) => {
@@ -131,7 +128,33 @@ impl Uring {
             };
             completions.push(completion);
         }
+        if all_submitted {
+            // Before all others: what the sessions hear next may be more for the same sockets.
+            let settled = sends.settle(completions);
+            *in_flight -= settled;
+            completions.rotate_right(settled);
+        } else {
+            self.hurried = true;
+        }
+        while let Some((token, sending)) = self.sends.next_cut_short() {
+            let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+            let entry = send_entry(&self.pool, sending).flags(flags).build();
+            self.push(entry, token);
+        }
     }
+}
+
+/// A send of what is left of a payload, without its flags.
+fn send_entry(pool: &Pool, sending: &Sending) -> opcode::Send {
+    let bytes = match &sending.payload.bytes {
+        Bytes::Pool(buffer) => pool.bytes(buffer),
+        Bytes::Chunk(chunk) => chunk,
+    };
+    let start = sending.payload.sent + sending.done;
+    let rest = bytes.get(start..).unwrap_or_default();
+    // A queue is bounded far below 4 GiB; if it were not, the rest would be sent after it.
+    let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+    opcode::Send::new(Fd(sending.fd), rest.as_ptr(), len)
 }
 
 impl Driver for Uring {
@@ -153,28 +176,14 @@ impl Driver for Uring {
     }
 
     fn send(&mut self, token: Token, socket: &OwnedFd, payload: Payload) {
-        let Op::Send(side) = token.op else {
-            unreachable!("a send is called by the token of a send");
-        };
-        let bytes = match &payload.bytes {
-            Bytes::Pool(buffer) => self.pool.bytes(buffer),
-            Bytes::Chunk(chunk) => chunk,
-        };
-        let rest = bytes.get(payload.sent..).unwrap_or_default();
-        // A queue is bounded far below 4 GiB; if it were not, the rest would be sent after it.
-        let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(socket.as_raw_fd()), rest.as_ptr(), len)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build();
-        let slot = token.slot as usize;
-        if self.sends.len() <= slot {
-            self.sends.resize_with(slot + 1, || [None, None]);
-        }
-        // The slot was made above, and a side's index is 0 or 1.
-        let place = &mut self.sends[slot][side.index()];
-        assert!(place.is_none(), "one send in flight a socket");
-        *place = Some(payload);
-        self.push(entry, token);
+        let sending = self.sends.begin(token, socket.as_raw_fd(), payload);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let entry = send_entry(&self.pool, sending).flags(flags).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), token);
+    }
+
+    fn hurry(&mut self, send: Token) {
+        self.hurried |= self.sends.is_quiet(send);
     }
 
     fn cancel(&mut self, token: Token, target: Token) {
@@ -223,6 +232,7 @@ impl Driver for Uring {
         self.pool.publish();
         self.arm_wake();
         match timeout_ms {
+            _ if std::mem::take(&mut self.hurried) => tolerate(self.ring.submit()),
             None => tolerate(self.ring.submit_and_wait(1)),
             Some(ms) => {
                 let nanoseconds = u32::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
@@ -243,7 +253,7 @@ impl Drop for Uring {
                 break;
             }
             let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-            self.push(all, Token::DRIVER.with(Op::CancelSend(crate::Side::Client)));
+            self.push(all, Token::DRIVER.with(Op::CancelSend(Side::Client)));
             tolerate(self.ring.submit_and_wait(1));
             self.reap(&mut ignored);
         }

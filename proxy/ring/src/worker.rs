@@ -253,7 +253,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use super::*;
-    use crate::driver::Payload;
+    use crate::sends::Sending;
 
     #[test]
     fn the_record_of_a_plain_session_is_far_below_2_kib() {
@@ -261,7 +261,7 @@ mod tests {
         // the worker's index. That its queues own nothing is asserted after every event
         // (`Sender::has_no_idle_memory`), in the simulator too.
         let entry = size_of::<Entry<OwnedFd>>();
-        let sends = size_of::<[Option<Payload>; 2]>();
+        let sends = size_of::<[Option<Sending>; 2]>();
         let index = 2 * size_of::<(u64, u32)>();
         let all = entry + sends + index;
         println!("entry {entry}, sends {sends}, index {index}: {all} bytes");

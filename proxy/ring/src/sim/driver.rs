@@ -33,6 +33,11 @@ pub(crate) struct World {
     free: VecDeque<u16>,
     /// Completions that have happened and are not delivered, each with the name of its operation.
     ready: Vec<(Token, Completion)>,
+    /// Completions of sends that were done at the submission: nobody is woken for them.
+    held: Vec<(Token, Completion)>,
+    /// Sockets with a send that has not been submitted yet.
+    fresh: Vec<usize>,
+    hurried: bool,
     cancels: Vec<(Token, Token)>,
     in_flight: HashSet<Token>,
     now_ms: u64,
@@ -53,6 +58,9 @@ impl World {
             buffers: vec![vec![0xee; BUFFER_BYTES]; buffers],
             free: (0..).take(buffers).collect(),
             ready: Vec::new(),
+            held: Vec::new(),
+            fresh: Vec::new(),
+            hurried: false,
             cancels: Vec::new(),
             in_flight: HashSet::new(),
             now_ms: 1,
@@ -209,6 +217,26 @@ impl World {
         0 < len
     }
 
+    /// Tries the new sends, as the kernel does on submission; those that are done at once complete
+    /// quietly.
+    fn submit(&mut self) {
+        for index in std::mem::take(&mut self.fresh) {
+            let before = self.ready.len();
+            if self.random.one_in(4) {
+                // The socket is full just now.
+                continue;
+            }
+            self.send_goes_on(index);
+            let done = self.ready.split_off(before);
+            let (held, loud) = done.into_iter().partition(|(_, completion)| {
+                matches!(completion, Completion::Sent { result: Ok(_), .. })
+            });
+            let (mut held, loud): (Vec<_>, Vec<_>) = (held, loud);
+            self.held.append(&mut held);
+            self.ready.extend(loud);
+        }
+    }
+
     /// Carries out the cancellations that have been asked for, as the kernel does on submission.
     fn cancel_all(&mut self) {
         for (token, target) in std::mem::take(&mut self.cancels) {
@@ -257,6 +285,7 @@ impl World {
 
     /// Delivers some of what has happened, in any order that keeps each operation's own.
     fn deliver(&mut self, completions: &mut Vec<Completion>) {
+        self.deliver_held(completions);
         for _ in 0..self.random.between(1, 24) {
             if self.ready.is_empty() {
                 return;
@@ -275,6 +304,13 @@ impl World {
             ) {
                 self.in_flight.remove(&token);
             }
+            completions.push(completion);
+        }
+    }
+
+    fn deliver_held(&mut self, completions: &mut Vec<Completion>) {
+        for (token, completion) in self.held.drain(..) {
+            self.in_flight.remove(&token);
             completions.push(completion);
         }
     }
@@ -350,6 +386,11 @@ impl Driver for World {
             wire.send.replace((token, payload, 0)).is_none(),
             "two sends on a socket"
         );
+        self.fresh.push(socket.0);
+    }
+
+    fn hurry(&mut self, send: Token) {
+        self.hurried |= self.in_flight.contains(&send);
     }
 
     fn cancel(&mut self, token: Token, target: Token) {
@@ -420,7 +461,11 @@ impl Driver for World {
     fn wait(&mut self, timeout_ms: Option<u64>, completions: &mut Vec<Completion>) {
         self.check_queues();
         self.check_pool();
+        self.submit();
         self.cancel_all();
+        if std::mem::take(&mut self.hurried) {
+            return self.deliver_held(completions);
+        }
         let deadline_ms = timeout_ms.map(|ms| self.now_ms + ms);
         let mut quiet = 0;
         loop {

@@ -52,6 +52,25 @@ fn what_the_login_read_ahead_comes_first() {
 }
 
 #[test]
+fn a_small_message_costs_the_worker_one_turn() {
+    let ring = ring();
+    let mut peers = splice(&ring.handle());
+    let before = ring.handle().stats();
+    for _ in 0..1_000 {
+        ping(&mut peers.client, &mut peers.backend);
+    }
+    let stats = ring.handle().stats();
+    let (messages, turns) = (
+        stats.receives - before.receives,
+        stats.batches - before.batches,
+    );
+    assert!(
+        turns <= messages + messages / 20,
+        "{turns} turns for {messages} messages"
+    );
+}
+
+#[test]
 fn two_hundred_sessions_at_once_keep_their_bytes_apart() {
     let ring = ring();
     let sessions: Vec<_> = (0..200).map(|_| splice(&ring.handle())).collect();
