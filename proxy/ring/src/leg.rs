@@ -278,6 +278,11 @@ impl Sender {
         self.op == SendOp::None && self.pending.is_empty()
     }
 
+    /// Whether all there is to send is in flight, and more may come.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.op == SendOp::InFlight && self.pending.is_empty() && self.end == End::Open
+    }
+
     /// Whether the queue owns memory only while bytes wait in it.
     pub(crate) fn has_no_idle_memory(&self) -> bool {
         self.pending.capacity() == 0 || !self.pending.is_empty()

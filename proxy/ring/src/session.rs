@@ -16,11 +16,12 @@
 //!   goodbye, for a limited time.
 //! - Joining: whatever is in flight is cancelled and waited for. The sockets are closed after it.
 
+mod passing;
+
 use crate::CloseReason;
-use crate::driver::{Buffer, Closing, Driver, Errno, Payload, Received, Shots};
+use crate::driver::{Closing, Driver, Errno, Payload, Received, Shots};
 use crate::leg::{Context, End, Leg, ReceiveOp, SendOp, Source};
 use crate::limits::{DRAIN_MS, END_FLUSH_MS, END_LINGER_MS, HALF_CLOSED_MS, JOIN_MS};
-use crate::tls::Fault;
 use crate::token::{Op, Side, Token};
 
 /// Where a session is on its way from open to closed.
@@ -95,7 +96,12 @@ impl<S> Record<S> {
             self.leg(side).receiver.op = ReceiveOp::None;
         }
         match what {
-            Received::Data(buffer) => self.data(context, side, buffer),
+            Received::Data(buffer) => {
+                self.data(context, side, buffer);
+                if self.is_under_way(side) {
+                    return;
+                }
+            }
             Received::End => self.stream_ended(context, side),
             Received::NoBuffer => context.counters.buffers_missed.add(1),
             Received::Cancelled => {}
@@ -115,6 +121,7 @@ impl<S> Record<S> {
         (payload, result): (Payload, Result<usize, Errno>),
     ) {
         let name = self.name;
+        let is_waited_for = self.waits_for_send(side);
         let leg = self.leg(side);
         match result {
             Ok(taken) if 0 < taken => {
@@ -124,6 +131,9 @@ impl<S> Record<S> {
                     &leg.socket,
                     (payload, taken),
                 );
+                if !is_waited_for {
+                    return;
+                }
             }
             result => {
                 let cancelled = leg.sender.op == SendOp::Cancelling;
@@ -236,91 +246,6 @@ impl<S> Record<S> {
         self.cause.unwrap_or(CloseReason::Ended)
     }
 
-    /// Passes received bytes on to the other leg.
-    fn data<D: Driver<Socket = S>>(
-        &mut self,
-        context: &mut Context<'_, D>,
-        side: Side,
-        buffer: Buffer,
-    ) {
-        let buffer_bytes = context.driver.buffer_bytes();
-        self.leg(side).receiver.filled(buffer.len, buffer_bytes);
-        if !self.forwards(side) {
-            context.driver.release(buffer);
-            return;
-        }
-        let name = self.name;
-        if self.leg(side).tls.is_some() {
-            self.decrypt(context, side, Some(buffer));
-            return;
-        }
-        let to = side.other();
-        self.count(context, to, buffer.len as usize);
-        let leg = self.leg(to);
-        if leg.tls.is_none() {
-            leg.sender
-                .forward(context, name.with(Op::Send(to)), &leg.socket, buffer);
-            return;
-        }
-        let sealed = leg.put(context.chunks, context.driver.bytes(&buffer));
-        context.driver.release(buffer);
-        if let Err(error) = sealed {
-            self.fail(context, to, CloseReason::TlsError(to, error));
-        }
-    }
-
-    /// Decrypts received bytes, or what rustls already has, and passes the plaintext on.
-    fn decrypt<D: Driver<Socket = S>>(
-        &mut self,
-        context: &mut Context<'_, D>,
-        side: Side,
-        buffer: Option<Buffer>,
-    ) {
-        let (from, to) = match side {
-            Side::Client => (&mut self.client, &mut self.backend),
-            Side::Backend => (&mut self.backend, &mut self.client),
-        };
-        let Some(tls) = &mut from.tls else { return };
-        let mut len = 0;
-        let chunks = &mut *context.chunks;
-        let mut sink = |plaintext: &[u8]| {
-            len += plaintext.len();
-            to.put(chunks, plaintext)
-        };
-        let outcome = match &buffer {
-            Some(buffer) => tls.feed(context.driver.bytes(buffer), sink),
-            None => tls.pump(&mut sink),
-        };
-        let ended = tls.peer_has_closed();
-        if let Some(buffer) = buffer {
-            context.driver.release(buffer);
-        }
-        from.put_records(context.chunks);
-        self.count(context, side.other(), len);
-        match outcome {
-            Ok(()) if ended => self.stream_ended(context, side),
-            Ok(()) => {}
-            Err(Fault::Source(error)) => {
-                self.leg(side).receiver.source = Source::Finished;
-                self.fail(context, side, CloseReason::TlsError(side, error));
-            }
-            Err(Fault::Sink(error)) => {
-                let to = side.other();
-                self.fail(context, to, CloseReason::TlsError(to, error));
-            }
-        }
-    }
-
-    /// Whether bytes from this leg are still passed on.
-    fn forwards(&mut self, side: Side) -> bool {
-        let wanted = match self.phase {
-            Phase::Open => true,
-            Phase::Draining { failed } => failed == side,
-            Phase::Ending | Phase::Joining { .. } => false,
-        };
-        wanted && self.leg(side).receiver.source != Source::Finished
-    }
-
     /// The peer has sent its last byte: passes that on.
     fn stream_ended<D: Driver<Socket = S>>(&mut self, context: &mut Context<'_, D>, side: Side) {
         let leg = self.leg(side);
@@ -399,8 +324,8 @@ impl<S> Record<S> {
     fn waits_for_send(&mut self, side: Side) -> bool {
         let is_paused = self.leg(side.other()).receiver.source == Source::Paused;
         let (phase, sender) = (self.phase, &self.leg(side).sender);
-        let is_followed = !sender.pending.is_empty() || sender.end != End::Open;
-        sender.op != SendOp::None && (is_followed || is_paused || phase != Phase::Open)
+        let is_alone = sender.is_on_its_way() && !is_paused && phase == Phase::Open;
+        sender.op != SendOp::None && !is_alone
     }
 
     /// Lets each receiver run or rest, by the queue that it fills.
@@ -477,17 +402,6 @@ impl<S> Record<S> {
         }
         self.client.cancel(context, self.name, Side::Client);
         self.backend.cancel(context, self.name, Side::Backend);
-    }
-
-    /// Counts application bytes that go to this leg.
-    fn count<D: Driver<Socket = S>>(&mut self, context: &Context<'_, D>, to: Side, bytes: usize) {
-        let counters = context.counters;
-        let (mine, all) = match to {
-            Side::Client => (&mut self.bytes_to_client, &counters.bytes_to_client),
-            Side::Backend => (&mut self.bytes_to_backend, &counters.bytes_to_backend),
-        };
-        *mine += bytes as u64;
-        all.add(bytes as u64);
     }
 
     fn leg(&mut self, side: Side) -> &mut Leg<S> {
