@@ -100,9 +100,12 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     }
     raise_descriptor_limit();
     let sessions_max = config.limits.sessions_max;
+    let workers = config.limits.splice_threads;
+    // A handshake of TLS keeps a core busy for longer than a query does.
+    let workers = workers.unwrap_or_else(|| threads.saturating_sub(1).max(1));
     let ring = Ring::start(RingConfig {
         sessions_max,
-        ..RingConfig::new(threads)
+        ..RingConfig::new(workers)
     })?;
     let gate = Arc::new(assemble(config, &ring)?);
     let groups = listener::bind(&gate.config.listen.addresses, threads)

@@ -378,6 +378,7 @@ pub(super) fn limits(section: &Section) -> Option<Limits> {
         logins_max: section.integer("logins_max")?,
         directory_calls_max: section.integer("directory_calls_max")?,
         login_timeout: milliseconds(section, "login_timeout_ms")?,
+        splice_threads: section.integer("splice_threads"),
     })
 }
 

@@ -452,5 +452,18 @@ static LIMITS: Table = Table {
             Absent::Default("15000"),
             &["The longest time from the connection to the client's password."],
         ),
+        key(
+            "splice_threads",
+            count(1, 1_024),
+            Absent::Unset {
+                meaning: "one a core, but for one core that is left to logins",
+                example: "4",
+            },
+            &[
+                "How many threads move the bytes of the sessions, each pinned to a core.",
+                "Where clients or databases share the machine, fewer threads cost less: each one \
+                 finds more to do whenever it wakes.",
+            ],
+        ),
     ],
 };

@@ -344,4 +344,6 @@ pub(crate) struct Limits {
     /// `login_timeout_ms`: from accept to the password. Default 15,000: PostgreSQL's 60 s would let
     /// silent clients hold the places of `logins_max` four times as long.
     pub(crate) login_timeout: Duration,
+    /// `splice_threads`: workers of the splice; if unset, one a core but for one core.
+    pub(crate) splice_threads: Option<usize>,
 }
