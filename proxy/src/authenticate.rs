@@ -6,7 +6,7 @@ mod memory;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postern_core::audit::Source;
@@ -22,7 +22,7 @@ use crate::directory::{Directories, DirectoryError};
 use crate::error::{Denied, Full, LoginError};
 use crate::limits::DIRECTORY_QUEUE_WAIT;
 use crate::single_flight::SingleFlight;
-use memory::Memory;
+use memory::{Memory, Remembered};
 
 /// How the DN of an account of the local file begins.
 const LOCAL_DN: &str = "local:";
@@ -75,6 +75,25 @@ pub(crate) struct Authenticator {
     flights: SingleFlight<(String, PasswordDigest), Answer>,
     permits: Arc<Semaphore>,
     calls: AtomicU64,
+    /// The last conversation with the directory ended because it could not be talked to.
+    is_out: Arc<AtomicBool>,
+}
+
+/// What memory says of a login and its password.
+pub(crate) enum Recalled {
+    /// The directory accepted it a short while ago.
+    Known(Authenticated),
+    /// The directory has to be asked.
+    Ask(Box<Question>),
+}
+
+/// What the directory has to be asked.
+pub(crate) struct Question {
+    login: LoginName,
+    password: Rc<Secret<Vec<u8>>>,
+    digest: PasswordDigest,
+    /// What is remembered of the login, though not enough to go by while the directory answers.
+    remembered: Option<Remembered>,
 }
 
 type Answer = Result<Told, Failure>;
@@ -125,61 +144,103 @@ impl Authenticator {
             flights: SingleFlight::new(),
             permits,
             calls: AtomicU64::new(0),
+            is_out: Arc::default(),
         }
     }
 
-    /// Answers from memory where the rules allow it, and asks the directory otherwise.
-    ///
-    /// All who bring the same login and the same password at the same time share one question.
+    /// Answers from memory where the rules allow it. Never waits.
     ///
     /// # Errors
     ///
-    /// The directory refused or could not be reached, now or a moment ago.
-    pub(crate) async fn authenticate(
+    /// The directory refused this very password a moment ago.
+    pub(crate) fn recall(
         &self,
-        directories: &Rc<Directories>,
         login: LoginName,
         password: Secret<Vec<u8>>,
-    ) -> Result<Authenticated, LoginError> {
+    ) -> Result<Recalled, LoginError> {
         let memory = &self.memory;
         let digest = memory.key.digest(login.text(), password.expose());
-        let password = Rc::new(password);
-        let authenticated = |told: Told, source| Authenticated {
-            principal: told.principal,
-            source,
-            asked_at: memory.started + told.asked_at,
-            digest,
-            password: password.clone(),
-        };
         if memory.has_refused(&digest) {
             return Err(LoginError::Denied(Denied::PasswordRefusedBefore));
         }
-        let remembered = memory.accepted.get(login.text());
-        if let Some(it) = &remembered
-            && memory.is_fresh(&it.entry, &digest)
-        {
-            return Ok(authenticated(Told::of(&it.entry), Source::Memory));
+        let question = Question {
+            remembered: memory.accepted.get(login.text()),
+            password: Rc::new(password),
+            login,
+            digest,
+        };
+        match &question.remembered {
+            Some(it) if memory.is_fresh(&it.entry, &digest) => {
+                let told = Told::of(&it.entry);
+                let known = self.authenticated(&question, told, Source::Memory);
+                Ok(Recalled::Known(known))
+            }
+            Some(_) | None => Ok(Recalled::Ask(Box::new(question))),
         }
-        match self.ask(directories, login, password.clone(), digest).await {
+    }
+
+    /// Asks the directory. All who bring the same login and the same password at the same time
+    /// share one question.
+    ///
+    /// # Errors
+    ///
+    /// The directory refused or could not be reached, or too many wait for it.
+    pub(crate) async fn ask(
+        &self,
+        directories: &Rc<Directories>,
+        question: &Question,
+    ) -> Result<Authenticated, LoginError> {
+        match self.told(directories, question).await {
             Ok(told) => {
                 let source = match told.principal.dn.starts_with(LOCAL_DN) {
                     true => Source::Local,
                     false => Source::Directory,
                 };
-                Ok(authenticated(told, source))
+                Ok(self.authenticated(question, told, source))
             }
             Err(LoginError::Directory(error)) if error.is_outage() => {
-                let now = memory.started.elapsed();
-                let usable = remembered.filter(|it| {
-                    let outage = it.entry.during_outage(&memory.policy, now, &digest);
-                    matches!(outage, Outage::Use(_))
-                });
-                match usable {
-                    Some(it) => Ok(authenticated(Told::of(&it.entry), Source::StaleMemory)),
-                    None => Err(LoginError::Directory(error)),
-                }
+                let outlived = self.outlive(question);
+                outlived.ok_or(LoginError::Directory(error))
             }
+            Err(LoginError::Full(full)) => self.go_without(question, full),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on without asking, because there are too many of something. Memory stands in only
+    /// while the directory is known to be out of reach: filling a queue must not be a way to use
+    /// what has to be checked again.
+    ///
+    /// # Errors
+    ///
+    /// `full`, when memory does not stand in.
+    pub(crate) fn go_without(
+        &self,
+        question: &Question,
+        full: Full,
+    ) -> Result<Authenticated, LoginError> {
+        let is_out = self.is_out.load(Ordering::Relaxed);
+        let outlived = is_out.then(|| self.outlive(question)).flatten();
+        outlived.ok_or(LoginError::Full(full))
+    }
+
+    /// What memory says while the directory is out of reach.
+    fn outlive(&self, question: &Question) -> Option<Authenticated> {
+        let memory = &self.memory;
+        let entry = &question.remembered.as_ref()?.entry;
+        let now = memory.started.elapsed();
+        let outage = entry.during_outage(&memory.policy, now, &question.digest);
+        matches!(outage, Outage::Use(_))
+            .then(|| self.authenticated(question, Told::of(entry), Source::StaleMemory))
+    }
+
+    fn authenticated(&self, question: &Question, told: Told, source: Source) -> Authenticated {
+        Authenticated {
+            principal: told.principal,
+            source,
+            asked_at: self.memory.started + told.asked_at,
+            digest: question.digest,
+            password: question.password.clone(),
         }
     }
 
@@ -211,16 +272,16 @@ impl Authenticator {
         self.memory.accepted.len()
     }
 
-    async fn ask(
+    async fn told(
         &self,
         directories: &Rc<Directories>,
-        login: LoginName,
-        password: Rc<Secret<Vec<u8>>>,
-        digest: PasswordDigest,
+        question: &Question,
     ) -> Result<Told, LoginError> {
+        let (login, password) = (question.login.clone(), question.password.clone());
+        let digest = question.digest;
         let flight = (login.text().to_owned(), digest);
         let (memory, permits) = (self.memory.clone(), self.permits.clone());
-        let directories = directories.clone();
+        let (directories, is_out) = (directories.clone(), self.is_out.clone());
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
             // Who found nothing in memory may come here only after the call that filled it ended.
@@ -241,6 +302,8 @@ impl Authenticator {
             };
             let asked_at = memory.started.elapsed();
             let verified = directories.authenticate(&login, &password).await;
+            let is_lost = |error: &DirectoryError| error.is_transport();
+            is_out.store(verified.as_ref().is_err_and(is_lost), Ordering::Relaxed);
             match verified {
                 Ok(verified) => {
                     let principal = Arc::new(verified.into_principal());

@@ -85,6 +85,10 @@ pub(crate) enum Denied {
 pub(crate) enum Full {
     /// `limits.logins_max`: logins under way.
     Logins,
+    /// `limits.cold_logins_max`: logins under way that memory cannot answer.
+    ColdLogins,
+    /// [`crate::limits::CONNECTIONS_PER_LOGIN_MAX`]: connections on their way.
+    Connections,
     /// `limits.sessions_max`: live sessions.
     Sessions,
     /// `limits.directory_calls_max`: logins that wait for their turn with the directory.

@@ -16,7 +16,7 @@ use crate::backend::Target;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::error::LoginError;
-use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX};
+use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, TURNED_AWAY_MAX};
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
@@ -53,6 +53,10 @@ pub(crate) struct Permits {
     pub(crate) connections: Arc<Semaphore>,
     /// Logins between the password request and the splice.
     pub(crate) logins: Semaphore,
+    /// Those of them that memory cannot answer.
+    pub(crate) cold_logins: Arc<Semaphore>,
+    /// Connections over the limit that are being told so.
+    pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
     pub(crate) cancels: Semaphore,
 }
@@ -87,6 +91,8 @@ impl Permits {
         Self {
             connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
             logins: Semaphore::new(logins_max),
+            cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Semaphore::new(CANCELS_MAX),
         }
     }

@@ -124,9 +124,13 @@ pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(300);
 
 /// Connections that have not yet reached the splice, for each login that may be under way.
-/// The ones above `logins_max` are still told why, in PostgreSQL's protocol; above this the
-/// connection is closed at once.
+/// The ones above `logins_max` are told why inside TLS; above this it is said at once and in the
+/// clear, which costs no handshake.
 pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 4;
+
+/// Connections over the limit that are told so at once, each for at most [`LINGER`].
+/// Above this they are closed without a word: a flood must not cost more than it has to.
+pub(crate) const TURNED_AWAY_MAX: usize = 1_024;
 
 /// Cancel requests under way at once.
 /// They carry no authentication, so they must not be a way to flood a backend.
@@ -186,8 +190,9 @@ pub(crate) const STOP_POLL: Duration = Duration::from_millis(5);
 pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;
 
 /// How long a login waits for its turn with the directory.
-/// A client that would wait longer is told within a second that there are too many.
-pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(900);
+/// A client that would wait longer is told that there are too many, within a second of its
+/// password: the rest of the second is for the network and for a busy machine.
+pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(500);
 
 /// People whose tries of other passwords are counted before those of the last minute are swept.
 pub(crate) const LIVE_CHECKED_MAX: usize = 10_000;

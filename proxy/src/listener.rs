@@ -1,6 +1,7 @@
 //! Accepting connections: one listening socket an address and login thread, by SO_REUSEPORT.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 
 use crate::gate::Plane;
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
-use crate::login::{Visit, serve};
+use crate::login::{Visit, serve, turn_away};
+use crate::session::SessionId;
 use crate::stream::Stream;
 
 /// A socket that is bound and does not listen yet.
@@ -116,7 +118,10 @@ fn admit(
 ) {
     let gate = &plane.gate;
     gate.counts.connections.fetch_add(1, Ordering::Relaxed);
-    let Ok(permit) = gate.permits.connections.clone().try_acquire_owned() else {
+    let places = &gate.permits;
+    let permit = places.connections.clone().try_acquire_owned();
+    let is_over = permit.is_err();
+    let Ok(permit) = permit.or_else(|_| places.turned_away.clone().try_acquire_owned()) else {
         tracing::warn!(%client, "a connection was closed at once: too many are on their way");
         return;
     };
@@ -129,21 +134,19 @@ fn admit(
     };
     let visit = Visit::new(gate.sessions.identify(), client);
     let held = (permit, under_way.clone());
-    drop(tokio_uring::spawn(watch(
-        plane.clone(),
-        stream,
-        visit,
-        held,
-    )));
+    let (plane, id) = (plane.clone(), visit.id);
+    drop(match is_over {
+        false => tokio_uring::spawn(watch(id, serve(plane, stream, visit), held)),
+        true => tokio_uring::spawn(watch(id, turn_away(plane, stream, visit), held)),
+    });
 }
 
 /// What a connection holds until it has reached the splice or ended.
 type Held = (OwnedSemaphorePermit, mpsc::Sender<Infallible>);
 
 /// A panic in one login ends that login, is said aloud, and touches nobody else.
-async fn watch(plane: Rc<Plane>, stream: Stream, visit: Visit, held: Held) {
-    let id = visit.id;
-    if let Err(error) = tokio_uring::spawn(serve(plane, stream, visit)).await {
+async fn watch(id: SessionId, login: impl Future<Output = ()> + 'static, held: Held) {
+    if let Err(error) = tokio_uring::spawn(login).await {
         tracing::error!(session = %id, %error, "a login ended by a defect of Postern");
     }
     drop(held);

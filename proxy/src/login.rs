@@ -9,6 +9,7 @@
 //! Authorization and sync come before the dial: a client that is refused costs the database
 //! nothing.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,15 +23,16 @@ use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend;
 use postern_core::wire::frontend::{self, Header};
 use postern_core::wire::startup::Startup;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::authenticate::Authenticated;
+use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
 use crate::backend::{BackendError, BackendReady, Target, log_in};
 use crate::cancel::cancel;
 use crate::config::Directory;
 use crate::error::{ClientError, Denied, Full, LoginError};
-use crate::gate::Plane;
+use crate::gate::{Gate, Plane};
 use crate::limits::{LINGER, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, Encrypted, negotiate};
 use crate::open::{Arrived, open};
@@ -55,6 +57,8 @@ pub(crate) struct Visit {
     pub(crate) application_name: Option<String>,
     /// When the password came; a refusal is answered a fixed time after it.
     asked: Option<Instant>,
+    /// Its place among those that memory cannot answer, once it needs one.
+    cold: OnceCell<OwnedSemaphorePermit>,
 }
 
 impl Visit {
@@ -67,7 +71,19 @@ impl Visit {
             login: None,
             application_name: None,
             asked: None,
+            cold: OnceCell::new(),
         }
+    }
+
+    /// Takes a place among the logins that memory cannot answer: who asks somebody may have to
+    /// wait, and must not hold all the places of those who need not ask.
+    fn go_cold(&self, gate: &Gate) -> Result<(), Full> {
+        if self.cold.get().is_none() {
+            let permit = gate.permits.cold_logins.clone().try_acquire_owned();
+            let permit = permit.map_err(|_| Full::ColdLogins)?;
+            self.cold.get_or_init(|| permit);
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +95,7 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
         outcome = line(&plane, &mut client, &mut visit) => outcome,
         _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
     };
+    drop(visit.cold.take());
     // From here on a stop waits: what is on record as opened is handed over.
     let outcome = match outcome {
         Ok(Some(arrived)) => open(&plane.gate, arrived, &visit).await.map(Some),
@@ -90,6 +107,13 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
         Ok(None) => client.close().await,
         Err(error) => refuse(&plane, client, &visit, &error).await,
     }
+}
+
+/// Tells a client in the clear, before it has said anything, that there are too many, as
+/// PostgreSQL itself does when it cannot start a backend.
+pub(crate) async fn turn_away(plane: Rc<Plane>, client: Stream, visit: Visit) {
+    let full = LoginError::Full(Full::Connections);
+    refuse(&plane, client, &visit, &full).await;
 }
 
 /// The line itself. `None` is a cancel request, which has been passed on.
@@ -129,7 +153,7 @@ async fn line(
     let permit = gate.permits.logins.try_acquire();
     let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
 
-    let authenticated = authenticate(plane, &startup, password).await?;
+    let authenticated = authenticate(plane, &startup, password, visit).await?;
     let authorized = authorized(plane, authenticated, &startup, visit).await?;
     let synced = match gate.synchronizer.recall(authorized) {
         Ok(synced) => synced,
@@ -219,17 +243,22 @@ async fn authenticate(
     plane: &Plane,
     startup: &Startup,
     password: Secret<Vec<u8>>,
+    visit: &Visit,
 ) -> Result<Authenticated, LoginError> {
     let domains: &[String] = match &plane.gate.config.directory {
         Directory::Ldap(ldap) => &ldap.domains,
         Directory::Local => &[],
     };
     let login = LoginName::parse(startup.user(), domains)?;
-    plane
-        .gate
-        .authenticator
-        .authenticate(&plane.directories, login, password)
-        .await
+    let authenticator = &plane.gate.authenticator;
+    let question = match authenticator.recall(login, password)? {
+        Recalled::Known(authenticated) => return Ok(authenticated),
+        Recalled::Ask(question) => question,
+    };
+    match visit.go_cold(&plane.gate) {
+        Ok(()) => authenticator.ask(&plane.directories, &question).await,
+        Err(full) => authenticator.go_without(&question, full),
+    }
 }
 
 /// Pure: which role, which memberships, which database. The record of who it is says how many
@@ -279,6 +308,7 @@ async fn sync(
     visit: &Visit,
     force: bool,
 ) -> Result<Synced, LoginError> {
+    visit.go_cold(&plane.gate).map_err(LoginError::Full)?;
     let synchronizer = &plane.gate.synchronizer;
     let synced = synchronizer
         .sync(&plane.role_store, authorized, visit.id, force)
@@ -349,7 +379,7 @@ async fn renew(
     }
     let password = stale.authenticated().password().clone();
     plane.gate.authenticator.forget(startup.user());
-    let authenticated = authenticate(plane, startup, password).await?;
+    let authenticated = authenticate(plane, startup, password, visit).await?;
     authorized(plane, authenticated, startup, visit).await
 }
 

@@ -89,6 +89,8 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
             let told = Told::Error(Sqlstate::TOO_MANY_CONNECTIONS, text, None);
             let limit = match full {
                 Full::Logins => "limits.logins_max",
+                Full::ColdLogins => "limits.cold_logins_max",
+                Full::Connections => "connections on their way",
                 Full::Sessions => "limits.sessions_max",
                 Full::DirectoryCalls => "limits.directory_calls_max",
             };

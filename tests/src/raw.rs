@@ -1,14 +1,20 @@
 //! A client that speaks the protocol byte by byte, for what psql never sends.
 //!
-//! It is for a listener with `tls = "allow-plaintext"`, and for the packets before TLS.
+//! It is for a listener with `tls = "allow-plaintext"`, and for the packets before TLS; with
+//! [`RawClient::encrypted`] for any.
 //! Source: PostgreSQL, "Message Formats",
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 /// How long an answer may take: far above every timeout of the program, so that a hang fails.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -29,7 +35,7 @@ pub const PROTOCOL_3_2: u32 = (3 << 16) | 2;
 /// One connection.
 #[derive(Debug)]
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Leg,
     /// The process number and key of BackendKeyData, once it came.
     pub cancel_key: Option<(u32, u32)>,
 }
@@ -79,9 +85,47 @@ impl RawClient {
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream,
+            stream: Leg::Plain(stream),
             cancel_key: None,
         })
+    }
+
+    /// Connects to a port of 127.0.0.1 and shakes hands, by a configuration that remembers the
+    /// sessions which the server offers to resume. What the server says instead of going on with
+    /// TLS is the message.
+    ///
+    /// # Errors
+    /// If nobody listens, or the handshake fails.
+    pub fn encrypted(port: u16, config: &Arc<ClientConfig>) -> Result<Result<Self, Message>> {
+        let mut client = Self::connect(port)?;
+        client.send_packet(&SSL_REQUEST.to_be_bytes())?;
+        match client.read_byte()? {
+            b'S' => {}
+            b'E' => return Ok(Err(client.read_body(b'E')?)),
+            other => bail!("{other} is the answer to SSLRequest"),
+        }
+        let Leg::Plain(stream) = client.stream else {
+            bail!("encrypted before it could be");
+        };
+        let name = ServerName::try_from("localhost")?;
+        let tls = ClientConnection::new(Arc::clone(config), name)?;
+        let mut tls = StreamOwned::new(tls, stream);
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        Ok(Ok(Self {
+            stream: Leg::Tls(Box::new(tls)),
+            cancel_key: None,
+        }))
+    }
+
+    /// How the TLS handshake was made; none without TLS.
+    #[must_use]
+    pub fn handshake(&self) -> Option<HandshakeKind> {
+        match &self.stream {
+            Leg::Plain(_) => None,
+            Leg::Tls(tls) => tls.conn.handshake_kind(),
+        }
     }
 
     /// Connects, logs in and waits until the server is ready; a refusal is the message.
@@ -94,18 +138,30 @@ impl RawClient {
         database: &str,
         password: &str,
     ) -> Result<Result<Self, Message>> {
-        let mut client = Self::connect(port)?;
-        client.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
-        let asked = client.read()?;
+        Self::connect(port)?.go_on(user, database, password)
+    }
+
+    /// Logs in on a connection that has said nothing yet, or only made its handshake.
+    ///
+    /// # Errors
+    /// As [`RawClient::log_in`].
+    pub fn go_on(
+        mut self,
+        user: &str,
+        database: &str,
+        password: &str,
+    ) -> Result<Result<Self, Message>> {
+        self.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
+        let asked = self.read()?;
         if asked.tag == b'E' {
             return Ok(Err(asked));
         }
         ensure!(asked.tag == b'R', "not asked for a password: {asked:?}");
-        client.password(password.as_bytes())?;
-        let messages = client.read_until_ready()?;
+        self.password(password.as_bytes())?;
+        let messages = self.read_until_ready()?;
         match messages.into_iter().find(|it| it.tag == b'E') {
             Some(refusal) => Ok(Err(refusal)),
-            None => Ok(Ok(client)),
+            None => Ok(Ok(self)),
         }
     }
 
@@ -150,7 +206,8 @@ impl RawClient {
     /// # Errors
     /// If the connection is broken.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes)?)
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
     }
 
     /// Closes the sending half of the connection.
@@ -158,7 +215,7 @@ impl RawClient {
     /// # Errors
     /// If the connection is broken.
     pub fn finish_sending(&mut self) -> Result<()> {
-        Ok(self.stream.shutdown(Shutdown::Write)?)
+        Ok(self.stream.socket().shutdown(Shutdown::Write)?)
     }
 
     /// Sends a packet without a tag, with its length before it.
@@ -237,6 +294,10 @@ impl RawClient {
     /// If the connection ends or the message is none.
     pub fn read(&mut self) -> Result<Message> {
         let tag = self.read_byte()?;
+        self.read_body(tag)
+    }
+
+    fn read_body(&mut self, tag: u8) -> Result<Message> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length))?;
@@ -283,6 +344,62 @@ impl RawClient {
         ensure!(count == 0, "the server says {byte:?} instead of closing");
         Ok(())
     }
+}
+
+/// What a connection runs over.
+#[derive(Debug)]
+enum Leg {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Leg {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+}
+
+impl Read for Leg {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Leg {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+/// TLS of a client that believes the authority in a file; it remembers sessions.
+///
+/// # Errors
+/// If the file holds no certificate.
+pub fn client_config(ca_file: &Path) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca_file)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// A message with its tag, if it has one, and its length.

@@ -4,6 +4,8 @@
 mod local;
 #[path = "outages/servers.rs"]
 mod servers;
+#[path = "outages/storm.rs"]
+mod storm;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ use postern_tests::{RawClient, Someone, World, claims, harness, wait_until};
 pub(crate) const SLACK: Duration = Duration::from_millis(1_500);
 
 /// The longest that a login may ask the directory, in milliseconds.
-const DIRECTORY_TOTAL_MS: i32 = 2_000;
+pub(crate) const DIRECTORY_TOTAL_MS: i32 = 2_000;
 /// The longest that a login to the database may take, in milliseconds.
 const BACKEND_CONNECT_MS: i32 = 1_500;
 
@@ -54,6 +56,11 @@ fn main() -> ExitCode {
             local::a_local_account_beside_the_directory_is_in_first_or_last,
             local::with_order_first_the_directory_is_not_asked_for_a_local_name,
             local::a_local_account_is_in_while_the_directory_is_down,
+            storm::a_cold_login_too_many_is_told_within_a_second,
+            storm::who_would_wait_long_for_the_directory_is_told_within_a_second,
+            storm::remembered_people_are_in_while_three_hundred_others_hang,
+            storm::no_place_is_free_but_memory_stands_in_while_the_directory_is_out,
+            storm::a_connection_too_many_is_told_in_the_clear,
             every_session_has_exactly_one_terminal_record,
         ],
     )

@@ -441,10 +441,22 @@ static LIMITS: Table = Table {
             &["How many logins are under way at once; the next client is refused (53300)."],
         ),
         key(
+            "cold_logins_max",
+            count(1, 100_000),
+            Absent::Default("500"),
+            &[
+                "How many of them ask the directory or the role store; the next is refused.",
+                "The rest of `logins_max` is for people who are remembered, whoever hangs.",
+            ],
+        ),
+        key(
             "directory_calls_max",
             count(1, 10_000),
             Absent::Default("64"),
-            &["How many conversations with the directory are under way at once."],
+            &[
+                "How many conversations with the directory are under way at once.",
+                "A login waits half a second for its turn and is then refused (53300).",
+            ],
         ),
         key(
             "login_timeout_ms",

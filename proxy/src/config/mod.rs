@@ -339,6 +339,10 @@ pub(crate) struct Limits {
     pub(crate) sessions_max: usize,
     /// `logins_max`: logins under way at once; the next client gets 53300.
     pub(crate) logins_max: usize,
+    /// `cold_logins_max`: those of them that ask the directory or the role store. Default 500:
+    /// half of `logins_max`, so that a directory that hangs never keeps out people who are
+    /// remembered.
+    pub(crate) cold_logins_max: usize,
     /// `directory_calls_max`: directory conversations at once.
     pub(crate) directory_calls_max: usize,
     /// `login_timeout_ms`: from accept to the password. Default 15,000: PostgreSQL's 60 s would let

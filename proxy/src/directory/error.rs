@@ -152,7 +152,7 @@ impl DirectoryError {
     }
 
     /// True when another server may be asked: this one could not be talked to.
-    pub(super) fn is_transport(&self) -> bool {
+    pub(crate) fn is_transport(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Protocol { .. } => true,
             Self::Refused { code, .. } | Self::ServiceBind { code, .. } => {
