@@ -67,7 +67,8 @@ pub(crate) fn server_config(
         })?;
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
     // Tickets cost the server no memory; the cache is for clients of TLS 1.2 that know only
-    // session identifiers.
+    // session identifiers. The keys of the tickets are made by the process and replaced every six
+    // hours; early data, which anybody could send again, stays off.
     config.ticketer = crypto::Ticketer::new().map_err(TlsError::Provider)?;
     config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
     config.send_tls13_tickets = 1;

@@ -6,6 +6,8 @@ mod cancel;
 mod crowd;
 #[path = "wire/limits.rs"]
 mod limits;
+#[path = "wire/resumption.rs"]
+mod resumption;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
             cancel::a_cancel_request_ends_the_query_of_its_session_and_no_other,
             cancel::a_wrong_cancel_key_ends_nothing,
             cancel::ctrl_c_in_psql_cancels_its_query,
+            resumption::a_client_that_comes_again_resumes_its_tls_session,
+            resumption::a_ticket_of_an_earlier_process_buys_a_full_handshake,
             limits::one_session_too_many_is_told_so,
             limits::one_login_too_many_is_told_so,
             limits::a_client_that_never_sends_its_password_is_dropped_in_time,

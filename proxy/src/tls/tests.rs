@@ -229,6 +229,25 @@ fn the_listener_speaks_tls_1_2_and_1_3_and_resumes() {
 }
 
 #[test]
+fn no_leg_sends_or_takes_early_data_and_each_resumes_where_the_server_lets_it() {
+    let authority = Authority::new();
+    let server = authority.server("db1", 4000);
+    assert_eq!(server.max_early_data_size, 0);
+    let ca = authority.ca();
+    let legs = [
+        client(SslMode::Require, None),
+        client(SslMode::VerifyFull, Some(ca.clone())),
+        ldap_client_config(Some(&ca), true, None).unwrap(),
+    ];
+    for leg in legs {
+        assert!(!leg.enable_early_data);
+        let kind = || shake(&server, &leg, "db1").unwrap().1.handshake_kind();
+        assert_ne!(kind(), Some(rustls::HandshakeKind::Resumed));
+        assert_eq!(kind(), Some(rustls::HandshakeKind::Resumed));
+    }
+}
+
+#[test]
 fn the_listener_takes_alpn_postgresql_and_refuses_others() {
     let authority = Authority::new();
     let server = authority.server("db1", 4000);
