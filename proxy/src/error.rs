@@ -89,6 +89,8 @@ pub(crate) enum Full {
     ColdLogins,
     /// [`crate::limits::CONNECTIONS_PER_LOGIN_MAX`]: connections on their way.
     Connections,
+    /// [`crate::limits::FIRST_TURN_WAIT`]: the login thread is later than that.
+    Turns,
     /// `limits.sessions_max`: live sessions.
     Sessions,
     /// `limits.directory_calls_max`: logins that wait for their turn with the directory.

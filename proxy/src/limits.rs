@@ -128,6 +128,12 @@ pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(300);
 /// clear, which costs no handshake.
 pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 4;
 
+/// How late a login thread may be with the first thing that it does for a connection.
+/// A burst of some hundred connections is worked off in this time; a thread that is later falls
+/// behind, and a handshake costs far more than saying at once, in the clear, that there are too
+/// many.
+pub(crate) const FIRST_TURN_WAIT: Duration = Duration::from_millis(250);
+
 /// Connections over the limit that are told so at once, each for at most [`LINGER`].
 /// Above this they are closed without a word: a flood must not cost more than it has to.
 pub(crate) const TURNED_AWAY_MAX: usize = 1_024;
@@ -190,9 +196,9 @@ pub(crate) const STOP_POLL: Duration = Duration::from_millis(5);
 pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;
 
 /// How long a login waits for its turn with the directory.
-/// A client that would wait longer is told that there are too many, within a second of its
-/// password: the rest of the second is for the network and for a busy machine.
-pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(500);
+/// A client that would wait longer is told that there are too many, within a second from its
+/// connection: the rest of the second is for the network and for a busy machine.
+pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(400);
 
 /// People whose tries of other passwords are counted before those of the last minute are swept.
 pub(crate) const LIVE_CHECKED_MAX: usize = 10_000;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
+use crate::error::Full;
 use crate::gate::Plane;
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
 use crate::login::{Visit, serve, turn_away};
@@ -137,7 +138,11 @@ fn admit(
     let (plane, id) = (plane.clone(), visit.id);
     drop(match is_over {
         false => tokio_uring::spawn(watch(id, serve(plane, stream, visit), held)),
-        true => tokio_uring::spawn(watch(id, turn_away(plane, stream, visit), held)),
+        true => tokio_uring::spawn(watch(
+            id,
+            turn_away(plane, stream, visit, Full::Connections),
+            held,
+        )),
     });
 }
 

@@ -33,7 +33,7 @@ use crate::cancel::cancel;
 use crate::config::Directory;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
-use crate::limits::{LINGER, REFUSAL_DELAY};
+use crate::limits::{FIRST_TURN_WAIT, LINGER, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, Encrypted, negotiate};
 use crate::open::{Arrived, open};
 use crate::report::{Report, report};
@@ -89,6 +89,9 @@ impl Visit {
 
 /// Serves one connection to its end, or to the splice.
 pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
+    if visit.accepted.elapsed() > FIRST_TURN_WAIT {
+        return turn_away(plane, client, visit, Full::Turns).await;
+    }
     let mut stopping = plane.gate.stopping.subscribe();
     let outcome = tokio::select! {
         biased;
@@ -111,9 +114,8 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
 
 /// Tells a client in the clear, before it has said anything, that there are too many, as
 /// PostgreSQL itself does when it cannot start a backend.
-pub(crate) async fn turn_away(plane: Rc<Plane>, client: Stream, visit: Visit) {
-    let full = LoginError::Full(Full::Connections);
-    refuse(&plane, client, &visit, &full).await;
+pub(crate) async fn turn_away(plane: Rc<Plane>, client: Stream, visit: Visit, full: Full) {
+    refuse(&plane, client, &visit, &LoginError::Full(full)).await;
 }
 
 /// The line itself. `None` is a cancel request, which has been passed on.
