@@ -455,7 +455,7 @@ static LIMITS: Table = Table {
             Absent::Default("64"),
             &[
                 "How many conversations with the directory are under way at once.",
-                "A login waits half a second for its turn and is then refused (53300).",
+                "A login waits 400 ms for its turn and is then refused (53300).",
             ],
         ),
         key(
