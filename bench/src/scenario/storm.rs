@@ -107,6 +107,8 @@ struct Found {
     alone: f64,
     storm: f64,
     elsewhere: f64,
+    /// What is this machine's, and not Postern's, part in how long strangers wait.
+    elsewhere_longest: Duration,
     cpu_s: f64,
     answers: Answers,
 }
@@ -138,12 +140,13 @@ impl Place {
         let arriving = self.arrive(&self.elsewhere);
         let elsewhere = residents.closed_loop(window).await?.rate_per_s;
         let arrived = arriving.join();
-        arrived.map_err(|_| anyhow!("the strangers panicked"))??;
+        let arrived = arrived.map_err(|_| anyhow!("the strangers panicked"))??;
         alone += residents.closed_loop(window).await?.rate_per_s;
         Ok(Found {
             alone: alone / 3.0,
             storm,
             elsewhere,
+            elsewhere_longest: arrived.values().map(|it| it.1).max().unwrap_or_default(),
             cpu_s: cpu,
             answers,
         })
@@ -197,6 +200,8 @@ impl Found {
         storm.figure(Metric::RouteCpuS, self.cpu_s);
         let mut elsewhere = recorder.at(names::STORM_ELSEWHERE);
         elsewhere.figure(Metric::RatePerS, self.elsewhere);
+        let longest_us = self.elsewhere_longest.as_secs_f64() * 1e6;
+        elsewhere.figure(Metric::LongestUs, longest_us);
         for (answer, (count, longest)) in &self.answers {
             let point = format!("answered {answer}");
             let mut recorder = recorder.at(&point);
