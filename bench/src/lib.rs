@@ -7,6 +7,7 @@ pub mod limits;
 pub mod load;
 pub mod meter;
 pub mod options;
+pub mod paths;
 pub mod peers;
 pub mod pgbench;
 pub mod progress;
