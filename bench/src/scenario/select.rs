@@ -18,6 +18,8 @@ pub(super) struct Select {
     name: &'static str,
     shows: &'static str,
     protocol: &'static str,
+    /// How often a quick run measures it.
+    rounds_quick: usize,
 }
 
 impl Select {
@@ -27,6 +29,7 @@ impl Select {
             name: "select-prepared",
             shows: "what a proxy adds to the cheapest queries: pgbench -S -M prepared",
             protocol: "prepared",
+            rounds_quick: 3,
         }
     }
 
@@ -36,6 +39,8 @@ impl Select {
             name: "select-simple",
             shows: "the same with one message a query: pgbench -S -M simple",
             protocol: "simple",
+            // No bar is about it, and the time is better spent on the rounds of those.
+            rounds_quick: 1,
         }
     }
 }
@@ -59,6 +64,13 @@ impl Scenario for Select {
             .map(|&it| Point::clients(it, Encryption::Plain));
         let tls = tls.iter().map(|&it| Point::clients(it, Encryption::Tls));
         plain.chain(tls).collect()
+    }
+
+    fn rounds(&self, extent: Extent) -> usize {
+        match extent {
+            Extent::Quick => self.rounds_quick,
+            Extent::Full => 5,
+        }
     }
 
     fn run(
