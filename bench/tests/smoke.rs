@@ -70,7 +70,9 @@ fn a_short_run_reports_every_bar_and_leaves_nothing_behind() -> Result<()> {
             .and_then(|it| it["value"].as_f64());
         assert!(rate.is_some_and(|it| it > 0.0), "{route}: {report:#}");
     }
-    for bar in report["bars"].as_array().context("bars")? {
+    let bars = report["bars"].as_array().context("bars")?;
+    assert!(!bars.is_empty());
+    for bar in bars {
         for key in ["name", "value", "bound", "met"] {
             assert!(bar.get(key).is_some(), "{bar} has no {key}");
         }
