@@ -9,10 +9,122 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use crate::driver::Buffer;
-use crate::limits::BUFFERS_RESERVED_ONE_IN;
+use crate::limits::{
+    BUFFERS_MAX, BUFFERS_RESERVED_ONE_IN, LARGE_BUFFER_TIMES, LARGE_BUFFERS_MIN,
+    LARGE_BUFFERS_ONE_IN,
+};
 
-/// The one buffer group of a worker.
-pub(crate) const GROUP: u16 = 0;
+/// The group of the buffers of ordinary size, and the name of the first of them.
+const SMALL: (u16, u16) = (0, 0);
+
+/// The same of the large ones: a completion names the buffer and not the group.
+const LARGE: (u16, u16) = (1, BUFFERS_MAX);
+
+/// Which buffers a receive is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// For messages.
+    Small,
+    /// For sockets that may have much.
+    Large,
+}
+
+/// All buffers of a worker.
+pub(crate) struct Pools {
+    small: Pool,
+    large: Pool,
+}
+
+impl Pools {
+    /// `count` buffers, a power of two, of `buffer_bytes` each, and the large ones beside them;
+    /// not yet known to any ring.
+    ///
+    /// # Errors
+    ///
+    /// What `mmap` says.
+    pub(crate) fn new(count: u16, buffer_bytes: u32) -> io::Result<Self> {
+        let large_count = (count / LARGE_BUFFERS_ONE_IN).max(LARGE_BUFFERS_MIN);
+        Ok(Self {
+            small: Pool::new(SMALL, count, buffer_bytes)?,
+            large: Pool::new(LARGE, large_count, buffer_bytes * LARGE_BUFFER_TIMES)?,
+        })
+    }
+
+    /// Makes the buffers known to a ring (`IORING_REGISTER_PBUF_RING`, kernel 5.19).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` on an older kernel.
+    pub(crate) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        self.small.register(submitter)?;
+        self.large.register(submitter)
+    }
+
+    /// Makes a ring forget the buffers; nothing of it may be in flight.
+    pub(crate) fn unregister(&self, submitter: &Submitter<'_>) {
+        for pool in [&self.small, &self.large] {
+            // A ring that does not know the group is about to be closed as well.
+            let _ = submitter.unregister_buf_ring(pool.group);
+        }
+    }
+
+    /// The group that a receive takes its buffer from, and the size of that.
+    pub(crate) fn group(&self, size: Size) -> (u16, u32) {
+        let pool = match size {
+            Size::Small => &self.small,
+            Size::Large => &self.large,
+        };
+        (pool.group, pool.buffer_bytes)
+    }
+
+    /// Takes note that the kernel has filled a buffer; `None` for an id that no pool has or a
+    /// length that it cannot be.
+    pub(crate) fn lend(&mut self, id: u16, len: u32) -> Option<Buffer> {
+        self.of_mut(id).lend(id, len)
+    }
+
+    /// The bytes of a buffer on loan.
+    pub(crate) fn bytes<'a>(&'a self, buffer: &'a Buffer) -> &'a [u8] {
+        self.of(buffer.id).bytes(buffer)
+    }
+
+    /// Takes a buffer back; the kernel may use it after the next `publish`.
+    pub(crate) fn release(&mut self, buffer: Buffer) {
+        self.of_mut(buffer.id).release(buffer);
+    }
+
+    /// Whether more than the reserve of its size is in the ring.
+    pub(crate) fn can_lend(&self, buffer: &Buffer) -> bool {
+        self.of(buffer.id).can_lend()
+    }
+
+    /// Whether the kernel has filled a buffer to its end.
+    pub(crate) fn is_full(&self, buffer: &Buffer) -> bool {
+        self.of(buffer.id).buffer_bytes <= buffer.len
+    }
+
+    /// Shows the kernel the buffers that have been put back.
+    pub(crate) fn publish(&mut self) {
+        self.small.publish();
+        self.large.publish();
+    }
+
+    fn of(&self, id: u16) -> &Pool {
+        if id < LARGE.1 {
+            &self.small
+        } else {
+            &self.large
+        }
+    }
+
+    fn of_mut(&mut self, id: u16) -> &mut Pool {
+        if id < LARGE.1 {
+            &mut self.small
+        } else {
+            &mut self.large
+        }
+    }
+}
 
 /// Anonymous memory of our own, page aligned, not inherited by children.
 struct Mapping {
@@ -59,9 +171,12 @@ impl Drop for Mapping {
     }
 }
 
-/// The pool: a buffer is either in the ring, where the kernel may write to it, or on loan as a
-/// [`Buffer`], where only the holder of that value reads it.
-pub(crate) struct Pool {
+/// The buffers of one size: each is either in the ring, where the kernel may write to it, or on
+/// loan as a [`Buffer`], where only the holder of that value reads it.
+struct Pool {
+    group: u16,
+    /// The name of the first buffer; the others follow.
+    first: u16,
     ring: Mapping,
     memory: Mapping,
     count: u16,
@@ -77,10 +192,12 @@ impl Pool {
     /// # Errors
     ///
     /// What `mmap` says.
-    pub(crate) fn new(count: u16, buffer_bytes: u32) -> io::Result<Self> {
+    fn new((group, first): (u16, u16), count: u16, buffer_bytes: u32) -> io::Result<Self> {
         let ring = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let memory = Mapping::new(usize::from(count) * buffer_bytes as usize)?;
         let mut pool = Self {
+            group,
+            first,
             ring,
             memory,
             count,
@@ -88,8 +205,8 @@ impl Pool {
             tail: 0,
             on_loan: 0,
         };
-        for id in 0..count {
-            pool.put(id);
+        for index in 0..count {
+            pool.put(first + index);
         }
         pool.publish();
         Ok(pool)
@@ -100,17 +217,18 @@ impl Pool {
     /// # Errors
     ///
     /// `EINVAL` on an older kernel.
-    pub(crate) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+    fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.ring.start.as_ptr() as u64;
         // SAFETY: the entries are a page-aligned mapping of `count` of them, which `Uring` keeps
         // until it has unregistered the group and nothing is in flight.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, self.group, 0) }
     }
 
     /// Takes note that the kernel has filled a buffer; `None` for an id that the pool does not
     /// have or a length that it cannot be.
-    pub(crate) fn lend(&mut self, id: u16, len: u32) -> Option<Buffer> {
-        if self.count <= id || self.buffer_bytes < len {
+    fn lend(&mut self, id: u16, len: u32) -> Option<Buffer> {
+        let is_ours = (self.first..self.first + self.count).contains(&id);
+        if !is_ours || self.buffer_bytes < len {
             return None;
         }
         self.on_loan += 1;
@@ -118,7 +236,7 @@ impl Pool {
     }
 
     /// The bytes of a buffer on loan.
-    pub(crate) fn bytes<'a>(&'a self, buffer: &'a Buffer) -> &'a [u8] {
+    fn bytes<'a>(&'a self, buffer: &'a Buffer) -> &'a [u8] {
         let start = self.start(buffer.id);
         // SAFETY: `lend` has checked that the range is inside the mapping, the kernel has written
         // `len` bytes of it, and it does not write again before `put` makes the buffer its own,
@@ -127,31 +245,27 @@ impl Pool {
     }
 
     /// Where the bytes of a buffer are, for a send that borrows them from the pool.
-    pub(crate) fn start(&self, id: u16) -> NonNull<u8> {
-        let offset = usize::from(id) * self.buffer_bytes as usize;
-        // SAFETY: `id` is less than `count` (checked by `lend`, and by the loop of `new`), so the
-        // offset is inside the mapping.
+    fn start(&self, id: u16) -> NonNull<u8> {
+        let offset = usize::from(id - self.first) * self.buffer_bytes as usize;
+        // SAFETY: `id` is one of `count` from `first` on (checked by `lend`, and by the loop of
+        // `new`), so the offset is inside the mapping.
         unsafe { self.memory.start.add(offset) }
     }
 
     /// Takes a buffer back; the kernel may use it after the next `publish`.
-    pub(crate) fn release(&mut self, buffer: Buffer) {
+    fn release(&mut self, buffer: Buffer) {
         self.on_loan -= 1;
         self.put(buffer.id);
     }
 
     /// Whether more than the reserve is in the ring.
-    pub(crate) fn can_lend(&self) -> bool {
+    fn can_lend(&self) -> bool {
         let reserve = self.count / BUFFERS_RESERVED_ONE_IN;
         self.on_loan < self.count - reserve
     }
 
-    pub(crate) fn buffer_bytes(&self) -> u32 {
-        self.buffer_bytes
-    }
-
     /// Shows the kernel the buffers that have been put back.
-    pub(crate) fn publish(&mut self) {
+    fn publish(&mut self) {
         let base = self.ring.start.as_ptr().cast::<BufRingEntry>();
         // SAFETY: `base` is the first entry of a page-aligned ring.
         let tail = unsafe { BufRingEntry::tail(base) }.cast_mut();

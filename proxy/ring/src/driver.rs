@@ -60,7 +60,7 @@ impl Payload {
 /// How many times a receive may complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shots {
-    /// Once: at most one buffer arrives that nobody asked for again.
+    /// Once, into a large buffer: at most one arrives that nobody asked for again.
     Single,
     /// Until it ends or is cancelled: the cheapest for short messages, without backpressure.
     Multi,
@@ -153,11 +153,11 @@ pub(crate) trait Driver {
     /// Gives a buffer back to the pool.
     fn release(&mut self, buffer: Buffer);
 
-    /// Whether the pool has buffers that a send may keep.
-    fn can_lend(&self) -> bool;
+    /// Whether a send may keep a buffer: enough others of its size are left.
+    fn can_lend(&self, buffer: &Buffer) -> bool;
 
-    /// The size of a buffer, in bytes.
-    fn buffer_bytes(&self) -> u32;
+    /// Whether a receive has filled its buffer, so that the socket may have more.
+    fn is_full(&self, buffer: &Buffer) -> bool;
 
     /// Milliseconds since some moment, never going back.
     fn now_ms(&self) -> u64;

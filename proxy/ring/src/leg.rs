@@ -5,7 +5,7 @@ use rustls::Error;
 use crate::chunks::Chunks;
 use crate::counters::Counters;
 use crate::driver::{Buffer, Bytes, Driver, Payload, Shots};
-use crate::limits::{QUEUE_BYTES_HIGH, QUEUE_BYTES_LOW, STREAM_BUFFERS};
+use crate::limits::{QUEUE_BYTES_HIGH, QUEUE_BYTES_LOW};
 use crate::tls::{Tls, ready};
 use crate::token::{Op, Side, Token};
 
@@ -147,8 +147,6 @@ pub(crate) struct Receiver {
     /// A multishot receive takes all that the socket has, so a socket that may have much (after a
     /// pause, or at the handover) is read buffer by buffer until a short read shows it empty.
     pub(crate) shots: Shots,
-    /// Full buffers in a row.
-    full: u8,
 }
 
 impl Default for Receiver {
@@ -157,21 +155,16 @@ impl Default for Receiver {
             op: ReceiveOp::None,
             source: Source::Open,
             shots: Shots::Single,
-            full: 0,
         }
     }
 }
 
 impl Receiver {
     /// Learns from the size of a receive whether the socket had more.
-    pub(crate) fn filled(&mut self, len: u32, buffer_bytes: u32) {
-        if buffer_bytes <= len {
-            self.full = self.full.saturating_add(1);
-            if STREAM_BUFFERS <= self.full {
-                self.shots = Shots::Single;
-            }
+    pub(crate) fn filled(&mut self, is_full: bool) {
+        if is_full {
+            self.shots = Shots::Single;
         } else if self.source == Source::Open {
-            self.full = 0;
             self.shots = Shots::Multi;
         }
     }
@@ -301,7 +294,7 @@ impl Sender {
             return;
         }
         self.queued += buffer.len as usize;
-        if self.is_idle() && context.driver.can_lend() {
+        if self.is_idle() && context.driver.can_lend(&buffer) {
             self.op = SendOp::InFlight;
             context.driver.send(token, socket, Payload::pool(buffer));
         } else {

@@ -12,17 +12,24 @@ pub const BUFFERS_DEFAULT: u16 = 512;
 /// The most provided buffers a worker: the kernel's bound on a buffer ring (2^15 entries).
 pub const BUFFERS_MAX: u16 = 1 << 15;
 
+/// A receive buffer of a socket that may have much is so many times as large.
+/// Fewer and larger receives and sends save a tenth of what a stream costs (bench/README.md).
+pub const LARGE_BUFFER_TIMES: u32 = 4;
+
+/// There is one such buffer for so many of the others, but at least [`LARGE_BUFFERS_MIN`]: 64
+/// buffers, 4 MiB, by default.
+pub const LARGE_BUFFERS_ONE_IN: u16 = 8;
+
+/// The fewest large buffers: below it one slow session could hold them all.
+pub const LARGE_BUFFERS_MIN: u16 = 8;
+
 /// Sends may hold provided buffers until this part of the pool is left (one in so many).
 /// Below it bytes are copied out, so that sends to stalled peers can never keep the last buffers.
 pub const BUFFERS_RESERVED_ONE_IN: u16 = 4;
 
 // What one batch may bring beyond the high mark: a single receive one buffer, a multishot receive
 // at most 32 buffers since Linux 6.8 and all that are free before (`MULTISHOT_MAX_RETRY`). Only a
-// socket that was nearly empty a moment before is read by multishot.
-
-/// Full buffers in a row after which a socket counts as one that streams.
-/// It is then read buffer by buffer, so that what one batch can bring stays small.
-pub const STREAM_BUFFERS: u8 = 4;
+// socket that was nearly empty a moment before is read by multishot: a full buffer ends that.
 
 /// Bytes queued for one socket at which receiving from the other side stops.
 pub const QUEUE_BYTES_HIGH: usize = 128 * 1024;
@@ -92,6 +99,7 @@ const _: () = {
     assert!(CHUNK_BYTES <= CHUNK_KEEP_BYTES_MAX);
     assert!(BUFFERS_DEFAULT.is_power_of_two() && BUFFERS_DEFAULT <= BUFFERS_MAX);
     assert!(BUFFERS_RESERVED_ONE_IN >= 2);
+    assert!(LARGE_BUFFER_TIMES as usize * BUFFER_BYTES as usize <= QUEUE_BYTES_HIGH);
     assert!(END_LINGER_MS <= END_FLUSH_MS);
     assert!(SUBMISSIONS <= COMPLETIONS);
 };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use io_uring::{IoUring, Probe, opcode};
 
 use crate::RingConfig;
-use crate::buffers::Pool;
+use crate::buffers::Pools;
 use crate::driver::{Completion, Driver, Received, Shots};
 use crate::limits::{BUFFERS_MAX, COMPLETIONS, SESSIONS_MAX, SUBMISSIONS};
 use crate::token::{Op, Side, Token};
@@ -144,7 +144,7 @@ pub(crate) fn open(config: &RingConfig, wake: Arc<File>) -> Result<Uring, StartE
         return Err(StartError::KernelTooOld { what });
     }
     probe(&ring)?;
-    let pool = Pool::new(config.buffers, config.buffer_bytes)
+    let pool = Pools::new(config.buffers, config.buffer_bytes)
         .map_err(|source| setup("mapping the receive buffers", source))?;
     let mut uring = Uring::new(ring, pool, wake).map_err(|source| match source.raw_os_error() {
         Some(libc::EINVAL) => StartError::KernelTooOld {

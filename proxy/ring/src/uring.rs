@@ -14,7 +14,7 @@ use std::time::Instant;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use crate::buffers::{GROUP, Pool};
+use crate::buffers::{Pools, Size};
 use crate::driver::{Buffer, Bytes, Closing, Completion, Driver, Errno, Payload, Received, Shots};
 use crate::sends::{Sending, Sends};
 use crate::socket;
@@ -26,7 +26,7 @@ const QUIET_ROUNDS_MAX: usize = 100;
 /// A ring of one worker thread. It is made and used on that thread (`SINGLE_ISSUER`).
 pub(crate) struct Uring {
     ring: IoUring,
-    pool: ManuallyDrop<Pool>,
+    pool: ManuallyDrop<Pools>,
     sends: ManuallyDrop<Sends>,
     /// The next wait returns at once: somebody needs to know what became of a quiet send.
     hurried: bool,
@@ -43,7 +43,7 @@ impl Uring {
     /// # Errors
     ///
     /// What the registration says.
-    pub(crate) fn new(ring: IoUring, pool: Pool, wake: Arc<File>) -> io::Result<Self> {
+    pub(crate) fn new(ring: IoUring, pool: Pools, wake: Arc<File>) -> io::Result<Self> {
         pool.register(&ring.submitter())?;
         Ok(Self {
             ring,
@@ -145,7 +145,7 @@ impl Uring {
 }
 
 /// A send of what is left of a payload, without its flags.
-fn send_entry(pool: &Pool, sending: &Sending) -> opcode::Send {
+fn send_entry(pool: &Pools, sending: &Sending) -> opcode::Send {
     let bytes = match &sending.payload.bytes {
         Bytes::Pool(buffer) => pool.bytes(buffer),
         Bytes::Chunk(chunk) => chunk,
@@ -163,11 +163,14 @@ impl Driver for Uring {
     fn receive(&mut self, token: Token, socket: &OwnedFd, shots: Shots) {
         let fd = Fd(socket.as_raw_fd());
         let entry = match shots {
-            Shots::Multi => opcode::RecvMulti::new(fd, GROUP).build(),
+            Shots::Multi => {
+                let (group, _) = self.pool.group(Size::Small);
+                opcode::RecvMulti::new(fd, group).build()
+            }
             Shots::Single => {
-                let len = self.pool.buffer_bytes();
+                let (group, len) = self.pool.group(Size::Large);
                 opcode::Recv::new(fd, std::ptr::null_mut(), len)
-                    .buf_group(GROUP)
+                    .buf_group(group)
                     .build()
                     .flags(squeue::Flags::BUFFER_SELECT)
             }
@@ -216,12 +219,12 @@ impl Driver for Uring {
         self.pool.release(buffer);
     }
 
-    fn can_lend(&self) -> bool {
-        self.pool.can_lend()
+    fn can_lend(&self, buffer: &Buffer) -> bool {
+        self.pool.can_lend(buffer)
     }
 
-    fn buffer_bytes(&self) -> u32 {
-        self.pool.buffer_bytes()
+    fn is_full(&self, buffer: &Buffer) -> bool {
+        self.pool.is_full(buffer)
     }
 
     fn now_ms(&self) -> u64 {
@@ -258,8 +261,7 @@ impl Drop for Uring {
             self.reap(&mut ignored);
         }
         if self.in_flight == 0 {
-            // A ring that does not know the group is about to be closed as well.
-            let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+            self.pool.unregister(&self.ring.submitter());
             // SAFETY: neither is used again: this is the drop of their owner.
             unsafe {
                 ManuallyDrop::drop(&mut self.sends);
@@ -271,7 +273,7 @@ impl Drop for Uring {
 }
 
 /// What a receive brought, and the buffer that came with it.
-fn received(pool: &mut Pool, id: Option<u16>, result: Result<u32, Errno>) -> Received {
+fn received(pool: &mut Pools, id: Option<u16>, result: Result<u32, Errno>) -> Received {
     let len = result.unwrap_or(0);
     let buffer = id.map(|id| {
         let Some(buffer) = pool.lend(id, len) else {

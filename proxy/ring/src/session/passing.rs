@@ -16,8 +16,8 @@ impl<S> Record<S> {
         side: Side,
         buffer: Buffer,
     ) {
-        let buffer_bytes = context.driver.buffer_bytes();
-        self.leg(side).receiver.filled(buffer.len, buffer_bytes);
+        let is_full = context.driver.is_full(&buffer);
+        self.leg(side).receiver.filled(is_full);
         if !self.forwards(side) {
             context.driver.release(buffer);
             return;

@@ -446,12 +446,12 @@ impl Driver for World {
         self.free.push_back(buffer.id);
     }
 
-    fn can_lend(&self) -> bool {
+    fn can_lend(&self, _buffer: &Buffer) -> bool {
         self.buffers.len() / 4 < self.free.len()
     }
 
-    fn buffer_bytes(&self) -> u32 {
-        u32::try_from(BUFFER_BYTES).unwrap_or(u32::MAX)
+    fn is_full(&self, buffer: &Buffer) -> bool {
+        BUFFER_BYTES <= buffer.len as usize
     }
 
     fn now_ms(&self) -> u64 {
