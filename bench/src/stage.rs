@@ -251,7 +251,7 @@ impl Stage {
         for encryption in [Encryption::Plain, Encryption::Tls] {
             if route.supports(encryption) {
                 let answer = psql(route, encryption).query("select 1");
-                answer.with_context(|| format!("{} does not answer", route.name))?;
+                answer.with_context(|| running.quote_log())?;
             }
         }
         self.routes.push(running);

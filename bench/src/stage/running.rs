@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use postern_tests::process::run;
@@ -92,19 +92,30 @@ impl Running {
     /// # Errors
     /// As said.
     pub fn check(&self) -> Result<()> {
-        let (runs, log) = match &self.server {
-            Held::Foreign => return Ok(()),
-            Held::Postern(postern) => (postern.is_running()?, postern.log_file()),
-            Held::Process(server) => {
-                let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-                (server.is_running()?, server.log_file().to_owned())
-            }
+        let runs = match &self.server {
+            Held::Foreign => true,
+            Held::Postern(postern) => postern.is_running()?,
+            Held::Process(server) => lock(server).is_running()?,
         };
         if !runs {
-            bail!("{} has ended: {}", self.route.name, tail(&log));
+            bail!("{} has ended: {}", self.route.name, self.quote_log());
         }
         Ok(())
     }
+
+    /// The end of its log, for error messages.
+    pub(super) fn quote_log(&self) -> String {
+        match &self.server {
+            Held::Foreign => format!("the log of {} is not known", self.route.name),
+            Held::Postern(postern) => tail(&postern.log_file()),
+            Held::Process(server) => tail(lock(server).log_file()),
+        }
+    }
+}
+
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    // A thread that panicked meanwhile left the server whole.
+    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A client's connection on a route.
@@ -131,10 +142,10 @@ pub(super) fn tail(log: &Path) -> String {
     let text = fs::read(log).with_context(|| log.display().to_string());
     let text = match text {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-        Err(error) => return format!("its log cannot be read: {error:#}"),
+        Err(error) => return format!("the log cannot be read: {error:#}"),
     };
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.len().saturating_sub(QUOTED_LINES);
     let last = lines.get(first..).unwrap_or_default().join("\n  ");
-    format!("its log ends with:\n  {last}\n")
+    format!("the log ends with:\n  {last}\n")
 }
