@@ -1,8 +1,8 @@
 //! The proxies that Postern is compared with, each configured as its manual says.
 
-mod haproxy;
-mod nginx;
-mod pgbouncer;
+pub(crate) mod haproxy;
+pub(crate) mod nginx;
+pub(crate) mod pgbouncer;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::route::{Encryption, Kind, Login, Route};
 use crate::scenario::Extent;
 
+pub(crate) use database::SETTINGS;
 pub use database::{BulkData, DATABASE, DIRECT_USER, GROUP, PASSWORD, PERSON, Pace};
 pub use running::{Running, psql};
 

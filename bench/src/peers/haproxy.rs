@@ -20,27 +20,8 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
     let account = Account::unprivileged()?;
     let folder = folder(ground, "haproxy", &account)?;
     let port = free_port()?;
-    let configuration = format!(
-        "global
-    # As many threads as cores is the default; each is bound to one.
-    nbthread {cores}
-    # Without maxconn, HAProxy allows as many connections as it may have files.
-
-defaults
-    mode tcp
-    # The manual promises gains and CPU savings of it; it is used for bulk only.
-    option splice-auto
-    timeout connect 10s
-    timeout client 2h
-    timeout server 2h
-
-listen postgresql
-    bind 127.0.0.1:{port}
-    server database 127.0.0.1:{backend_port}
-",
-        cores = std::thread::available_parallelism()?,
-        backend_port = ground.backend_port,
-    );
+    let cores = std::thread::available_parallelism()?;
+    let configuration = configuration(port, ground.backend_port, cores.get());
     let file = folder.join("haproxy.cfg");
     fs::write(&file, &configuration)?;
     let mut command = account.command(&program, "KILL");
@@ -58,4 +39,27 @@ listen postgresql
         stop_signal: Signal::SIGTERM,
     }
     .start()
+}
+
+/// Its configuration on a machine of so many cores.
+pub(crate) fn configuration(port: u16, backend_port: u16, cores: usize) -> String {
+    format!(
+        "global
+    # As many threads as cores is the default; each is bound to one.
+    nbthread {cores}
+    # Without maxconn, HAProxy allows as many connections as it may have files.
+
+defaults
+    mode tcp
+    # The manual promises gains and CPU savings of it; it is used for bulk only.
+    option splice-auto
+    timeout connect 10s
+    timeout client 2h
+    timeout server 2h
+
+listen postgresql
+    bind 127.0.0.1:{port}
+    server database 127.0.0.1:{backend_port}
+"
+    )
 }

@@ -1,6 +1,7 @@
 //! nginx with its stream module.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -20,8 +21,53 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
     let account = Account::unprivileged()?;
     let folder = folder(ground, "nginx", &account)?;
     let port = free_port()?;
-    let configuration = format!(
-        "{load_modules}daemon off;
+    let place = Place {
+        port,
+        backend_port: ground.backend_port,
+        folder: &folder,
+        load_modules: &load_modules()?,
+        files: file_limit()?,
+    };
+    let configuration = place.configuration();
+    let file = folder.join("nginx.conf");
+    fs::write(&file, &configuration)?;
+    let mut command = account.command(&program, "KILL");
+    command.args(["-e", "stderr", "-c"]).arg(&file);
+    command.arg("-p").arg(&folder);
+    Ready {
+        name: "nginx",
+        version: version(&program, "-v")?,
+        port,
+        login: ground.login.clone(),
+        ca_file: None,
+        configuration,
+        command,
+        folder,
+        stop_signal: Signal::SIGTERM,
+    }
+    .start()
+}
+
+/// What its configuration depends on.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) port: u16,
+    /// The database server, on 127.0.0.1.
+    pub(crate) backend_port: u16,
+    /// Where its files go.
+    pub(crate) folder: &'a Path,
+    /// The lines that load the stream module, if it needs any.
+    pub(crate) load_modules: &'a str,
+    /// How many files a worker may have open.
+    pub(crate) files: u64,
+}
+
+impl Place<'_> {
+    /// Its configuration.
+    pub(crate) fn configuration(&self) -> String {
+        format!(
+            "{load_modules}daemon off;
 pid {folder}/pid;
 error_log stderr error;
 # One a core.
@@ -46,28 +92,13 @@ stream {{
     }}
 }}
 ",
-        load_modules = load_modules()?,
-        folder = folder.display(),
-        files = file_limit()?,
-        backend_port = ground.backend_port,
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, &configuration)?;
-    let mut command = account.command(&program, "KILL");
-    command.args(["-e", "stderr", "-c"]).arg(&file);
-    command.arg("-p").arg(&folder);
-    Ready {
-        name: "nginx",
-        version: version(&program, "-v")?,
-        port,
-        login: ground.login.clone(),
-        ca_file: None,
-        configuration,
-        command,
-        folder,
-        stop_signal: Signal::SIGTERM,
+            load_modules = self.load_modules,
+            folder = self.folder.display(),
+            files = self.files,
+            port = self.port,
+            backend_port = self.backend_port,
+        )
     }
-    .start()
 }
 
 /// The lines that load the stream module, where it is not built in.

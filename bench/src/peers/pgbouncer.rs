@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
+use postern_tests::free_port;
 use postern_tests::scratch::write_secret;
-use postern_tests::{ServerCertificate, free_port};
 
 use super::{Ground, Ready, folder, program, version};
-use crate::stage::Running;
+use crate::stage::{DATABASE, Running};
 
 /// Starts it. Its clients log in by SCRAM, and may use TLS, as those of Postern.
 ///
@@ -36,7 +36,15 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
         &format!("\"{}\" \"{}\"\n", login.user, ground.verifier),
     )?;
     account.own_path(&users)?;
-    let configuration = configuration(ground, port, &users, &certificate);
+    let place = Place {
+        port,
+        backend_port: ground.backend_port,
+        users: &users,
+        ca_file: &ground.certificates.ca_file(),
+        cert_file: &certificate.cert_file,
+        key_file: &certificate.key_file,
+    };
+    let configuration = place.configuration();
     let file = folder.join("pgbouncer.ini");
     fs::write(&file, &configuration)?;
     let mut command = account.command(&program, "KILL");
@@ -56,14 +64,28 @@ pub(super) fn start(ground: &Ground<'_>) -> Result<Running> {
     .start()
 }
 
-fn configuration(
-    ground: &Ground<'_>,
-    port: u16,
-    users: &Path,
-    certificate: &ServerCertificate,
-) -> String {
-    format!(
-        "[databases]
+/// What its configuration depends on.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) port: u16,
+    /// The database server, on 127.0.0.1.
+    pub(crate) backend_port: u16,
+    /// Who may log in, and what PostgreSQL keeps of the password.
+    pub(crate) users: &'a Path,
+    /// Who signed its certificate.
+    pub(crate) ca_file: &'a Path,
+    /// Its certificate.
+    pub(crate) cert_file: &'a Path,
+    /// Its key.
+    pub(crate) key_file: &'a Path,
+}
+
+impl Place<'_> {
+    /// Its configuration.
+    pub(crate) fn configuration(&self) -> String {
+        format!(
+            "[databases]
 {database} = host=127.0.0.1 port={backend_port}
 
 [pgbouncer]
@@ -85,6 +107,8 @@ ignore_startup_parameters = extra_float_digits,options
 client_tls_sslmode = allow
 client_tls_cert_file = {cert_file}
 client_tls_key_file = {key_file}
+; Newer versions start with TLS only if they have one.
+client_tls_ca_file = {ca_file}
 server_tls_sslmode = disable
 ; The defaults: tcp_nodelay = 1, tcp_defer_accept = 1, pkt_buf = 4096, listen_backlog = 128.
 ; A line a session in the log would be in the cost of logins only here.
@@ -92,10 +116,13 @@ log_connections = 0
 log_disconnections = 0
 log_stats = 0
 ",
-        database = ground.login.database,
-        backend_port = ground.backend_port,
-        users = users.display(),
-        cert_file = certificate.cert_file.display(),
-        key_file = certificate.key_file.display(),
-    )
+            database = DATABASE,
+            port = self.port,
+            backend_port = self.backend_port,
+            users = self.users.display(),
+            ca_file = self.ca_file.display(),
+            cert_file = self.cert_file.display(),
+            key_file = self.key_file.display(),
+        )
+    }
 }

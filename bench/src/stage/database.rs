@@ -31,7 +31,7 @@ const BULK_ROW_CHARS: u64 = 1_000;
 
 /// Nothing needs to survive a power cut, and nothing but the loads should run: no vacuum, no
 /// checkpoint, no log line a session.
-const SETTINGS: &str = "
+pub(crate) const SETTINGS: &str = "
 max_connections = 1500
 wal_level = minimal
 max_wal_senders = 0
