@@ -2,6 +2,7 @@
 
 pub mod bars;
 pub mod child;
+pub mod emulator;
 pub mod facts;
 pub mod limits;
 pub mod load;

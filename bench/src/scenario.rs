@@ -2,6 +2,7 @@
 
 mod cold_logins;
 mod copy;
+<<<<<<< HEAD
 mod direct_rate;
 mod fairness;
 mod idle;
@@ -10,6 +11,9 @@ mod logins;
 pub mod names;
 mod open_loop;
 mod rows;
+=======
+mod instructions;
+>>>>>>> 2e52524 (Count instructions in an emulator)
 mod select;
 mod slow_reader;
 mod storm;
@@ -30,6 +34,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(tpcb::Tpcb),
         Box::new(copy::Copy::out()),
         Box::new(copy::Copy::into()),
+<<<<<<< HEAD
         Box::new(open_loop::OpenLoop::default()),
         Box::new(rows::Rows),
         Box::new(fairness::Fairness::default()),
@@ -38,6 +43,9 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(cold_logins::ColdLogins),
         Box::new(storm::Storm),
         Box::new(idle::Idle),
+=======
+        Box::new(instructions::Instructions::default()),
+>>>>>>> 2e52524 (Count instructions in an emulator)
     ]
 }
 
@@ -73,6 +81,11 @@ pub trait Scenario {
     /// Whether a route is measured at all; one that cannot do the point's encryption never is.
     fn measures(&self, _route: &Route) -> bool {
         true
+    }
+
+    /// What the report should say of how it was measured, by name; asked for after the last round.
+    fn facts(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// Measures one route once.
