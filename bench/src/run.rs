@@ -29,13 +29,9 @@ pub fn run(options: &Options) -> Result<()> {
     let stage = Stage::start(options, &progress, &mut found.gaps)?;
     let mut machine = facts::machine(&stage)?;
     let measured = schedule::run(&stage, &scenarios, options, &progress, &mut found);
-<<<<<<< HEAD
-    let routes: Vec<RouteSummary> = stage.routes().map(summary).collect();
-=======
     let wanted = scenarios.iter().filter(|it| options.wants(it.name()));
     machine.extend(wanted.flat_map(|it| it.facts()));
-    let routes = stage.routes().map(summary).collect();
->>>>>>> 2e52524 (Count instructions in an emulator)
+    let routes: Vec<RouteSummary> = stage.routes().map(summary).collect();
     progress.say("ending all servers");
     drop(stage);
     if postern_tests::wait::is_interrupted() {

@@ -2,18 +2,15 @@
 
 mod cold_logins;
 mod copy;
-<<<<<<< HEAD
 mod direct_rate;
 mod fairness;
 mod idle;
+mod instructions;
 mod ldap;
 mod logins;
 pub mod names;
 mod open_loop;
 mod rows;
-=======
-mod instructions;
->>>>>>> 2e52524 (Count instructions in an emulator)
 mod select;
 mod slow_reader;
 mod storm;
@@ -34,7 +31,6 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(tpcb::Tpcb),
         Box::new(copy::Copy::out()),
         Box::new(copy::Copy::into()),
-<<<<<<< HEAD
         Box::new(open_loop::OpenLoop::default()),
         Box::new(rows::Rows),
         Box::new(fairness::Fairness::default()),
@@ -43,9 +39,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(cold_logins::ColdLogins),
         Box::new(storm::Storm),
         Box::new(idle::Idle),
-=======
         Box::new(instructions::Instructions::default()),
->>>>>>> 2e52524 (Count instructions in an emulator)
     ]
 }
 

@@ -38,6 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     setup::try_to_install(Need::Perf);
+    // A quick run has no time for it.
+    if !arguments.options.iter().any(|it| it == "--quick") {
+        setup::try_to_install(Need::Emulator);
+    }
     let built = cargo::command(&["build", "--release", "-p", "postern", "-p", "postern-bench"])
         .current_dir(root()?)
         // Standard output is for the results.

@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Nginx,
     /// The program that reads hardware counters; the bench does without where it is missing.
     Perf,
+    /// What counts instructions without them, and what its guest is made with; the same holds.
+    Emulator,
 }
 
 /// Everything that any command needs.
@@ -40,6 +42,9 @@ pub(crate) const ALL: [Need; 7] = [
     Need::HaProxy,
     Need::Nginx,
 ];
+
+/// The programs of [`Need::Emulator`].
+const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
 
 /// Keeps packages from starting their services; in force while the file is there,
 /// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>.
@@ -128,6 +133,7 @@ fn is_there(need: Need) -> bool {
         Need::HaProxy => needs::program("haproxy").is_some(),
         Need::Nginx => needs::nginx_stream().is_some(),
         Need::Perf => needs::program("perf").is_some(),
+        Need::Emulator => EMULATOR.iter().all(|it| needs::program(it).is_some()),
     }
 }
 
@@ -153,6 +159,8 @@ fn packages(need: Need) -> Vec<String> {
         Need::Nginx => &["nginx", "libnginx-mod-stream"],
         // Debian's name and Ubuntu's.
         Need::Perf => &["linux-perf", "linux-tools-generic"],
+        // The guest is Debian's also where the machine is not.
+        Need::Emulator => &["qemu-system-x86", "mmdebstrap", "debian-archive-keyring"],
     };
     names.iter().map(|&it| it.to_owned()).collect()
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use postern_tests::wait;
 
+use super::names::{self, COPY_IN, COPY_OUT};
 use super::{Extent, Point, Recorder, Scenario};
 use crate::emulator::{self, Counts, Load, Plan};
 use crate::route::{Encryption, Route};
@@ -15,10 +16,6 @@ use crate::stage::Stage;
 
 /// How many clients there are at each point. One alone leaves the guest idle in between.
 const CLIENTS: [u64; 3] = [16, 64, 256];
-/// The points of bulk transfers.
-const COPY_OUT: &str = "COPY out";
-const COPY_IN: &str = "COPY in";
-
 /// The routes of the guest; those that end TLS.
 const ROUTES: [&str; 5] = ["direct", "postern", "pgbouncer", "haproxy", "nginx"];
 const ROUTES_TLS: [&str; 3] = ["direct", "postern", "pgbouncer"];
@@ -32,7 +29,7 @@ pub(super) struct Instructions {
 
 impl Scenario for Instructions {
     fn name(&self) -> &'static str {
-        "instructions"
+        names::INSTRUCTIONS
     }
 
     fn shows(&self) -> &'static str {

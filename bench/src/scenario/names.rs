@@ -6,6 +6,9 @@ pub const SELECT_PREPARED: &str = "select-prepared";
 pub const COPY_OUT: &str = "copy-out";
 /// `COPY ... FROM STDIN`.
 pub const COPY_IN: &str = "copy-in";
+/// What an emulator counts: its points are those of [`SELECT_PREPARED`], and [`COPY_OUT`] and
+/// [`COPY_IN`].
+pub const INSTRUCTIONS: &str = "instructions";
 /// Sessions that do nothing.
 pub const IDLE: &str = "idle";
 /// A client that asks for much and reads nothing.
