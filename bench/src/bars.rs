@@ -21,18 +21,28 @@ pub const STAND_IN_SUFFIX: &str = ", by busy time";
 /// What the note of every stand-in begins with.
 pub const STAND_IN_NOTE: &str = "stand-in for instructions";
 
+/// What the note of a bar begins with whose instructions no hardware counted.
+pub const EMULATED_NOTE: &str = "counted in an emulator";
+
 /// What the note says where a run left a figure out.
 pub const NOT_RUN: &str = "not run";
 
 /// Works out every bar, in the order of the promises.
 ///
-/// Where the machine has no hardware counters, a bar about instructions has no value, and the one
-/// after it is its stand-in: the same ratio, of the time that the machine's cores were busy.
+/// Where the machine has no hardware counters, a bar about instructions has the value that an
+/// emulator counted. In a run without that, it has no value, and the one after it is its stand-in:
+/// the same ratio, of the time that the machine's cores were busy.
 pub fn bars(samples: &Samples, routes: &[RouteSummary]) -> Vec<Bar> {
     let measured = Measured { samples, routes };
     let mut bars = Vec::new();
     for promise in PROMISES {
         let found = measured.find(promise.of);
+        let emulated = measured.emulated(promise.of);
+        if let Some(emulated) = emulated.filter(|_| found.value.is_none()) {
+            let found = emulated.with_note_before(EMULATED_NOTE);
+            bars.push(bar(promise, promise.name.to_owned(), found));
+            continue;
+        }
         let stand_in = measured.stand_in(promise.of);
         let Some(stand_in) = stand_in.filter(|_| found.value.is_none()) else {
             bars.push(bar(promise, promise.name.to_owned(), found));

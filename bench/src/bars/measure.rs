@@ -6,6 +6,7 @@ use crate::report::RouteSummary;
 use crate::report::format::{figure, ratio};
 use crate::route::Kind;
 use crate::sample::{Metric, Samples, Series, median};
+use crate::scenario::names;
 
 /// What was found for a bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +78,21 @@ impl Measured<'_> {
             }
         };
         found.unwrap_or_else(Found::nothing)
+    }
+
+    /// A cost in instructions as an emulator counted it.
+    pub(super) fn emulated(&self, of: Of) -> Option<Found> {
+        let Of::AddedToBestPeer { at, cost, goal } = of else {
+            return None;
+        };
+        let point = at.point.filter(|it| *it != names::ONLY_POINT);
+        let at = At {
+            scenario: names::INSTRUCTIONS,
+            point: point.or(Some(at.scenario)),
+            ..at
+        };
+        let is_counted = self.rounds_of(Kind::Postern, at, cost.exact).is_ok();
+        is_counted.then(|| self.added_to_best_peer(at, cost.exact, goal))
     }
 
     /// What takes the place of a cost in instructions where the machine does not count them.

@@ -196,6 +196,38 @@ fn without_hardware_counters_a_stand_in_follows_the_bar() {
 }
 
 #[test]
+fn without_hardware_counters_what_an_emulator_counted_is_the_bar() {
+    let figures: Figures<'_> = &[
+        ("direct", &[100.0]),
+        ("postern", &[120.0]),
+        ("nginx", &[125.0]),
+    ];
+    let mut samples = with(Metric::BusyPerTransactionUs, figures);
+    let a_transaction = (Metric::InstructionsPerTransaction, figures);
+    let point = names::CLIENTS_16;
+    put(&mut samples, names::INSTRUCTIONS, point, a_transaction);
+    let a_byte = (Metric::InstructionsPerByte, figures);
+    put(&mut samples, names::INSTRUCTIONS, names::COPY_OUT, a_byte);
+    let bars = bars(&samples, &example::routes());
+    assert!(!bars.iter().any(is_stand_in), "{bars:?}");
+    let copy_out = "COPY out, plain: added instructions a byte, against the best peer";
+    for name in [PLAIN_16, copy_out] {
+        let bar = found(&samples, name);
+        assert_eq!((rounded(bar.value), bar.met), (Some(0.8), Some(true)));
+        assert!(bar.note.starts_with(EMULATED_NOTE), "{}", bar.note);
+    }
+    // Hardware counters, where there are any, have the word.
+    let figures: Figures<'_> = &[
+        ("direct", &[100.0]),
+        ("postern", &[130.0]),
+        ("nginx", &[130.0]),
+    ];
+    let counted = (Metric::InstructionsPerTransaction, figures);
+    put(&mut samples, names::SELECT_PREPARED, point, counted);
+    assert_eq!(rounded(found(&samples, PLAIN_16).value), Some(1.0));
+}
+
+#[test]
 fn only_a_bar_that_was_measured_can_be_missed() {
     let figures: Figures<'_> = &[
         ("direct", &[100.0]),
