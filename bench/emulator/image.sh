@@ -30,7 +30,8 @@ as_postgres "$bin/pg_ctl" --pgdata="$data" --wait --silent stop
 rm -rf /run/postgresql /tmp/log
 
 cp /boot/vmlinuz-* /boot/kernel
-dpkg-query --show --showformat='${Package} ${Version}\n' 'linux-image-*-amd64' 'postgresql-[0-9][0-9]' \
+dpkg-query --show --showformat='${Package} ${Version}\n' \
+    'linux-image-*-amd64' 'postgresql-[0-9][0-9]' \
     pgbouncer haproxy nginx | awk 'NF == 2' > /boot/versions
 find / -xdev -path /boot -prune -o -print | sort | cpio --create --format=newc --quiet \
     --reproducible > /boot/root.cpio

@@ -108,8 +108,8 @@ await() {
 transactions() {
     before=$(idle_ns)
     pgbench --host=localhost --port="$(port "$1")" --username="$(user "$1")" --no-vacuum \
-        --select-only --protocol=prepared --jobs=1 --client="$2" --time=$((4 + $2 / 64)) --progress=1 \
-        --random-seed="$SEED" bench > /tmp/pgbench.log 2>&1
+        --select-only --protocol=prepared --jobs=1 --client="$2" --time=$((6 + $2 / 128)) \
+        --progress=1 --random-seed="$SEED" bench > /tmp/pgbench.log 2>&1
     idle=$(($(idle_ns) - before))
     rates=$(sed -n 's/^progress: \([0-9.]*\) s, \([0-9.]*\) tps.*/\1:\2/p' /tmp/pgbench.log)
     echo "figure transactions $1 $encryption $2 $idle" $rates
