@@ -59,6 +59,8 @@ pub(crate) struct Permits {
     pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
     pub(crate) cancels: Semaphore,
+    /// With fewer free places for connections there is a crowd.
+    connections_uncrowded: usize,
 }
 
 /// What has happened since the start.
@@ -88,13 +90,20 @@ impl Permits {
     pub(crate) fn new(config: &Config) -> Self {
         let logins_max = config.limits.logins_max;
         let connections_max = logins_max.saturating_mul(CONNECTIONS_PER_LOGIN_MAX);
+        let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
         Self {
-            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            connections_uncrowded: connections_max.saturating_sub(config.limits.cold_logins_max),
+            connections: Arc::new(Semaphore::new(connections_max)),
             logins: Semaphore::new(logins_max),
             cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Semaphore::new(CANCELS_MAX),
         }
+    }
+
+    /// Whether more connections are on their way than may ask the directory or the role store.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.connections.available_permits() < self.connections_uncrowded
     }
 }
 

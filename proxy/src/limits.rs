@@ -128,10 +128,10 @@ pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(300);
 /// clear, which costs no handshake.
 pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 4;
 
-/// How late a login thread may be with the first thing that it does for a connection.
-/// A burst of some hundred connections is worked off in this time; a thread that is later falls
-/// behind, and a handshake costs far more than saying at once, in the clear, that there are too
-/// many.
+/// How late a login thread may be with the first thing that it does for a connection while more
+/// are on their way than may ask the directory.
+/// A thread that is later falls behind, and a handshake costs far more than saying at once, in the
+/// clear, that there are too many. Fewer connections just wait, however busy the machine is.
 pub(crate) const FIRST_TURN_WAIT: Duration = Duration::from_millis(250);
 
 /// Connections over the limit that are told so at once, each for at most [`LINGER`].

@@ -89,7 +89,8 @@ impl Visit {
 
 /// Serves one connection to its end, or to the splice.
 pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
-    if visit.accepted.elapsed() > FIRST_TURN_WAIT {
+    let is_late = visit.accepted.elapsed() > FIRST_TURN_WAIT;
+    if is_late && plane.gate.permits.is_crowded() {
         return turn_away(plane, client, visit, Full::Turns).await;
     }
     let mut stopping = plane.gate.stopping.subscribe();
