@@ -13,6 +13,9 @@ use crate::scenario::Extent;
 /// to end.
 const QUICK_LIMIT: Duration = Duration::from_secs(270);
 
+/// A full run is one that somebody can wait for, on a machine that does nothing else meanwhile.
+const FULL_LIMIT: Duration = Duration::from_secs(3_600);
+
 /// What Postern costs, beside its peers on the same machine in the same run.
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "cargo xtask bench", version)]
@@ -32,8 +35,8 @@ pub struct Options {
     /// End with a failure if a bar is missed; one that could not be measured is not missed.
     #[arg(long)]
     pub strict: bool,
-    /// Measure every route that often at each point, instead of as often as time allows (--quick)
-    /// or five times.
+    /// Measure every route that often at each point, instead of as often as time allows: five
+    /// minutes with --quick, an hour without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
     /// Also measure a server that already runs, before the run's own database (--postgres-port)
@@ -80,7 +83,11 @@ impl Options {
     /// How long after its begin a run begins no further round, unless their number was given.
     #[must_use]
     pub fn time_limit(&self) -> Option<Duration> {
-        (self.quick && self.rounds.is_none()).then_some(QUICK_LIMIT)
+        let limit = match self.extent() {
+            Extent::Quick => QUICK_LIMIT,
+            Extent::Full => FULL_LIMIT,
+        };
+        self.rounds.is_none().then_some(limit)
     }
 
     /// Whether a scenario is to be measured.

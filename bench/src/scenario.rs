@@ -26,6 +26,7 @@ use crate::stage::Stage;
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
     vec![
+        Box::new(instructions::Instructions::default()),
         Box::new(select::Select::prepared()),
         Box::new(select::Select::simple()),
         Box::new(tpcb::Tpcb),
@@ -39,7 +40,6 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(cold_logins::ColdLogins),
         Box::new(storm::Storm),
         Box::new(idle::Idle),
-        Box::new(instructions::Instructions::default()),
     ]
 }
 
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
 pub enum Extent {
     /// All scenarios together take less than five minutes on two cores.
     Quick,
-    /// As long as it takes to say something for certain.
+    /// More clients, more bytes and longer than a quick run, as many rounds as an hour allows.
     Full,
 }
 
@@ -63,8 +63,8 @@ pub trait Scenario {
     /// Its points, in the order in which they are measured.
     fn points(&self, extent: Extent) -> Vec<Point>;
 
-    /// How often every route is measured at each point. A quick run leaves further rounds out when
-    /// its time is over.
+    /// How often every route is measured at each point. A run leaves further rounds out when its
+    /// time is over.
     fn rounds(&self, extent: Extent) -> usize {
         match extent {
             Extent::Quick => 3,

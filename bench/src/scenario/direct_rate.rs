@@ -48,7 +48,7 @@ impl DirectRate {
         }
         let duration = match stage.extent() {
             Extent::Quick => Duration::from_millis(700),
-            Extent::Full => Duration::from_secs(5),
+            Extent::Full => Duration::from_secs(3),
         };
         let route = stage.route("direct")?;
         let door = Door::new(route, point.encryption, Tickets::Forgotten)?;

@@ -64,7 +64,7 @@ impl Scenario for Fairness {
             rate_per_s: direct * SHARE_OF_DIRECT,
             duration: match stage.extent() {
                 Extent::Quick => Duration::from_millis(1_500),
-                Extent::Full => Duration::from_secs(10),
+                Extent::Full => Duration::from_secs(4),
             },
             seed: u64::try_from(recorder.round)?,
         };

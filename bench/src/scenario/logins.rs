@@ -60,7 +60,7 @@ impl Scenario for Logins {
     ) -> Result<()> {
         let duration = match stage.extent() {
             Extent::Quick => Duration::from_millis(1_500),
-            Extent::Full => Duration::from_secs(10),
+            Extent::Full => Duration::from_secs(4),
         };
         let tickets = match point.name.ends_with(TICKETS_KEPT) {
             true => Tickets::Kept,

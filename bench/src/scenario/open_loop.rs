@@ -58,7 +58,7 @@ impl Scenario for OpenLoop {
             rate_per_s: direct * SHARE_OF_DIRECT,
             duration: match stage.extent() {
                 Extent::Quick => Duration::from_millis(1_200),
-                Extent::Full => Duration::from_secs(10),
+                Extent::Full => Duration::from_secs(4),
             },
             seed: u64::try_from(recorder.round)?,
         };

@@ -84,7 +84,7 @@ impl Scenario for Select {
         // What a run takes on the direct route, in seconds, without the logins.
         let seconds = match stage.extent() {
             Extent::Quick => 0.6,
-            Extent::Full => 10.0,
+            Extent::Full => 4.0,
         };
         let each = stage.pace().each(point.amount, seconds);
         pgbench::measure(stage, route, point, (&load, each), recorder)

@@ -45,7 +45,7 @@ impl Scenario for Tpcb {
         let load = Load::tpcb_like(point.amount);
         let seconds = match stage.extent() {
             Extent::Quick => 0.6,
-            Extent::Full => 10.0,
+            Extent::Full => 4.0,
         };
         let each = stage.pace().each(point.amount, seconds / READS);
         pgbench::measure(stage, route, point, (&load, each), recorder)
