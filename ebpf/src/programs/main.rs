@@ -1,0 +1,3 @@
+//! The programs for the kernel.
+#![no_std]
+#![no_main]
