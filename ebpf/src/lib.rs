@@ -5,6 +5,10 @@
 #![no_std]
 
 pub mod abi;
+pub mod packet;
+#[cfg(feature = "user")]
+mod pod;
 mod reason;
+pub mod verdict;
 
 pub use reason::Reason;

@@ -1,0 +1,295 @@
+//! What a packet says about itself, as far as a verdict needs it.
+//!
+//! Every length and offset in a packet is its sender's: nothing is read without a bound, and what
+//! is cut short has a verdict, not a guess.
+
+use crate::Reason;
+use crate::abi::Address;
+
+/// Bytes of a packet, wherever they are.
+pub trait Packet {
+    /// Reads as many bytes from an offset as there is room for; false if the packet does not have
+    /// them.
+    ///
+    /// The room is the caller's and has a value before: the verifier refuses a program in which
+    /// bytes without one are carried about, even where nobody looks at them.
+    fn read<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool;
+}
+
+impl Packet for [u8] {
+    #[inline(always)]
+    fn read<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool {
+        let found = self.get(at as usize..).and_then(|rest| rest.first_chunk());
+        if let Some(bytes) = found {
+            *into = *bytes;
+        }
+        found.is_some()
+    }
+}
+
+/// The most VLAN tags that are looked through (IEEE 802.1ad knows two).
+pub const TAGS_MAX: u32 = 4;
+/// The most IPv6 extension headers that are looked through: RFC 8200 expects each once, and one
+/// of them twice.
+pub const EXTENSIONS_MAX: u32 = 8;
+
+pub(crate) const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+const ICMP: u8 = 1;
+const ICMP_V6: u8 = 58;
+/// What [`Flow::protocol`] has where the transport is not known.
+pub const UNKNOWN_PROTOCOL: u8 = 255;
+
+/// Who sends to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flow {
+    /// Where from; zero until it is known.
+    pub source: Address,
+    /// Where to; zero until it is known.
+    pub destination: Address,
+    /// Zero where there are no ports, or nobody has looked.
+    pub source_port: u16,
+    /// As above.
+    pub destination_port: u16,
+    /// The transport's number (IANA).
+    pub protocol: u8,
+}
+
+/// What the headers of a packet say.
+///
+/// It is filled in from the first header to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Headers {
+    /// Where the next header begins; in the end, the transport's.
+    pub(crate) at: u32,
+    /// IPv4's time to live, IPv6's hop limit.
+    pub(crate) hops: u8,
+    /// Whether it is IPv6.
+    pub(crate) is_v6: bool,
+    /// Whether it is a fragment, the first one too: what it carries is not looked at.
+    pub(crate) is_fragment: bool,
+}
+
+/// What a transport is to somebody who looks for ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its first four bytes are the ports.
+    Ports,
+    /// It has none, and carries nobody's data.
+    Icmp,
+    /// It may carry another packet.
+    Other,
+}
+
+/// IPv4's addresses among those of IPv6.
+#[must_use]
+#[inline(always)]
+pub const fn mapped(v4: [u8; 4]) -> Address {
+    let [a, b, c, d] = v4;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// What a transport is, by its number.
+#[inline(always)]
+pub(crate) fn kind(protocol: u8) -> Kind {
+    match protocol {
+        TCP | UDP | DCCP | SCTP | UDP_LITE => Kind::Ports,
+        ICMP | ICMP_V6 => Kind::Icmp,
+        _ => Kind::Other,
+    }
+}
+
+/// Reads the Ethernet header and the tags behind it; the verdict, if IP does not follow.
+#[inline(always)]
+pub(crate) fn link<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+    headers.at = 12;
+    for _ in 0..=TAGS_MAX {
+        let mut kind = [0; 2];
+        if !packet.read(headers.at, &mut kind) {
+            return Err(Reason::Malformed);
+        }
+        headers.at += 2;
+        match u16::from_be_bytes(kind) {
+            // 802.1Q, 802.1ad, and what was used before the latter.
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 => headers.at += 2,
+            0x0800 | 0x86dd => return Ok(()),
+            // ARP, 802.1X, LLDP.
+            0x0806 | 0x888e | 0x88cc => return Err(Reason::LinkControl),
+            // A length: 802.3, where only spanning trees (service access point 0x42) live.
+            0..0x600 => {
+                let mut points = [0; 2];
+                return Err(match (packet.read(headers.at, &mut points), points) {
+                    (false, _) => Reason::Malformed,
+                    (true, [0x42, 0x42]) => Reason::LinkControl,
+                    (true, _) => Reason::UnknownLink,
+                });
+            }
+            _ => return Err(Reason::UnknownLink),
+        }
+    }
+    Err(Reason::TooManyHeaders)
+}
+
+/// Reads the headers of IP; the flow gets the addresses and the protocol.
+#[inline(always)]
+pub(crate) fn internet<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> Result<(), Reason> {
+    flow.protocol = UNKNOWN_PROTOCOL;
+    let mut first = [0];
+    if !packet.read(headers.at, &mut first) {
+        return Err(Reason::Malformed);
+    }
+    match first[0] >> 4 {
+        4 => v4(packet, headers, flow),
+        6 => v6(packet, headers, flow),
+        _ => Err(Reason::Malformed),
+    }
+}
+
+/// RFC 791, 3.1.
+#[inline(always)]
+fn v4<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> Result<(), Reason> {
+    let mut header = [0; 20];
+    if !packet.read(headers.at, &mut header) {
+        return Err(Reason::Malformed);
+    }
+    let [
+        first,
+        _,
+        l0,
+        l1,
+        _,
+        _,
+        f0,
+        f1,
+        hops,
+        protocol,
+        _,
+        _,
+        addresses @ ..,
+    ] = header;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    flow.source = mapped([s0, s1, s2, s3]);
+    flow.destination = mapped([d0, d1, d2, d3]);
+    flow.protocol = protocol;
+    headers.hops = hops;
+    // More fragments, or not the first one.
+    headers.is_fragment = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+    let len = u32::from(first & 15) * 4;
+    // No length at all: more than fits in it, which only this kernel makes (BIG TCP, Linux 6.3).
+    let total = u32::from(u16::from_be_bytes([l0, l1]));
+    if len < 20 || (total < len && total != 0) {
+        return Err(Reason::Malformed);
+    }
+    headers.at += len;
+    if len > 20 {
+        options(packet, headers.at, len - 20)?;
+    }
+    Ok(())
+}
+
+/// Looks for a source route in the options of IPv4 (RFC 791, 3.1), which end at an offset.
+///
+/// The number of one is looked for wherever it stands, not only where an option begins: a few
+/// harmless ones are dropped as well, and nobody's idea of where an option begins matters.
+#[inline(never)]
+fn options<P: Packet + ?Sized>(packet: &P, end: u32, len: u32) -> Result<(), Reason> {
+    let mut verdict = Ok(());
+    for back in 1..=10 {
+        if back * 4 <= len {
+            let mut word = [0; 4];
+            if !packet.read(end - back * 4, &mut word) {
+                verdict = Err(Reason::Malformed);
+            } else if word.iter().any(|it| matches!(it, 131 | 137)) {
+                verdict = Err(Reason::SourceRoute);
+            }
+        }
+    }
+    verdict
+}
+
+/// RFC 8200, 3 and 4.
+///
+/// Not inlined: a program for the kernel has 512 bytes of stack, and each inlined read its own.
+#[inline(never)]
+fn v6<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> Result<(), Reason> {
+    let at = headers.at;
+    let mut start = [0; 8];
+    if !packet.read(at, &mut start)
+        || !packet.read(at + 8, &mut flow.source)
+        || !packet.read(at + 24, &mut flow.destination)
+    {
+        return Err(Reason::Malformed);
+    }
+    let [_, _, _, _, _, _, mut next, hops] = start;
+    headers.is_v6 = true;
+    headers.hops = hops;
+    headers.at += 40;
+    for _ in 0..=EXTENSIONS_MAX {
+        flow.protocol = next;
+        // Hop-by-hop options, routing, fragment, authentication, destination options.
+        if !matches!(next, 0 | 43 | 44 | 51 | 60) {
+            return Ok(());
+        }
+        let mut extension = [0; 4];
+        if !packet.read(headers.at, &mut extension) {
+            return Err(Reason::Malformed);
+        }
+        let [after, len, third, fourth] = extension;
+        let len = match next {
+            // Segments left: the destination is not where it ends.
+            43 if fourth != 0 => return Err(Reason::SourceRoute),
+            44 => {
+                let place = u16::from_be_bytes([third, fourth]);
+                // All but the reserved bits: a fragment that is the whole is none (RFC 6946).
+                headers.is_fragment |= place & 0xfff9 != 0;
+                if place & 0xfff8 != 0 {
+                    flow.protocol = after;
+                    return Ok(());
+                }
+                8
+            }
+            51 => (u32::from(len) + 2) * 4,
+            _ => (u32::from(len) + 1) * 8,
+        };
+        headers.at += len;
+        next = after;
+    }
+    Err(Reason::TooManyHeaders)
+}
+
+/// Reads the ports; false if they are cut off.
+#[inline(always)]
+pub(crate) fn ports<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &mut Flow) -> bool {
+    let mut ports = [0; 4];
+    let is_read = packet.read(headers.at, &mut ports);
+    let [s0, s1, d0, d1] = ports;
+    flow.source_port = u16::from_be_bytes([s0, s1]);
+    flow.destination_port = u16::from_be_bytes([d0, d1]);
+    is_read
+}
+
+/// Reads two addresses of IPv4, one behind the other; false if they are cut off.
+#[inline(always)]
+pub(crate) fn addresses_v4<P: Packet + ?Sized>(packet: &P, at: u32, flow: &mut Flow) -> bool {
+    let mut addresses = [0; 8];
+    let is_read = packet.read(at, &mut addresses);
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    flow.source = mapped([s0, s1, s2, s3]);
+    flow.destination = mapped([d0, d1, d2, d3]);
+    is_read
+}

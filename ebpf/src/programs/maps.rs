@@ -1,0 +1,90 @@
+//! The maps, and the policy that is in force in them.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use postern_ebpf::abi::{
+    Address, Allowed, BANKS, COUNTS_LEN, EVENTS_BYTES, INTERFACES_MAX, Interface, InterfaceKey,
+    Mode, PREFIXES_MAX, Pace, Protected, Settings,
+};
+use postern_ebpf::verdict::Policy;
+
+#[map]
+static ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(BANKS, 0);
+#[map]
+static PROTECTED_0: LpmTrie<Address, Protected> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
+#[map]
+static PROTECTED_1: LpmTrie<Address, Protected> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
+#[map]
+static ALLOWED_0: LpmTrie<Address, Allowed> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
+#[map]
+static ALLOWED_1: LpmTrie<Address, Allowed> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
+/// Both banks, and interfaces that went and came back under another number.
+#[map]
+static INTERFACES: HashMap<InterfaceKey, Interface> =
+    HashMap::with_max_entries(4 * INTERFACES_MAX as u32, 0);
+#[map]
+pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS_LEN, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+#[map]
+pub(crate) static PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(1, 0);
+
+/// The policy that is in force.
+pub(crate) struct Force {
+    bank: u32,
+    pub(crate) settings: &'static Settings,
+}
+
+/// The policy that is in force; none as long as none has been filled in.
+#[inline(always)]
+pub(crate) fn in_force() -> Option<Force> {
+    let bank = *ACTIVE.get(0)?;
+    let settings = SETTINGS.get(bank)?;
+    (settings.generation != 0).then_some(Force { bank, settings })
+}
+
+impl Force {
+    #[inline(always)]
+    pub(crate) fn enforces(&self) -> bool {
+        self.settings.mode != Mode::Monitor as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn interface(&self, index: u32) -> Option<Interface> {
+        let key = InterfaceKey {
+            bank: self.bank,
+            index,
+        };
+        let found = INTERFACES.get_ptr(key)?;
+        // SAFETY: an element of a hash stays readable until the program ends (RCU).
+        Some(unsafe { *found })
+    }
+}
+
+impl Policy for Force {
+    #[inline(always)]
+    fn protected(&self, address: &Address) -> Option<&Protected> {
+        let key = Key::new(128, *address);
+        match self.bank {
+            0 => PROTECTED_0.get(key),
+            _ => PROTECTED_1.get(key),
+        }
+    }
+
+    #[inline(always)]
+    fn allowed(&self, address: &Address) -> Option<&Allowed> {
+        let key = Key::new(128, *address);
+        match self.bank {
+            0 => ALLOWED_0.get(key),
+            _ => ALLOWED_1.get(key),
+        }
+    }
+
+    #[inline(always)]
+    fn holds_answers(&self) -> bool {
+        self.settings.answers != 0
+    }
+}

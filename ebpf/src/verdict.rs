@@ -1,0 +1,253 @@
+//! The verdict: whether a packet may pass.
+//!
+//! A pure function of the packet's bytes, of how it came, and of the policy.
+//! The programs in the kernel and the tests on the host run this same code.
+
+use crate::Reason;
+use crate::abi::{Address, Allowed, Protected};
+use crate::packet::{self, Flow, Headers, Kind, Packet};
+
+/// What the maps say of an address.
+pub trait Policy {
+    /// The longest protected prefix that it lies in.
+    fn protected(&self, address: &Address) -> Option<&Protected>;
+    /// The longest allowed source that it lies in.
+    fn allowed(&self, address: &Address) -> Option<&Allowed>;
+    /// Whether packets from a protected port are held back from those who are not allowed.
+    fn holds_answers(&self) -> bool;
+}
+
+/// How a packet came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was received or is forwarded: the bit of the interface on which it arrived, or none.
+    Arrived(u64),
+    /// This machine made it, and it leaves by an interface: as above, the bit of the machine.
+    Made(u64),
+    /// A socket of this machine sends it, which is one of the proxy's or not.
+    Socket {
+        /// Whether it is one of the proxy's.
+        of_proxy: bool,
+    },
+}
+
+/// What a packet begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// An Ethernet header.
+    Ethernet,
+    /// A header of IP.
+    Internet,
+}
+
+/// Whether a packet may pass, and why; the flow gets what was read on the way.
+#[inline(always)]
+pub fn packet<P: Packet + ?Sized>(
+    packet: &P,
+    start: Start,
+    origin: Origin,
+    policy: &impl Policy,
+    flow: &mut Flow,
+) -> Reason {
+    let mut headers = Headers::default();
+    if start == Start::Ethernet
+        && let Err(reason) = packet::link(packet, &mut headers)
+    {
+        return reason;
+    }
+    if let Err(reason) = packet::internet(packet, &mut headers, flow) {
+        return reason;
+    }
+    match policy.protected(&flow.destination) {
+        Some(protected) => toward(packet, &headers, (origin, protected), policy, flow),
+        None => away(packet, &headers, origin, policy, flow),
+    }
+}
+
+/// Whether a socket may be connected to an address, or send it a datagram.
+#[inline(always)]
+pub fn connection(
+    destination: &Address,
+    port: u16,
+    of_proxy: bool,
+    policy: &impl Policy,
+) -> Reason {
+    match policy.protected(destination) {
+        None => Reason::NotProtected,
+        Some(_) if of_proxy => Reason::Proxy,
+        Some(protected) if protected.covers(port) => Reason::ForeignSocket,
+        Some(_) => Reason::PortNotProtected,
+    }
+}
+
+impl Protected {
+    /// Whether a port is protected.
+    #[must_use]
+    #[inline(always)]
+    pub fn covers(&self, port: u16) -> bool {
+        let mut is_named = false;
+        for (index, named) in (0..).zip(self.ports) {
+            is_named |= index < self.ports_len && named == port;
+        }
+        is_named || self.ports_len == 0
+    }
+}
+
+/// The verdict on a packet to a protected address.
+#[inline(always)]
+fn toward<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &Headers,
+    (origin, protected): (Origin, &Protected),
+    policy: &impl Policy,
+    flow: &mut Flow,
+) -> Reason {
+    let refusal = sender(origin, &flow.source, policy);
+    if refusal.passes() {
+        return refusal;
+    }
+    let kind = packet::kind(flow.protocol);
+    if headers.is_fragment {
+        return if protected.ports_len == 0 {
+            refusal
+        } else {
+            Reason::Fragment
+        };
+    }
+    if kind == Kind::Ports {
+        if !packet::ports(packet, headers, flow) {
+            return Reason::Malformed;
+        }
+        if !protected.covers(flow.destination_port) {
+            return Reason::PortNotProtected;
+        }
+        if let Origin::Socket { .. } = origin
+            && is_reset(packet, headers, flow)
+        {
+            return Reason::Reset;
+        }
+        return refusal;
+    }
+    match (protected.ports_len, kind) {
+        (1.., Kind::Icmp) => Reason::PortNotProtected,
+        (1.., _) => Reason::UnknownTransport,
+        (0, Kind::Icmp) => message(packet, headers, (origin, refusal), policy, flow),
+        (0, _) => refusal,
+    }
+}
+
+/// Whether whoever sent a packet may send to protected addresses, or why not.
+#[inline(always)]
+fn sender(origin: Origin, source: &Address, policy: &impl Policy) -> Reason {
+    let interface = match origin {
+        Origin::Socket { of_proxy: true } => return Reason::Proxy,
+        Origin::Socket { of_proxy: false } => return Reason::ForeignSocket,
+        Origin::Arrived(interface) | Origin::Made(interface) => interface,
+    };
+    match policy.allowed(source) {
+        None => Reason::SourceNotAllowed,
+        Some(allowed) if allowed.interfaces & interface != 0 => Reason::SourceAllowed,
+        Some(_) => Reason::WrongInterface,
+    }
+}
+
+/// The verdict on a message of ICMP from somebody who is not allowed.
+///
+/// Without neighbour discovery an IPv6 network does not work, and without errors ("packet too
+/// big", RFC 4890, 4.3.1) connections hang: both pass where they cannot be anything else.
+#[inline(never)]
+fn message<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &Headers,
+    (origin, refusal): (Origin, Reason),
+    policy: &impl Policy,
+    flow: &Flow,
+) -> Reason {
+    let mut kind = [0];
+    if !packet.read(headers.at, &mut kind) {
+        return Reason::Malformed;
+    }
+    let [kind] = kind;
+    // RFC 4861: with a hop limit of 255 no router has passed it on.
+    if headers.is_v6 && headers.hops == 255 && matches!(kind, 133..=137) {
+        return Reason::NeighbourDiscovery;
+    }
+    let is_error = match headers.is_v6 {
+        true => matches!(kind, 1..=4),
+        false => matches!(kind, 3 | 5 | 11 | 12),
+    };
+    if !is_error {
+        return refusal;
+    }
+    let at = headers.at + 8;
+    let mut quoted = Flow::default();
+    let is_read = if headers.is_v6 {
+        packet.read(at + 8, &mut quoted.source) && packet.read(at + 24, &mut quoted.destination)
+    } else {
+        packet::addresses_v4(packet, at + 12, &mut quoted)
+    };
+    if !is_read {
+        return Reason::Malformed;
+    }
+    let is_answered = match origin {
+        Origin::Socket { .. } => true,
+        Origin::Made(_) => policy.allowed(&quoted.destination).is_some(),
+        Origin::Arrived(interface) => policy
+            .allowed(&quoted.destination)
+            .is_some_and(|it| it.interfaces & interface != 0),
+    };
+    if quoted.source == flow.destination && is_answered {
+        Reason::ErrorForAllowed
+    } else {
+        refusal
+    }
+}
+
+/// The verdict on a packet to an address that is not protected.
+#[inline(always)]
+fn away<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &Headers,
+    origin: Origin,
+    policy: &impl Policy,
+    flow: &mut Flow,
+) -> Reason {
+    if let Origin::Socket { .. } = origin {
+        return Reason::NotProtected;
+    }
+    // A fragment without ports is useless without the first one, which has them.
+    if !policy.holds_answers() || headers.is_fragment || packet::kind(flow.protocol) != Kind::Ports
+    {
+        return Reason::NotProtected;
+    }
+    let Some(protected) = policy.protected(&flow.source) else {
+        return Reason::NotProtected;
+    };
+    if protected.ports_len == 0 {
+        return Reason::NotProtected;
+    }
+    if !packet::ports(packet, headers, flow) {
+        return Reason::Malformed;
+    }
+    if protected.covers(flow.source_port) && policy.allowed(&flow.destination).is_none() {
+        Reason::AnswerNotAllowed
+    } else {
+        Reason::NotProtected
+    }
+}
+
+/// Whether it is a TCP segment that ends a connection and carries nothing: what the kernel says to
+/// a stranger, without a socket of the proxy's (RFC 9293, 3.5.2).
+#[inline(always)]
+fn is_reset<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &Flow) -> bool {
+    const RST: u8 = 4;
+    const SYN: u8 = 2;
+    let mut found = [0; 2];
+    if !packet.read(headers.at + 12, &mut found) {
+        return false;
+    }
+    let [length, flags] = found;
+    let end = headers.at + u32::from(length >> 4) * 4;
+    let carries_nothing = !packet.read(end, &mut [0]);
+    flow.protocol == packet::TCP && flags & (RST | SYN) == RST && carries_nothing
+}

@@ -1,0 +1,131 @@
+//! What is to become of a packet, from its description.
+
+use postern_ebpf::Reason;
+use postern_ebpf::verdict::Origin;
+
+use super::{Extra, Host, Link, Load, Part, Sent};
+
+/// What is to become of a packet that begins with an Ethernet header.
+pub(crate) fn expected_of_frame(sent: &Sent, origin: Origin, answers: bool) -> Reason {
+    match &sent.link {
+        Link::Arp | Link::SpanningTree => Reason::LinkControl,
+        Link::Sap | Link::Unknown(_) => Reason::UnknownLink,
+        Link::Tagged(tags) if tags.len() > 4 => Reason::TooManyHeaders,
+        Link::Tagged(_) => expected(sent, origin, answers),
+    }
+}
+
+/// What is to become of a packet that begins with the header of IP.
+pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
+    if let Some(reason) = expected_of_headers(sent) {
+        return reason;
+    }
+    let is_fragment = matches!(sent.part, Part::First | Part::Later);
+    let is_named = |port| port == 5432 || port == 6432;
+    let ports = match sent.load {
+        Load::Tcp { from, to, .. } | Load::Udp { from, to } | Load::Sctp { from, to } => {
+            Some((from, to))
+        }
+        _ => None,
+    };
+    let refusal = expected_of_sender(sent, origin);
+    if !matches!(sent.destination, Host::Database | Host::Ports) {
+        let is_of_socket = matches!(origin, Origin::Socket { .. });
+        let is_answer = answers && !is_of_socket && sent.source == Host::Ports && !is_fragment;
+        return match ports {
+            Some((from, _))
+                if is_answer && is_named(from) && sent.destination.may_arrive_on().is_none() =>
+            {
+                Reason::AnswerNotAllowed
+            }
+            _ => Reason::NotProtected,
+        };
+    }
+    let has_ports = sent.destination == Host::Ports;
+    match (sent.load, ports) {
+        _ if refusal.passes() => refusal,
+        _ if is_fragment && has_ports => Reason::Fragment,
+        _ if is_fragment => refusal,
+        (_, Some((_, to))) if has_ports && !is_named(to) => Reason::PortNotProtected,
+        (
+            Load::Tcp {
+                flags: 4 | 0x14,
+                data: false,
+                ..
+            },
+            _,
+        ) if matches!(origin, Origin::Socket { .. }) => Reason::Reset,
+        (_, Some(_)) => refusal,
+        (Load::Ping | Load::Discovery { .. } | Load::Error { .. }, _) if has_ports => {
+            Reason::PortNotProtected
+        }
+        _ if has_ports => Reason::UnknownTransport,
+        (Load::Discovery { hops_are_255: true }, _) if sent.is_v6 => Reason::NeighbourDiscovery,
+        (
+            Load::Error {
+                quoted_from,
+                quoted_to,
+            },
+            _,
+        ) if quoted_from == sent.destination => {
+            let is_answered = match (origin, quoted_to.may_arrive_on()) {
+                (Origin::Socket { .. }, _) | (Origin::Made(_), Some(_)) => true,
+                (Origin::Arrived(interface), Some(on)) => interface & on != 0,
+                (_, None) => false,
+            };
+            if is_answered {
+                Reason::ErrorForAllowed
+            } else {
+                refusal
+            }
+        }
+        _ => refusal,
+    }
+}
+
+/// The verdict that the headers alone have.
+fn expected_of_headers(sent: &Sent) -> Option<Reason> {
+    if !sent.is_v6 {
+        let mut room = 40_i32;
+        for extra in &sent.extras {
+            let len = match extra {
+                Extra::Padding => 1,
+                Extra::Long | Extra::Authentication => 4,
+                Extra::Route | Extra::Routed => 3,
+            };
+            if room <= 0 {
+                return None;
+            }
+            if matches!(extra, Extra::Route | Extra::Routed) {
+                return Some(Reason::SourceRoute);
+            }
+            room -= len;
+        }
+        return None;
+    }
+    let limit = sent.extras.iter().take(9);
+    let mut seen = 0;
+    for extra in limit {
+        if *extra == Extra::Route {
+            return Some(Reason::SourceRoute);
+        }
+        seen += 1;
+    }
+    let is_fragment_seen = sent.part != Part::Whole && seen < 9;
+    let all = sent.extras.len() + usize::from(sent.part != Part::Whole);
+    // A later fragment ends the chain: what follows is somewhere in the middle of the packet.
+    let ends = is_fragment_seen && sent.part == Part::Later;
+    (all > 8 && !ends).then_some(Reason::TooManyHeaders)
+}
+
+fn expected_of_sender(sent: &Sent, origin: Origin) -> Reason {
+    match (origin, sent.source.may_arrive_on()) {
+        (Origin::Socket { of_proxy: true }, _) => Reason::Proxy,
+        (Origin::Socket { of_proxy: false }, _) => Reason::ForeignSocket,
+        (Origin::Arrived(on) | Origin::Made(on), Some(may)) if on & may != 0 => {
+            Reason::SourceAllowed
+        }
+        (_, Some(_)) => Reason::WrongInterface,
+        (_, None) => Reason::SourceNotAllowed,
+    }
+}
