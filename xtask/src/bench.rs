@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::setup::{self, Need};
-use crate::{EXIT_NOT_SET_UP, cargo, root};
+use crate::{EXIT_NOT_SET_UP, cargo, ebpf, root};
 
 /// What the bench starts.
 const NEEDS: [Need; 5] = [
@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
 /// If the build fails or the bench cannot be started.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if setup::ensure(&NEEDS)? == setup::Outcome::CommandPrinted {
+        return Ok(ExitCode::from(EXIT_NOT_SET_UP));
+    }
+    if ebpf::build()? == setup::Outcome::CommandPrinted {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     setup::try_to_install(Need::Perf);

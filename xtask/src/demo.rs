@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use postern_tests::{needs, signals, wait, wait_until};
 
 use crate::setup::{self, Need};
-use crate::{EXIT_NOT_SET_UP, cargo};
+use crate::{EXIT_NOT_SET_UP, cargo, ebpf};
 use stage::Stage;
 use transcript::Transcript;
 
@@ -98,6 +98,9 @@ fn start(arguments: Arguments) -> Result<ExitCode> {
         bail!("Samba's ports are below 1024: run this as root, or with --directory openldap");
     }
     if setup::ensure(arguments.directory.needs())? == setup::Outcome::CommandPrinted {
+        return Ok(ExitCode::from(EXIT_NOT_SET_UP));
+    }
+    if ebpf::build()? == setup::Outcome::CommandPrinted {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     build()?;

@@ -1,8 +1,9 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `tidy`, `ci`.
 
 mod bench;
 mod cargo;
 mod demo;
+mod ebpf;
 mod part;
 mod readme;
 mod setup;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure what Postern costs, beside its peers on the same machine in the same run.
     Bench(bench::Arguments),
+    /// Build the policy programs for the kernel, which the program carries.
+    Ebpf,
     /// Check the house rules.
     Tidy(tidy::Arguments),
     /// What continuous integration runs: the same as `test`.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Ebpf => ebpf::run(),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Ci => test::run(&test::Arguments::default()),
     };

@@ -7,13 +7,18 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use postern_tests::{Scratch, needs};
 
-use crate::EXIT_NOT_SET_UP;
+use crate::{EXIT_NOT_SET_UP, ebpf};
 
 /// Something that a command needs on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// A C compiler with headers, for two of the crates.
     Compiler,
+    /// A Rust compiler for the kernel's programs, and the LLVM of its linker.
+    KernelCompiler,
+    /// What puts the perimeter's default drop into the kernel, and what its tests make and look at
+    /// networks with.
+    Network,
     /// A PostgreSQL server and its clients.
     Postgres,
     /// slapd and the LDAP clients.
@@ -33,8 +38,10 @@ pub(crate) enum Need {
 }
 
 /// Everything that any command needs.
-pub(crate) const ALL: [Need; 7] = [
+pub(crate) const ALL: [Need; 9] = [
     Need::Compiler,
+    Need::KernelCompiler,
+    Need::Network,
     Need::Postgres,
     Need::OpenLdap,
     Need::Samba,
@@ -43,6 +50,8 @@ pub(crate) const ALL: [Need; 7] = [
     Need::Nginx,
 ];
 
+/// The programs of [`Need::Network`].
+const NETWORK: [&str; 3] = ["ip", "nft", "nsenter"];
 /// The programs of [`Need::Emulator`].
 const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
 
@@ -124,6 +133,8 @@ fn missing(wanted: &[Need]) -> Vec<Need> {
 fn is_there(need: Need) -> bool {
     match need {
         Need::Compiler => needs::program("cc").is_some(),
+        Need::KernelCompiler => ebpf::Compiler::find().is_some(),
+        Need::Network => NETWORK.iter().all(|it| needs::program(it).is_some()),
         Need::Postgres => {
             needs::postgres(None).is_some() && needs::postgres_client("psql").is_some()
         }
@@ -142,6 +153,18 @@ fn is_there(need: Need) -> bool {
 fn packages(need: Need) -> Vec<String> {
     let names: &[&str] = match need {
         Need::Compiler => &["gcc", "libc6-dev"],
+        Need::KernelCompiler => &[
+            "rustc-web",
+            "cargo-web",
+            "rust-web-src",
+            "llvm-22-dev",
+            "libpolly-22-dev",
+            "zlib1g-dev",
+            "libzstd-dev",
+            "libxml2-dev",
+            "g++",
+        ],
+        Need::Network => &["iproute2", "nftables", "util-linux"],
         Need::Postgres => &["postgresql"],
         Need::OpenLdap => &["slapd", "ldap-utils"],
         Need::Samba => &[

@@ -8,12 +8,12 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, cargo, readme, root, setup, sql, tidy};
+use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only the parts whose name contains this: build, fmt, clippy, tidy, unit, sql, or the
+    /// Run only the parts whose name contains this: ebpf, build, fmt, clippy, tidy, unit, sql, or the
     /// name of an end-to-end test.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -85,6 +85,7 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = vec![
         ("tidy".to_owned(), Box::new(tidy::check)),
         ("fmt".to_owned(), Box::new(fmt)),
+        ("ebpf".to_owned(), Box::new(programs)),
         (
             "build".to_owned(),
             Box::new(|| succeeds(&["build", "--package", "postern"])),
@@ -123,6 +124,18 @@ fn end_to_end(root: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The programs are built, and say in the kernel what the library says on the host.
+fn programs() -> Result<Counts> {
+    if ebpf::build()? == setup::Outcome::CommandPrinted {
+        return Ok(Counts::one(false));
+    }
+    if !needs::is_root() {
+        return Ok(Counts::skip("ebpf", "only root may run programs in the kernel"));
+    }
+    let package = ["test", "--package", "postern-ebpf", "--features", "user"];
+    cargo_test(cargo::command(&package))
 }
 
 fn unit() -> Result<Counts> {
