@@ -7,8 +7,13 @@ pub type Address = [u8; 16];
 
 /// The most ports that one protected prefix names.
 pub const PORTS_MAX: usize = 8;
+/// The most ports that all protected prefixes of a policy name together.
+pub const ANSWERS_MAX: usize = 16;
 /// The most interfaces that a policy names: one bit of [`Allowed::interfaces`] each.
 pub const INTERFACES_MAX: usize = 64;
+/// The kernel's numbers of interfaces end before this one, as far as a policy knows them: an array
+/// is read without a call. Numbers are given out in turn, to veth pairs too, and not again.
+pub const INTERFACE_INDEX_END: u32 = 32_768;
 /// The most prefixes of a kind that a policy holds. The kernel allocates those that there are.
 pub const PREFIXES_MAX: u32 = 65_536;
 /// The bytes of [`Event`]s that wait for a reader; a power of two, as the kernel wants it.
@@ -28,7 +33,7 @@ pub mod map {
     pub const PROTECTED: [&str; 2] = ["PROTECTED_0", "PROTECTED_1"];
     /// Longest prefix match from an [`super::Address`] to [`super::Allowed`], by bank.
     pub const ALLOWED: [&str; 2] = ["ALLOWED_0", "ALLOWED_1"];
-    /// Hash from [`super::InterfaceKey`] to [`super::Interface`].
+    /// Array of [`super::Interface`], by bank and the kernel's number.
     pub const INTERFACES: &str = "INTERFACES";
     /// Array of `u64` for each processor, by [`super::Count`] and then by [`crate::Reason`].
     pub const COUNTS: &str = "COUNTS";
@@ -72,8 +77,12 @@ pub enum Mode {
 pub struct Settings {
     /// A [`Mode`]; any other value enforces.
     pub mode: u32,
-    /// 1 if packets from a protected port to anyone who is not allowed are dropped, too.
-    pub answers: u32,
+    /// How many [`Self::answers`] there are.
+    pub answers_len: u32,
+    /// The ports from which packets to anyone who is not allowed are dropped, too, if their source
+    /// is protected; at a gateway, all that any prefix names. The places that are left repeat the
+    /// first one.
+    pub answers: [u16; ANSWERS_MAX],
     /// The cgroup of the proxy: the number that the kernel gives it (the inode of its folder).
     pub cgroup: u64,
     /// How deep that cgroup lies below the root, which has 0.
@@ -90,7 +99,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Protected {
-    /// The protected ports, [`Self::ports_len`] of them.
+    /// The protected ports; the places that are left repeat the first one.
     pub ports: [u16; PORTS_MAX],
     /// How many; none says that all ports and protocols are protected.
     pub ports_len: u32,
@@ -110,25 +119,23 @@ pub struct Allowed {
     pub reserved: u32,
 }
 
-/// Names an interface in a bank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct InterfaceKey {
-    /// The bank.
-    pub bank: u32,
-    /// The kernel's number of the interface.
-    pub index: u32,
-}
-
-/// An interface at which the programs stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An interface at which the programs stand, or from which an allowed source may come.
+///
+/// The elements of the array of a bank stand behind [`INTERFACE_INDEX_END`] of the bank before.
+/// That of the index 0 is for packets that this machine makes itself. All zero: not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Interface {
-    /// Its bit in [`Allowed::interfaces`], from 0.
-    pub bit: u32,
-    /// 1 if its packets begin with an Ethernet header, 0 if they begin with that of IP.
-    pub ethernet: u32,
+    /// Its bit in [`Allowed::interfaces`].
+    pub bit: u64,
+    /// [`LINK_ETHERNET`], [`LINK_NONE`], or 0 where the interface is not known.
+    pub link: u64,
 }
+
+/// [`Interface::link`]: its packets begin with an Ethernet header.
+pub const LINK_ETHERNET: u64 = 1;
+/// [`Interface::link`]: its packets begin with the header of IP (tunnels).
+pub const LINK_NONE: u64 = 2;
 
 /// The first counts; those of the [`crate::Reason`]s follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,11 +220,13 @@ mod tests {
 
     #[test]
     fn no_value_has_padding_that_would_reach_the_kernel_uninitialised() {
-        assert_eq!(size_of::<Settings>(), 4 + 4 + 8 + 4 + 4 + 8 + 32);
+        assert_eq!(
+            size_of::<Settings>(),
+            4 + 4 + 2 * ANSWERS_MAX + 8 + 4 + 4 + 8 + 32
+        );
         assert_eq!(size_of::<Protected>(), 2 * PORTS_MAX + 4 + 4);
         assert_eq!(size_of::<Allowed>(), 8 + 4 + 4);
-        assert_eq!(size_of::<InterfaceKey>(), 8);
-        assert_eq!(size_of::<Interface>(), 8);
+        assert_eq!(size_of::<Interface>(), 16);
         assert_eq!(size_of::<Event>(), 8 + 8 + 32 + 12 + 4 + 4 + 16 + 4);
         assert_eq!(size_of::<Event>() % 8, 0);
         assert_eq!(size_of::<Pace>(), 16);

@@ -14,6 +14,10 @@ pub trait Packet {
     /// The room is the caller's and has a value before: the verifier refuses a program in which
     /// bytes without one are carried about, even where nobody looks at them.
     fn read<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool;
+
+    /// The same for an offset that is known when this is compiled: false also where the bytes are
+    /// not at hand, and only [`Self::read`] can get them.
+    fn peek<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool;
 }
 
 impl Packet for [u8] {
@@ -24,6 +28,11 @@ impl Packet for [u8] {
             *into = *bytes;
         }
         found.is_some()
+    }
+
+    #[inline(always)]
+    fn peek<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool {
+        self.read(at, into)
     }
 }
 
@@ -71,6 +80,8 @@ pub(crate) struct Headers {
     pub(crate) is_v6: bool,
     /// Whether it is a fragment, the first one too: what it carries is not looked at.
     pub(crate) is_fragment: bool,
+    /// Whether the flow has the ports, if the transport has any.
+    pub(crate) has_ports: bool,
 }
 
 /// What a transport is to somebody who looks for ports.
@@ -102,40 +113,173 @@ pub(crate) fn kind(protocol: u8) -> Kind {
     }
 }
 
+/// Reads a packet as almost all are, from the Ethernet header to the ports: untagged, without
+/// options or extensions, whole. False for any other, for which [`any`] is to be asked.
+///
+/// All offsets are constants, so that a program in the kernel reads the bytes where they are; a
+/// call for each header would take longer than the verdict.
+#[inline(always)]
+pub(crate) fn common<P: Packet + ?Sized>(
+    packet: &P,
+    is_ethernet: bool,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> bool {
+    if !is_ethernet {
+        return common_v4::<P, 0>(packet, headers, flow)
+            || common_v6::<P, 0>(packet, headers, flow);
+    }
+    let mut kind = [0; 2];
+    if !packet.peek(12, &mut kind) {
+        return false;
+    }
+    match u16::from_be_bytes(kind) {
+        0x0800 => common_v4::<P, 14>(packet, headers, flow),
+        0x86dd => common_v6::<P, 14>(packet, headers, flow),
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn common_v4<P: Packet + ?Sized, const AT: u32>(
+    packet: &P,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> bool {
+    let mut header = [0; 24];
+    if !packet.peek(AT, &mut header) {
+        return false;
+    }
+    let [
+        first,
+        _,
+        l0,
+        l1,
+        _,
+        _,
+        f0,
+        f1,
+        hops,
+        protocol,
+        _,
+        _,
+        rest @ ..,
+    ] = header;
+    let [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1] = rest;
+    let total = u16::from_be_bytes([l0, l1]);
+    let is_part = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+    if first != 0x45 || is_part || (total < 24 && total != 0) {
+        return false;
+    }
+    flow.source = mapped([s0, s1, s2, s3]);
+    flow.destination = mapped([d0, d1, d2, d3]);
+    flow.protocol = protocol;
+    if kind(protocol) == Kind::Ports {
+        flow.source_port = u16::from_be_bytes([p0, p1]);
+        flow.destination_port = u16::from_be_bytes([q0, q1]);
+    }
+    headers.has_ports = true;
+    headers.hops = hops;
+    headers.at = AT + 20;
+    true
+}
+
+#[inline(always)]
+fn common_v6<P: Packet + ?Sized, const AT: u32>(
+    packet: &P,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> bool {
+    let (mut start, mut ports) = ([0; 8], [0; 4]);
+    if !packet.peek(AT + 40, &mut ports) || !packet.peek(AT, &mut start) {
+        return false;
+    }
+    let [first, _, _, _, _, _, next, hops] = start;
+    if first >> 4 != 6
+        || is_extension(next)
+        || !packet.peek(AT + 8, &mut flow.source)
+        || !packet.peek(AT + 24, &mut flow.destination)
+    {
+        return false;
+    }
+    flow.protocol = next;
+    if kind(next) == Kind::Ports {
+        let [p0, p1, q0, q1] = ports;
+        flow.source_port = u16::from_be_bytes([p0, p1]);
+        flow.destination_port = u16::from_be_bytes([q0, q1]);
+    }
+    headers.has_ports = true;
+    headers.is_v6 = true;
+    headers.hops = hops;
+    headers.at = AT + 40;
+    true
+}
+
+/// Reads any packet's headers of the link and of IP, or gives the verdict that they have.
+#[inline(never)]
+pub(crate) fn any<P: Packet + ?Sized>(
+    packet: &P,
+    is_ethernet: bool,
+    headers: &mut Headers,
+    flow: &mut Flow,
+) -> Result<(), Reason> {
+    if is_ethernet {
+        link(packet, headers)?;
+    }
+    internet(packet, headers, flow)
+}
+
 /// Reads the Ethernet header and the tags behind it; the verdict, if IP does not follow.
 #[inline(always)]
-pub(crate) fn link<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+fn link<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), Reason> {
+    let mut kind = [0; 2];
     headers.at = 12;
-    for _ in 0..=TAGS_MAX {
-        let mut kind = [0; 2];
-        if !packet.read(headers.at, &mut kind) {
-            return Err(Reason::Malformed);
-        }
-        headers.at += 2;
-        match u16::from_be_bytes(kind) {
-            // 802.1Q, 802.1ad, and what was used before the latter.
-            0x8100 | 0x88a8 | 0x9100 | 0x9200 => headers.at += 2,
-            0x0800 | 0x86dd => return Ok(()),
-            // ARP, 802.1X, LLDP.
-            0x0806 | 0x888e | 0x88cc => return Err(Reason::LinkControl),
-            // A length: 802.3, where only spanning trees (service access point 0x42) live.
-            0..0x600 => {
-                let mut points = [0; 2];
-                return Err(match (packet.read(headers.at, &mut points), points) {
-                    (false, _) => Reason::Malformed,
-                    (true, [0x42, 0x42]) => Reason::LinkControl,
-                    (true, _) => Reason::UnknownLink,
-                });
+    if !packet.read(headers.at, &mut kind) {
+        return Err(Reason::Malformed);
+    }
+    for _ in 0..TAGS_MAX {
+        if is_tag(kind) {
+            headers.at += 4;
+            if !packet.read(headers.at, &mut kind) {
+                return Err(Reason::Malformed);
             }
-            _ => return Err(Reason::UnknownLink),
         }
     }
-    Err(Reason::TooManyHeaders)
+    headers.at += 2;
+    match u16::from_be_bytes(kind) {
+        0x0800 | 0x86dd => Ok(()),
+        // ARP, 802.1X, LLDP.
+        0x0806 | 0x888e | 0x88cc => Err(Reason::LinkControl),
+        // A length: 802.3, where only spanning trees (service access point 0x42) live.
+        0..0x600 => {
+            let mut points = [0; 2];
+            Err(match (packet.read(headers.at, &mut points), points) {
+                (false, _) => Reason::Malformed,
+                (true, [0x42, 0x42]) => Reason::LinkControl,
+                (true, _) => Reason::UnknownLink,
+            })
+        }
+        _ if is_tag(kind) => Err(Reason::TooManyHeaders),
+        _ => Err(Reason::UnknownLink),
+    }
+}
+
+/// Whether it is 802.1Q, 802.1ad, or what was used before the latter.
+#[inline(always)]
+fn is_tag(kind: [u8; 2]) -> bool {
+    matches!(u16::from_be_bytes(kind), 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+}
+
+/// Whether it is one of IPv6's extension headers: hop-by-hop options, routing, fragment,
+/// authentication, destination options.
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(next, 0 | 43 | 44 | 51 | 60)
 }
 
 /// Reads the headers of IP; the flow gets the addresses and the protocol.
 #[inline(always)]
-pub(crate) fn internet<P: Packet + ?Sized>(
+fn internet<P: Packet + ?Sized>(
     packet: &P,
     headers: &mut Headers,
     flow: &mut Flow,
@@ -210,12 +354,23 @@ fn options<P: Packet + ?Sized>(packet: &P, end: u32, len: u32) -> Result<(), Rea
             let mut word = [0; 4];
             if !packet.read(end - back * 4, &mut word) {
                 verdict = Err(Reason::Malformed);
-            } else if word.iter().any(|it| matches!(it, 131 | 137)) {
+            } else if product_of_differences(word) == 0 {
                 verdict = Err(Reason::SourceRoute);
             }
         }
     }
     verdict
+}
+
+/// Zero if one of four bytes is the number of a source route, loose or strict. Without a branch
+/// for each byte: the verifier would follow both sides of all of them.
+#[inline(always)]
+fn product_of_differences(word: [u8; 4]) -> u64 {
+    let mut product = 1;
+    for byte in word {
+        product *= u64::from(byte ^ 131) * u64::from(byte ^ 137);
+    }
+    product
 }
 
 /// RFC 8200, 3 and 4.
@@ -239,42 +394,47 @@ fn v6<P: Packet + ?Sized>(
     headers.is_v6 = true;
     headers.hops = hops;
     headers.at += 40;
-    for _ in 0..=EXTENSIONS_MAX {
-        flow.protocol = next;
-        // Hop-by-hop options, routing, fragment, authentication, destination options.
-        if !matches!(next, 0 | 43 | 44 | 51 | 60) {
-            return Ok(());
-        }
-        let mut extension = [0; 4];
-        if !packet.read(headers.at, &mut extension) {
-            return Err(Reason::Malformed);
-        }
-        let [after, len, third, fourth] = extension;
-        let len = match next {
-            // Segments left: the destination is not where it ends.
-            43 if fourth != 0 => return Err(Reason::SourceRoute),
-            44 => {
+    // What follows the header of a later fragment is somewhere in the middle of the packet.
+    let mut is_later = false;
+    for _ in 0..EXTENSIONS_MAX {
+        if is_extension(next) && !is_later {
+            let mut extension = [0; 4];
+            if !packet.read(headers.at, &mut extension) {
+                return Err(Reason::Malformed);
+            }
+            let [after, len, third, fourth] = extension;
+            let len = u32::from(len);
+            headers.at += match next {
+                44 => 8,
+                51 => (len + 2) * 4,
+                _ => (len + 1) * 8,
+            };
+            if next == 43 && fourth != 0 {
+                // Segments left: the destination is not where it ends.
+                return Err(Reason::SourceRoute);
+            }
+            if next == 44 {
                 let place = u16::from_be_bytes([third, fourth]);
                 // All but the reserved bits: a fragment that is the whole is none (RFC 6946).
                 headers.is_fragment |= place & 0xfff9 != 0;
-                if place & 0xfff8 != 0 {
-                    flow.protocol = after;
-                    return Ok(());
-                }
-                8
+                is_later = place & 0xfff8 != 0;
             }
-            51 => (u32::from(len) + 2) * 4,
-            _ => (u32::from(len) + 1) * 8,
-        };
-        headers.at += len;
-        next = after;
+            next = after;
+        }
     }
-    Err(Reason::TooManyHeaders)
+    flow.protocol = next;
+    if is_extension(next) && !is_later {
+        return Err(Reason::TooManyHeaders);
+    }
+    Ok(())
 }
 
-/// Reads the ports; false if they are cut off.
+/// Sees to it that the flow has the ports; false if they are cut off.
 #[inline(always)]
 pub(crate) fn ports<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &mut Flow) -> bool {
+    if headers.has_ports {
+        return true;
+    }
     let mut ports = [0; 4];
     let is_read = packet.read(headers.at, &mut ports);
     let [s0, s1, d0, d1] = ports;

@@ -6,7 +6,7 @@
 
 use aya::Pod;
 
-use crate::abi::{Allowed, Event, Interface, InterfaceKey, Pace, Protected, Settings};
+use crate::abi::{Allowed, Event, Interface, Pace, Protected, Settings};
 
 // SAFETY: `repr(C)` without padding (a test of `abi` adds the fields up), and every pattern of
 // bits is a value, for there are only integers and arrays of them.
@@ -15,8 +15,6 @@ unsafe impl Pod for Settings {}
 unsafe impl Pod for Protected {}
 // SAFETY: as above.
 unsafe impl Pod for Allowed {}
-// SAFETY: as above.
-unsafe impl Pod for InterfaceKey {}
 // SAFETY: as above.
 unsafe impl Pod for Interface {}
 // SAFETY: as above.

@@ -12,14 +12,14 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, PerCpuArray};
+use aya::maps::{Array, LpmTrie, PerCpuArray};
 use aya::programs::{CgroupSkb, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use packets::{LEFT, Lists, RIGHT, policy, sent};
 use postern_ebpf::Reason;
 use postern_ebpf::abi::{
-    Allowed, COUNTS_BEFORE_REASONS, Interface, InterfaceKey, Mode, Protected, Settings, map,
-    program,
+    ANSWERS_MAX, Allowed, COUNTS_BEFORE_REASONS, Interface, LINK_ETHERNET, Mode, Protected,
+    Settings, map, program,
 };
 use postern_ebpf::packet::Flow;
 use postern_ebpf::verdict::{Origin, Start, packet};
@@ -229,24 +229,21 @@ impl Kernel {
         for (address, len, value) in &lists.allowed {
             allowed.insert(&Key::new(*len, *address), value, 0).unwrap();
         }
-        let mut interfaces = HashMap::<_, InterfaceKey, Interface>::try_from(
-            self.programs.map_mut(map::INTERFACES).unwrap(),
-        )
-        .unwrap();
-        for (index, interface) in [(LOOPBACK, LEFT), (FROM_LEFT, LEFT), (FROM_RIGHT, RIGHT)] {
-            let interface = Interface {
-                bit: interface.trailing_zeros(),
-                ethernet: 1,
-            };
-            interfaces
-                .insert(InterfaceKey { bank: 0, index }, interface, 0)
+        let mut interfaces =
+            Array::<_, Interface>::try_from(self.programs.map_mut(map::INTERFACES).unwrap())
                 .unwrap();
+        for (index, bit) in [(LOOPBACK, LEFT), (FROM_LEFT, LEFT), (FROM_RIGHT, RIGHT)] {
+            let link = LINK_ETHERNET;
+            interfaces.set(index, Interface { bit, link }, 0).unwrap();
         }
         let mut settings =
             Array::<_, Settings>::try_from(self.programs.map_mut(map::SETTINGS).unwrap()).unwrap();
+        let mut answers = [5432; ANSWERS_MAX];
+        answers[1] = 6432;
         let value = Settings {
             mode: mode as u32,
-            answers: u32::from(lists.answers),
+            answers_len: if lists.answers { 2 } else { 0 },
+            answers,
             cgroup,
             cgroup_level: 0,
             reserved: 0,

@@ -12,6 +12,8 @@
 mod maps;
 mod report;
 
+use core::ptr::copy_nonoverlapping;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
@@ -20,7 +22,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext};
 use postern_ebpf::Reason;
-use postern_ebpf::abi::{Address, Hook, Interface};
+use postern_ebpf::abi::{Address, Hook, Interface, LINK_NONE};
 use postern_ebpf::packet::{Flow, Packet, mapped};
 use postern_ebpf::verdict::{self, Origin, Start};
 
@@ -120,16 +122,14 @@ fn gate(skb: *mut __sk_buff, hook: Hook, (index, arrival): (u32, u32)) -> i32 {
             let here = force.interface(index);
             // What stands at an interface that the policy does not know is a leftover: it is
             // taken for one with Ethernet headers, and nothing is allowed to arrive there.
-            let start = match here {
-                Some(Interface { ethernet: 0, .. }) => Start::Internet,
+            let start = match here.link {
+                LINK_NONE => Start::Internet,
                 _ => Start::Ethernet,
             };
-            let came = if arrival == index {
-                here
-            } else {
-                force.interface(arrival)
+            let Interface { bit, .. } = match arrival == index {
+                true => here,
+                false => force.interface(arrival),
             };
-            let bit = came.map_or(0, |it| 1 << (it.bit & 63));
             let origin = match arrival {
                 0 => Origin::Made(bit),
                 _ => Origin::Arrived(bit),
@@ -226,6 +226,19 @@ impl Packet for Skb {
         let into = into.as_mut_ptr().cast();
         // SAFETY: a valid context, and the room has the length that is said.
         unsafe { bpf_skb_load_bytes(self.0.cast(), at, into, N as u32) == 0 }
+    }
+
+    #[inline(always)]
+    fn peek<const N: usize>(&self, at: u32, into: &mut [u8; N]) -> bool {
+        // SAFETY: a valid context.
+        let (data, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let start = data + at as usize;
+        let is_there = start + N <= end;
+        if is_there {
+            // SAFETY: the bytes lie between the packet's bounds, and are not in our room.
+            unsafe { copy_nonoverlapping(start as *const u8, into.as_mut_ptr(), N) };
+        }
+        is_there
     }
 }
 

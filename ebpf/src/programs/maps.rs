@@ -2,10 +2,10 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, LpmTrie, PerCpuArray, RingBuf};
 use postern_ebpf::abi::{
-    Address, Allowed, BANKS, COUNTS_LEN, EVENTS_BYTES, INTERFACES_MAX, Interface, InterfaceKey,
-    Mode, PREFIXES_MAX, Pace, Protected, Settings,
+    Address, Allowed, BANKS, COUNTS_LEN, EVENTS_BYTES, INTERFACE_INDEX_END, Interface, Mode,
+    PREFIXES_MAX, Pace, Protected, Settings,
 };
 use postern_ebpf::verdict::Policy;
 
@@ -21,10 +21,8 @@ static PROTECTED_1: LpmTrie<Address, Protected> = LpmTrie::with_max_entries(PREF
 static ALLOWED_0: LpmTrie<Address, Allowed> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
 #[map]
 static ALLOWED_1: LpmTrie<Address, Allowed> = LpmTrie::with_max_entries(PREFIXES_MAX, 0);
-/// Both banks, and interfaces that went and came back under another number.
 #[map]
-static INTERFACES: HashMap<InterfaceKey, Interface> =
-    HashMap::with_max_entries(4 * INTERFACES_MAX as u32, 0);
+static INTERFACES: Array<Interface> = Array::with_max_entries(BANKS * INTERFACE_INDEX_END, 0);
 #[map]
 pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTS_LEN, 0);
 #[map]
@@ -53,14 +51,13 @@ impl Force {
     }
 
     #[inline(always)]
-    pub(crate) fn interface(&self, index: u32) -> Option<Interface> {
-        let key = InterfaceKey {
-            bank: self.bank,
-            index,
-        };
-        let found = INTERFACES.get_ptr(key)?;
-        // SAFETY: an element of a hash stays readable until the program ends (RCU).
-        Some(unsafe { *found })
+    pub(crate) fn interface(&self, index: u32) -> Interface {
+        let nowhere = Interface { bit: 0, link: 0 };
+        if index >= INTERFACE_INDEX_END {
+            return nowhere;
+        }
+        let found = INTERFACES.get(self.bank * INTERFACE_INDEX_END + index);
+        *found.unwrap_or(&nowhere)
     }
 }
 
@@ -84,7 +81,7 @@ impl Policy for Force {
     }
 
     #[inline(always)]
-    fn holds_answers(&self) -> bool {
-        self.settings.answers != 0
+    fn holds_answers(&self, port: u16) -> bool {
+        self.settings.holds_answers(port)
     }
 }

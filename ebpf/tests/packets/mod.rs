@@ -32,8 +32,8 @@ impl Policy for Lists {
         longest(&self.allowed, address)
     }
 
-    fn holds_answers(&self) -> bool {
-        self.answers
+    fn holds_answers(&self, port: u16) -> bool {
+        self.answers && (port == 5432 || port == 6432)
     }
 }
 
@@ -49,7 +49,7 @@ fn longest<'a, V>(list: &'a [(Address, u32, V)], address: &Address) -> Option<&'
 /// A policy with each kind of entry, in both families.
 pub(crate) fn policy(answers: bool) -> Lists {
     let protected = |ports: &[u16], rule| {
-        let mut all = [0; PORTS_MAX];
+        let mut all = [ports.first().copied().unwrap_or(0); PORTS_MAX];
         all[..ports.len()].copy_from_slice(ports);
         Protected {
             ports: all,

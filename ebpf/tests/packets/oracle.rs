@@ -103,7 +103,7 @@ fn expected_of_headers(sent: &Sent) -> Option<Reason> {
         }
         return None;
     }
-    let limit = sent.extras.iter().take(9);
+    let limit = sent.extras.iter().take(8);
     let mut seen = 0;
     for extra in limit {
         if *extra == Extra::Route {
@@ -111,7 +111,7 @@ fn expected_of_headers(sent: &Sent) -> Option<Reason> {
         }
         seen += 1;
     }
-    let is_fragment_seen = sent.part != Part::Whole && seen < 9;
+    let is_fragment_seen = sent.part != Part::Whole && seen < 8;
     let all = sent.extras.len() + usize::from(sent.part != Part::Whole);
     // A later fragment ends the chain: what follows is somewhere in the middle of the packet.
     let ends = is_fragment_seen && sent.part == Part::Later;
