@@ -13,8 +13,8 @@ use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, tidy};
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only the parts whose name contains this: ebpf, build, fmt, clippy, tidy, unit, sql, or the
-    /// name of an end-to-end test.
+    /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, sql, or
+    /// the name of an end-to-end test.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -132,7 +132,10 @@ fn programs() -> Result<Counts> {
         return Ok(Counts::one(false));
     }
     if !needs::is_root() {
-        return Ok(Counts::skip("ebpf", "only root may run programs in the kernel"));
+        return Ok(Counts::skip(
+            "ebpf",
+            "only root may run programs in the kernel",
+        ));
     }
     let package = ["test", "--package", "postern-ebpf", "--features", "user"];
     cargo_test(cargo::command(&package))
