@@ -4,7 +4,12 @@
 //! the verdict and the ABI of this library.
 #![no_std]
 
+#[cfg(feature = "user")]
+extern crate std;
+
 pub mod abi;
+#[cfg(feature = "user")]
+pub mod kernel;
 pub mod packet;
 #[cfg(feature = "user")]
 mod pod;
