@@ -2,7 +2,8 @@
 //!
 //! Bytes, time and random numbers are arguments; decisions are return values.
 //! The crate knows the PostgreSQL wire format, SCRAM, login names, group rules, the rules of the
-//! credential cache and the form of the audit records, and nothing about how any of them travels.
+//! credential cache, the perimeter's policy and the form of the audit records, and nothing about
+//! how any of them travels.
 
 pub mod audit;
 pub mod cache;
@@ -10,6 +11,7 @@ pub mod credential;
 pub mod limits;
 pub mod login_name;
 pub mod mapping;
+pub mod perimeter;
 pub mod principal;
 pub mod scram;
 pub mod secret;
