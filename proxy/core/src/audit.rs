@@ -107,6 +107,36 @@ pub enum Record {
         /// From open to close, in milliseconds.
         duration_ms: u64,
     },
+    /// The perimeter refused a packet or a call.
+    Denied {
+        /// When it was refused, by the kernel's clock, as RFC 3339: the record is written later.
+        refused_at: String,
+        /// Whether it was dropped, or only reported.
+        dropped: bool,
+        /// The hook: `ingress`, `egress`, `connect`, `send`, `socket`.
+        hook: String,
+        /// Why, from the closed list of the perimeter.
+        reason: String,
+        /// Where from, with the port where there is one.
+        source: String,
+        /// Where to, with the port where there is one.
+        destination: String,
+        /// The interface of the hook, where there is one.
+        interface: Option<String>,
+        /// The process that called, where one did.
+        pid: Option<u32>,
+        /// Its command.
+        command: Option<String>,
+        /// Its cgroup.
+        cgroup: Option<String>,
+    },
+    /// The perimeter refused more than it could report.
+    DenialsUnreported {
+        /// Because there were too many.
+        suppressed: u64,
+        /// Because nobody had read earlier ones.
+        lost: u64,
+    },
     /// Something of the log itself was lost; what, is counted here.
     Recovered {
         /// Bytes of an unfinished last line, which a crash or a full disk left behind.
@@ -131,6 +161,8 @@ impl Record {
             Self::SecretForced { .. } => "secret_forced",
             Self::Opened { .. } => "opened",
             Self::Closed { .. } => "closed",
+            Self::Denied { .. } => "denied",
+            Self::DenialsUnreported { .. } => "denials_unreported",
             Self::Recovered { .. } => "recovered",
             Self::Stopped => "stopped",
         }

@@ -77,6 +77,11 @@ impl Line {
                 self.number("bytes_to_backend", *bytes_to_backend);
                 self.number("duration_ms", *duration_ms);
             }
+            Record::Denied { .. } => self.denied(record),
+            Record::DenialsUnreported { suppressed, lost } => {
+                self.number("suppressed", *suppressed);
+                self.number("lost", *lost);
+            }
             Record::Recovered {
                 dropped_bytes,
                 lost_records,
@@ -127,6 +132,38 @@ impl Line {
             None => self.null("backend_pid"),
         }
         self.optional_text("application_name", application_name.as_deref());
+    }
+
+    fn denied(&mut self, record: &Record) {
+        let Record::Denied {
+            refused_at,
+            dropped,
+            hook,
+            reason,
+            source,
+            destination,
+            interface,
+            pid,
+            command,
+            cgroup,
+        } = record
+        else {
+            return;
+        };
+        self.text("refused_at", refused_at);
+        self.name("dropped");
+        self.0.push_str(if *dropped { "true" } else { "false" });
+        self.text("hook", hook);
+        self.text("reason", reason);
+        self.text("source", source);
+        self.text("destination", destination);
+        self.optional_text("interface", interface.as_deref());
+        match pid {
+            Some(pid) => self.number("pid", u64::from(*pid)),
+            None => self.null("pid"),
+        }
+        self.optional_text("command", command.as_deref());
+        self.optional_text("cgroup", cgroup.as_deref());
     }
 
     fn optional_text(&mut self, name: &str, value: Option<&str>) {

@@ -68,6 +68,22 @@ fn one_of_each() -> Vec<Record> {
             bytes_to_backend: 0,
             duration_ms: 1,
         },
+        Record::Denied {
+            refused_at: text(),
+            dropped: true,
+            hook: text(),
+            reason: text(),
+            source: text(),
+            destination: text(),
+            interface: Some(text()),
+            pid: Some(u32::MAX),
+            command: Some(text()),
+            cgroup: None,
+        },
+        Record::DenialsUnreported {
+            suppressed: u64::MAX,
+            lost: 1,
+        },
         Record::Recovered {
             dropped_bytes: 5,
             lost_records: 0,
@@ -142,8 +158,8 @@ fn every_record_is_json_whose_event_is_its_name() {
 fn a_whole_log_verifies_and_is_summed_up() {
     let lines = log(&one_of_each());
     let summary = verify(lines.concat().as_bytes()).unwrap();
-    assert_eq!((summary.records, summary.seq), (10, Some((1, 10))));
-    assert!(lines[9].contains(&summary.last_hash.unwrap()));
+    assert_eq!((summary.records, summary.seq), (12, Some((1, 12))));
+    assert!(lines[11].contains(&summary.last_hash.unwrap()));
     let empty = verify(b"").unwrap();
     assert_eq!((empty.records, empty.seq, empty.last_hash), (0, None, None));
 }
@@ -151,14 +167,14 @@ fn a_whole_log_verifies_and_is_summed_up() {
 #[test]
 fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
     let mut lines = log(&one_of_each());
-    let mut chain = Chain::resume(&key(1), lines[9].as_bytes()).unwrap();
+    let mut chain = Chain::resume(&key(1), lines[11].as_bytes()).unwrap();
     let before = chain.position().clone();
     chain.seal(0, "s-2", &refused("never written"));
     chain.rewind(before);
     lines.push(chain.seal(0, "s-2", &refused("written")));
     assert_eq!(
         verify(lines.concat().as_bytes()).unwrap().seq,
-        Some((1, 11))
+        Some((1, 13))
     );
 
     let resume = |key_byte, line: &str| {
@@ -166,8 +182,8 @@ fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
             .err()
             .map(|error| error.0)
     };
-    assert_eq!(resume(2, &lines[9]), Some(Why::Edited));
-    assert_eq!(resume(1, lines[9].trim_end()), Some(Why::Unfinished));
+    assert_eq!(resume(2, &lines[11]), Some(Why::Edited));
+    assert_eq!(resume(1, lines[11].trim_end()), Some(Why::Unfinished));
     assert_eq!(resume(1, "{}\n"), Some(Why::NotARecord));
     assert_eq!(resume(1, "hello\n"), Some(Why::NotJson));
     assert_eq!(resume(1, ""), Some(Why::Unfinished));
