@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 /// The longest configuration file, in bytes.
-/// A file with a thousand rules is a tenth of it; a device or a log given by mistake is not read
-/// to its end.
-pub(crate) const CONFIG_BYTES_MAX: usize = 1_048_576;
+/// As many prefixes as a policy may have are two thirds of it; a device or a log given by mistake
+/// is not read to its end.
+pub(crate) const CONFIG_BYTES_MAX: usize = 4_194_304;
 
 /// The longest value of the configuration that is repeated in an error, in bytes.
 /// The reader only needs to recognise it.
@@ -205,3 +205,43 @@ pub(crate) const LIVE_CHECKED_MAX: usize = 10_000;
 
 /// The longest password that is read from standard input, in bytes.
 pub(crate) const PASSWORD_INPUT_BYTES_MAX: u64 = 16_384;
+
+/// How long a command about the policy waits for another one to end.
+/// A load takes a fraction of a second; what takes longer hangs, and the operator should know.
+pub(crate) const POLICY_LOCK_WAIT: Duration = Duration::from_secs(3);
+
+/// How often is looked whether another command has ended, or a program has gone.
+pub(crate) const POLICY_POLL: Duration = Duration::from_millis(5);
+
+/// How long an unload waits for the kernel to detach what was removed; it takes milliseconds.
+pub(crate) const POLICY_DETACH_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a bank that is not in force any more is left alone where the kernel cannot say that
+/// the last program has ended that reads it. Programs run for microseconds.
+pub(crate) const POLICY_GRACE: Duration = Duration::from_millis(200);
+
+/// How often `postern policy watch` asks for counts, and whether the policy is still there.
+pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The buffer for answers over netlink, in bytes; the kernel's own datagrams are at most 32 KiB.
+pub(crate) const NETLINK_BYTES: usize = 65_536;
+
+/// How long an answer over netlink may take; the kernel answers within the call.
+pub(crate) const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Denials that may wait for the audit file of the perimeter, in records: the programs send at
+/// most 200 a second and processor, and a disk that is busy for seconds must not stop the watch.
+pub(crate) const WATCH_RECORDS_MAX: usize = 10_000;
+
+/// The longest reason of the kernel that is repeated, in bytes.
+/// The verifier explains a refused program on pages; its first lines say what it is about.
+pub(crate) const POLICY_WHY_BYTES_MAX: usize = 2_048;
+
+/// The cgroups whose paths a watch remembers; services come and go, and each is an entry.
+pub(crate) const CGROUPS_NAMED_MAX: usize = 1_024;
+
+/// The cgroups among which the path of one is looked for; a host of containers has some hundreds.
+pub(crate) const CGROUPS_WALKED_MAX: usize = 8_192;
+
+/// The strangers that `check` names one by one.
+pub(crate) const STRANGERS_NAMED_MAX: usize = 5;

@@ -17,8 +17,10 @@ use super::{
 use crate::tls::server_name;
 
 mod directory;
+mod perimeter;
 
 pub(super) use directory::{directory, local};
+pub(super) use perimeter::{Rules, perimeter};
 
 /// `[listen]`.
 pub(super) fn listen(section: &Section, reading: &mut Reading<'_>) -> Option<Listen> {

@@ -45,6 +45,10 @@ fn default_table(text: &mut String, table: &Table) {
     match table.form {
         Form::One => push(text, &format!("[{}]", table.name)),
         Form::Optional => push(text, &format!("#[{}]", table.name)),
+        Form::Several => {
+            comment(text, "It can stand more than once.");
+            push(text, &format!("#[[{}]]", table.name));
+        }
         Form::Many => {
             comment(text, "It can stand more than once.");
             push(text, &format!("[[{}]]", table.name));
@@ -61,7 +65,7 @@ fn default_table(text: &mut String, table: &Table) {
         }
         let line = format!("{} = {}", key.name, placeholder(key));
         let active = matches!(key.absent, Absent::Required | Absent::RequiredWhen(_));
-        if active && table.form != Form::Optional {
+        if active && !table.form.may_be_absent() {
             push(text, &line);
         } else {
             push(text, &format!("#{line}"));
@@ -128,7 +132,7 @@ pub(crate) fn markdown() -> String {
 }
 
 fn markdown_table(page: &mut String, table: &Table) {
-    let (open, close) = if table.form == Form::Many {
+    let (open, close) = if table.form.repeats() {
         ("[[", "]]")
     } else {
         ("[", "]")
@@ -141,6 +145,7 @@ fn markdown_table(page: &mut String, table: &Table) {
         Form::One => {}
         Form::Optional => push(page, "The table may be left out."),
         Form::Many => push(page, "It stands once or more often."),
+        Form::Several => push(page, "It stands as often as there are rules."),
     }
     for key in table.keys {
         push(page, &format!("\n### `{}.{}`\n", table.name, key.name));

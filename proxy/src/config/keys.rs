@@ -7,6 +7,7 @@ use super::{
 };
 
 mod directory;
+mod perimeter;
 mod servers;
 
 /// The tables, in the order of the documentation.
@@ -23,6 +24,9 @@ pub(super) const TABLES: &[&Table] = &[
     &AUDIT,
     &CONTROL,
     &LIMITS,
+    &perimeter::PERIMETER,
+    &perimeter::PROTECT,
+    &perimeter::ALLOW,
 ];
 
 /// `listen.tls`.
@@ -74,6 +78,8 @@ pub(super) const CREDENTIAL_MODE: [(&str, CredentialMode); 2] = [
     ("derived", CredentialMode::Derived),
     ("mirror", CredentialMode::Mirror),
 ];
+
+pub(super) use perimeter::{MODE, PLACE};
 
 /// The first halves of a list of choices.
 pub(super) const fn names<T: Copy, const N: usize>(

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postern_core::mapping::GroupRules;
+use postern_core::perimeter::Plan;
+use postern_ebpf::abi::Mode;
 
 mod build;
 mod document;
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) control: Control,
     /// Limits that an operator may change.
     pub(crate) limits: Limits,
+    /// What keeps everything else away from the databases.
+    pub(crate) perimeter: Option<Perimeter>,
     /// What the operator should know at start and in `check`: insecure choices, said aloud.
     pub(crate) warnings: Vec<String>,
 }
@@ -330,6 +334,25 @@ pub(crate) struct Audit {
 pub(crate) struct Control {
     /// `socket`: a unix socket that only root and the process's own user may use; none if unset.
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// `[perimeter]`: what keeps everything but the proxy away from the databases.
+#[derive(Debug, Clone)]
+pub(crate) struct Perimeter {
+    /// `place`, `interfaces` and the rules, ready for the kernel's maps.
+    pub(crate) plan: Plan,
+    /// `mode`: whether what the policy refuses is dropped.
+    pub(crate) mode: Mode,
+    /// `pins`: the folder on bpffs that holds the policy.
+    pub(crate) pins: PathBuf,
+    /// `cgroup_root`: where the hooks of a proxy's host are; the mount point if unset.
+    pub(crate) cgroup_root: Option<PathBuf>,
+    /// `cgroup`: the proxy's cgroup, below the root.
+    pub(crate) cgroup: PathBuf,
+    /// `default_drop`: whether nftables keeps the prefixes shut until the policy is in force.
+    pub(crate) default_drop: bool,
+    /// `audit_file`: where denials are recorded, if anywhere.
+    pub(crate) audit_file: Option<PathBuf>,
 }
 
 /// `[limits]`: what an operator may change; the rest are constants in `limits.rs`.

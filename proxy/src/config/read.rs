@@ -11,7 +11,7 @@ use super::files::Places;
 use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Form, Table};
 use super::section::{Reading, Section, unknown_table};
-use super::{Config, LdapFlavor, build, keys};
+use super::{Config, Credential, LdapFlavor, Perimeter, build, keys};
 use crate::limits::CONFIG_BYTES_MAX;
 
 impl Config {
@@ -24,21 +24,86 @@ impl Config {
     ///
     /// Everything that is wrong with the file, at once; no secret is repeated.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
-        let source = match text_of(path) {
-            Ok(source) => source,
-            Err(why) => return Err(ConfigErrors::new(path, vec![Problem::of("", why)])),
-        };
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let places = Places {
-            folder: folder.to_owned(),
-            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
-        };
-        parse(&source, places).map_err(|problems| ConfigErrors::new(path, problems))
+        read_with(path, parse)
     }
+}
+
+impl Perimeter {
+    /// Reads the tables about the perimeter, and nothing else: the machine where it stands need
+    /// not have what a proxy needs.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with these tables, at once.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        read_with(path, parse_perimeter)
+    }
+}
+
+impl Credential {
+    /// Reads `[credential]`, and nothing else, for the key that seals audit files.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with this table.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        read_with(path, parse_credential)
+    }
+}
+
+fn read_with<T>(
+    path: &Path,
+    parse: impl FnOnce(&str, Places) -> Result<T, Vec<Problem>>,
+) -> Result<T, ConfigErrors> {
+    let source = match text_of(path) {
+        Ok(source) => source,
+        Err(why) => return Err(ConfigErrors::new(path, vec![Problem::of("", why)])),
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let places = Places {
+        folder: folder.to_owned(),
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+    };
+    parse(&source, places).map_err(|problems| ConfigErrors::new(path, problems))
 }
 
 /// The configuration that a text describes.
 pub(super) fn parse(source: &str, places: Places) -> Result<Config, Vec<Problem>> {
+    let read = read_tables(source, places, |_| true, assemble)?;
+    let (mut config, warnings) = read;
+    config.warnings = warnings;
+    Ok(config)
+}
+
+/// The perimeter that a text describes; its other tables are not looked into.
+pub(super) fn parse_perimeter(source: &str, places: Places) -> Result<Perimeter, Vec<Problem>> {
+    let is_wanted = |table: &Table| table.name.split('.').next() == Some("perimeter");
+    let (perimeter, _) = read_tables(source, places, is_wanted, |sections, reading| {
+        let Some(section) = sections.one("perimeter") else {
+            let why = "is missing: it says what is protected and who is allowed";
+            reading.problem(Problem::of("[perimeter]", why));
+            return None;
+        };
+        perimeter(section, sections, reading)
+    })?;
+    Ok(perimeter)
+}
+
+fn parse_credential(source: &str, places: Places) -> Result<Credential, Vec<Problem>> {
+    let is_wanted = |table: &Table| table.name == "credential";
+    let (credential, _) = read_tables(source, places, is_wanted, |sections, reading| {
+        build::credential(sections.one("credential")?, reading)
+    })?;
+    Ok(credential)
+}
+
+/// Reads the wanted tables of a text and makes something of them; the warnings come beside it.
+fn read_tables<T>(
+    source: &str,
+    places: Places,
+    is_wanted: impl Fn(&Table) -> bool,
+    assemble: impl FnOnce(&Sections, &mut Reading<'_>) -> Option<T>,
+) -> Result<(T, Vec<String>), Vec<Problem>> {
     let mut reading = Reading {
         source,
         places,
@@ -55,8 +120,8 @@ pub(super) fn parse(source: &str, places: Places) -> Result<Config, Vec<Problem>
         }
         return Err(reading.problems);
     }
-    let sections = Sections::read(document.get_ref(), &mut reading);
-    let config = assemble(&sections, &mut reading);
+    let sections = Sections::read(document.get_ref(), is_wanted, &mut reading);
+    let assembled = assemble(&sections, &mut reading);
     if !reading.problems.is_empty() {
         return Err(reading.problems);
     }
@@ -66,12 +131,23 @@ pub(super) fn parse(source: &str, places: Places) -> Result<Config, Vec<Problem>
             "a value was not read: this is a defect of Postern",
         )]
     };
-    let mut config = config.ok_or_else(unread)?;
+    let assembled = assembled.ok_or_else(unread)?;
     for section in sections.tables.values().flatten() {
         section.warn_untaken(&mut reading);
     }
-    config.warnings = reading.warnings;
-    Ok(config)
+    Ok((assembled, reading.warnings))
+}
+
+fn perimeter(
+    section: &Section,
+    sections: &Sections,
+    reading: &mut Reading<'_>,
+) -> Option<Perimeter> {
+    let rules = build::Rules {
+        protect: sections.many("perimeter.protect"),
+        allow: sections.many("perimeter.allow"),
+    };
+    build::perimeter(section, &rules, reading)
 }
 
 fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
@@ -91,6 +167,8 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
     let limits = build::limits(sections.one("limits")?);
+    let at = sections.one("perimeter");
+    let perimeter = at.map(|section| perimeter(section, sections, reading));
     Some(Config {
         listen: listen?,
         directory: directory?,
@@ -106,6 +184,10 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         audit: audit?,
         control,
         limits: limits?,
+        perimeter: match perimeter {
+            Some(perimeter) => Some(perimeter?),
+            None => None,
+        },
         warnings: Vec::new(),
     })
 }
@@ -116,26 +198,34 @@ struct Sections {
 }
 
 impl Sections {
-    fn read(document: &DeTable<'_>, reading: &mut Reading<'_>) -> Self {
+    /// Reads the tables that are wanted; others are not looked into.
+    fn read(
+        document: &DeTable<'_>,
+        is_wanted: impl Fn(&Table) -> bool,
+        reading: &mut Reading<'_>,
+    ) -> Self {
         let mut sections = Self {
             tables: BTreeMap::new(),
         };
         for (name, value) in document {
             let line = reading.line(name.span().start);
             match schema::table(name.get_ref()) {
-                Some(table) => sections.add(table, value.get_ref(), line, reading),
+                Some(table) if is_wanted(table) => {
+                    sections.add(table, value.get_ref(), line, reading);
+                }
+                Some(_) => {}
                 None => reading.problem(unknown_table(name.get_ref()).at(Some(line))),
             }
         }
         for table in keys::TABLES {
-            if sections.tables.contains_key(table.name) {
+            if sections.tables.contains_key(table.name) || !is_wanted(table) {
                 continue;
             }
             let absent = match table.form {
                 Form::One => {
                     vec![Section::read(table, table.name.to_owned(), None, reading)]
                 }
-                Form::Optional => continue,
+                Form::Optional | Form::Several => continue,
                 Form::Many => {
                     let why = "is missing: at least one is needed";
                     reading.problem(Problem::of(format!("[[{}]]", table.name), why));
@@ -164,8 +254,9 @@ impl Sections {
             (Form::One | Form::Optional, DeValue::Table(content)) => {
                 let given = Some((content, line));
                 read.push(Section::read(table, table.name.to_owned(), given, reading));
+                self.add_below(table, content, reading);
             }
-            (Form::Many, DeValue::Array(array)) if !array.is_empty() => {
+            (Form::Many | Form::Several, DeValue::Array(array)) if !array.is_empty() => {
                 for (index, element) in array.iter().enumerate() {
                     let line = reading.line(element.span().start);
                     let label = format!("{} {}", table.name, index + 1);
@@ -179,15 +270,25 @@ impl Sections {
                 }
             }
             (form, _) => {
-                let header = match form {
-                    Form::One | Form::Optional => format!("[{}]", table.name),
-                    Form::Many => format!("[[{}]]", table.name),
+                let header = match form.repeats() {
+                    false => format!("[{}]", table.name),
+                    true => format!("[[{}]]", table.name),
                 };
                 let problem = Problem::of(table.name, format!("is written as {header}"));
                 reading.problem(problem.at(Some(line)));
             }
         }
         self.tables.insert(table.name, read);
+    }
+
+    /// Adds the tables that stand below another one.
+    fn add_below(&mut self, table: &Table, content: &DeTable<'_>, reading: &mut Reading<'_>) {
+        for (name, value) in content {
+            if let Some(below) = schema::subtable(table, name.get_ref()) {
+                let line = reading.line(name.span().start);
+                self.add(below, value.get_ref(), line, reading);
+            }
+        }
     }
 
     fn one(&self, name: &str) -> Option<&Section> {

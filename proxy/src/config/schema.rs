@@ -28,6 +28,8 @@ pub(super) enum Form {
     Optional,
     /// `[[name]]`, once or more often.
     Many,
+    /// `[[name]]`, as often as one likes, below a table that is optional itself.
+    Several,
 }
 
 /// One key.
@@ -88,6 +90,8 @@ pub(super) enum Item {
     Url,
     /// Each one of these.
     Choice(&'static [&'static str]),
+    /// Ports of TCP, UDP and the like; numbers in the file.
+    Port,
 }
 
 /// What holds when a key is left out.
@@ -111,6 +115,24 @@ pub(super) enum Absent {
     },
 }
 
+impl Form {
+    /// Whether it is written with two brackets.
+    pub(super) const fn repeats(self) -> bool {
+        match self {
+            Self::One | Self::Optional => false,
+            Self::Many | Self::Several => true,
+        }
+    }
+
+    /// Whether it may be left out as a whole.
+    pub(super) const fn may_be_absent(self) -> bool {
+        match self {
+            Self::Optional | Self::Several => true,
+            Self::One | Self::Many => false,
+        }
+    }
+}
+
 impl Table {
     /// The declaration of a key of this table.
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
@@ -124,6 +146,14 @@ pub(super) fn table(name: &str) -> Option<&'static Table> {
         .iter()
         .copied()
         .find(|table| table.name == name)
+}
+
+/// The declaration of a table that stands below another one: `[[perimeter.allow]]`.
+pub(super) fn subtable(table: &Table, name: &str) -> Option<&'static Table> {
+    keys::TABLES.iter().copied().find(|below| {
+        let split = below.name.split_once('.');
+        split.is_some_and(|(above, last)| above == table.name && last == name)
+    })
 }
 
 impl Kind {
@@ -157,6 +187,7 @@ impl Kind {
                 "a list of \"ldaps://host[:port]\" or \"ldap://host[:port]\"".to_owned()
             }
             Self::List(Item::Choice(choices)) => format!("a list out of {}", quoted(choices)),
+            Self::List(Item::Port) => "a list of whole numbers, 1 to 65535".to_owned(),
         }
     }
 

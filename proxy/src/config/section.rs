@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::files::{self, Places};
 use super::keys;
 use super::problem::Problem;
-use super::schema::{Absent, FileUse, Form, Item, Key, Kind, Table, nearest};
+use super::schema::{self, Absent, FileUse, Item, Key, Kind, Table, nearest};
 use crate::limits::CONFIG_SHOWN_BYTES_MAX;
 
 /// What is known while a file is read.
@@ -94,6 +94,9 @@ impl Section {
         };
         for (name, value) in given.iter().flat_map(|(content, _)| content.iter()) {
             let line = reading.line(name.span().start);
+            if schema::subtable(table, name.get_ref()).is_some() {
+                continue;
+            }
             let Some(key) = table.key(name.get_ref()) else {
                 let problem = unknown_key(table, &section.label, name.get_ref());
                 reading.problem(problem.at(Some(line)));
@@ -314,7 +317,7 @@ fn unknown_key(table: &Table, label: &str, name: &str) -> Problem {
     let why = if let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) {
         format!("there is no such key; did you mean `{near}`?")
     } else if let Some(other) = keys::TABLES.iter().find(|other| other.key(name).is_some()) {
-        let brackets = if other.form == Form::Many {
+        let brackets = if other.form.repeats() {
             ("[[", "]]")
         } else {
             ("[", "]")
@@ -406,6 +409,9 @@ fn value_of(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
         Kind::List(item) => {
             let array = value.as_array().ok_or_else(|| not_a(value))?;
             let texts = array.iter().map(|value| {
+                if let Item::Port = item {
+                    return Ok(integer_of(value.get_ref(), 1, 65_535)?.to_string());
+                }
                 let text = text_of(value.get_ref())?;
                 if let Item::Choice(choices) = item {
                     choice_of(&text, choices)?;

@@ -15,9 +15,10 @@ use std::time::Duration;
 use super::files::Places;
 use super::problem::ConfigErrors;
 use super::read::parse;
-use super::schema::{Absent, Form};
+use super::schema::Absent;
 use super::*;
 
+mod perimeter;
 mod refused;
 
 /// A folder with the files that the configurations name.
@@ -318,11 +319,7 @@ fn every_key_of_the_schema_is_asked_for_by_the_program() {
     for table in keys::TABLES {
         for key in table.keys {
             // A table instead of a value is wrong for every key, and must be reported.
-            let header = if table.form == Form::Many {
-                "[[x]]"
-            } else {
-                "[x]"
-            };
+            let header = if table.form.repeats() { "[[x]]" } else { "[x]" };
             let header = header.replace('x', table.name);
             let text = format!("{header}\n{} = {{}}\n", key.name);
             let places = Places {
@@ -349,7 +346,12 @@ fn every_key_of_the_schema_is_asked_for_by_the_program() {
     all.set("[group_rule].role", "'$0'")
         .set("[group_rule].databases", "['a']");
     all.add("[[group_rule]]\nnames = ['x']\n[[group_rule]]\nregex = 'x'\n");
-    for table in keys::TABLES.iter().filter(|table| table.form != Form::Many) {
+    all.set("perimeter.place", "'gateway'")
+        .set("perimeter.interfaces", "['eth0']");
+    all.set("perimeter.audit_file", "'perimeter.jsonl'");
+    all.add("[[perimeter.protect]]\nprefixes = ['10.0.0.0/8']\nports = [1]\n");
+    all.add("[[perimeter.allow]]\nsources = ['10.1.0.1/32']\ninterfaces = ['eth0']\n");
+    for table in keys::TABLES.iter().filter(|table| !table.form.repeats()) {
         for key in table.keys {
             if let Absent::Default(literal) = key.absent {
                 let held = all.tables.entry(table.name).or_default();
