@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use crate::config::Config;
 
 mod kernel;
+mod perimeter;
 mod server;
 mod table;
 mod tls;
@@ -153,6 +154,7 @@ fn all(path: &Path, config: &Config, remote: impl FnOnce(&Config) -> Vec<Probe>)
         probes.push(Probe::warning(leg, what, why, ""));
     }
     probes.extend(kernel::probes(Some(config)));
+    probes.extend(config.perimeter.iter().flat_map(perimeter::probes));
     probes.extend(tls::listener(&config.listen));
     probes.extend(audit_folder(config));
     probes.extend(server::probes("role store", &config.role_store.endpoint));

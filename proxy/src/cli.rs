@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::policy::Tc;
 
 /// The only way in to a PostgreSQL database: directory passwords, roles kept in step, one splice.
 #[derive(Debug, Parser)]
@@ -61,6 +64,9 @@ pub(crate) enum Command {
     /// Examine the audit file.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Let only the proxy reach the databases, by the kernel; and see that it does.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// The configuration file.
@@ -143,4 +149,109 @@ pub(crate) enum AuditCommand {
         #[command(flatten)]
         config: ConfigFile,
     },
+}
+
+/// `postern policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Put the configured policy in force, in place of an earlier one, and have the kernel confirm
+    /// it.
+    Load(Load),
+    /// The same for a policy that is in force; an error if none is.
+    Replace(Load),
+    /// Shut everything that is protected until a policy is in force: for the boot, before the
+    /// network.
+    Close {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Take the policy away, and open what it protects.
+    Unload(Unload),
+    /// Ask the kernel whether the policy is in force; the exit code is 1 if anything is not as
+    /// configured.
+    Status {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show denials as they come, and attach the policy to interfaces that come.
+    Watch(Watch),
+    /// Say which rule decides about a connection, from the kernel's maps.
+    Explain(Explain),
+}
+
+/// `postern policy load` and `replace`.
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// How programs are attached to interfaces: for tests of kernels that have only one way.
+    #[arg(long, value_enum, default_value = "auto", hide = true)]
+    pub(crate) tc: Tc,
+}
+
+/// `postern policy unload`.
+#[derive(Debug, Args)]
+pub(crate) struct Unload {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `postern policy watch`.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many milliseconds without a denial.
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) once_idle_ms: Option<u64>,
+    /// How programs are attached to interfaces, as with `load`.
+    #[arg(long, value_enum, default_value = "auto", hide = true)]
+    pub(crate) tc: Tc,
+}
+
+/// `postern policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The source address.
+    #[arg(value_name = "SRC")]
+    pub(crate) source: IpAddr,
+    /// The destination: `address:port`, with brackets around an IPv6 address.
+    #[arg(value_name = "DST:PORT")]
+    pub(crate) destination: SocketAddr,
+    /// The interface on which it arrives; each one if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Print it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl PolicyCommand {
+    /// The configuration.
+    pub(crate) const fn config(&self) -> &ConfigFile {
+        match self {
+            Self::Load(command) | Self::Replace(command) => &command.config,
+            Self::Close { config } | Self::Status { config, .. } => config,
+            Self::Unload(command) => &command.config,
+            Self::Watch(command) => &command.config,
+            Self::Explain(command) => &command.config,
+        }
+    }
 }

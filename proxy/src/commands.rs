@@ -1,7 +1,9 @@
 //! What each command of the command line does.
 
+mod policy;
+
 use std::io::{IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -13,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, InitSql, LocalCommand};
-use crate::config::{self, Config, SslMode};
+use crate::config::{self, Config, Credential, SslMode};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
@@ -72,10 +74,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Err(code) => Ok(code),
         },
         Command::Local(command) => edit_local(command),
-        Command::Audit(AuditCommand::Verify { file, config }) => match read_config(&config.path) {
-            Ok(config) => verify_audit(&config, file.as_deref()),
-            Err(code) => Ok(code),
-        },
+        Command::Audit(AuditCommand::Verify { file, config }) => verify(file, &config.path),
+        Command::Policy(command) => policy::execute(&command),
     }
 }
 
@@ -119,8 +119,9 @@ async fn probe_remote(config: &Config) -> Vec<check::Probe> {
             "",
         )],
     };
+    let plan = config.perimeter.as_ref().map(|it| &it.plan);
     match RoleStore::new(config) {
-        Ok(store) => probes.extend(store.probe().await),
+        Ok(store) => probes.extend(store.probe(plan).await),
         Err(error) => {
             probes.push(check::Probe::failed(
                 "role store",
@@ -139,7 +140,7 @@ fn explain_login(
     database: Option<&str>,
     json: bool,
 ) -> Result<ExitCode> {
-    let synchronizer = Synchronizer::new(cluster_key(config)?, config);
+    let synchronizer = Synchronizer::new(cluster_key(&config.credential)?, config);
     let explanation =
         runtime()?.block_on(tokio::task::LocalSet::new().run_until(explain::explain(
             config,
@@ -300,10 +301,24 @@ impl Drop for NoEcho {
     }
 }
 
-fn verify_audit(config: &Config, file: Option<&Path>) -> Result<ExitCode> {
-    let file = file.unwrap_or(&config.audit.file);
-    let key = cluster_key(config)?.audit_key();
-    match audit::verify_file(file, &key) {
+/// Verifies the given file or the configured one; for a given one only the key is looked up, so
+/// that it works where there is no proxy.
+fn verify(file: Option<PathBuf>, config: &Path) -> Result<ExitCode> {
+    let read = match file {
+        Some(file) => Credential::read(config).map(|credential| (file, credential)),
+        None => Config::read(config).map(|config| (config.audit.file, config.credential)),
+    };
+    match read {
+        Ok((file, credential)) => verify_audit(&file, &audit_key(&credential)?),
+        Err(errors) => {
+            eprintln!("{errors}");
+            Ok(ExitCode::from(EX_CONFIG))
+        }
+    }
+}
+
+fn verify_audit(file: &Path, key: &Secret<[u8; 32]>) -> Result<ExitCode> {
+    match audit::verify_file(file, key) {
         Ok(Verified {
             summary,
             unfinished_bytes,
@@ -326,8 +341,12 @@ fn verify_audit(config: &Config, file: Option<&Path>) -> Result<ExitCode> {
     }
 }
 
-fn cluster_key(config: &Config) -> Result<ClusterKey> {
-    let path = &config.credential.cluster_key_file;
+fn audit_key(credential: &Credential) -> Result<Secret<[u8; 32]>> {
+    Ok(cluster_key(credential)?.audit_key())
+}
+
+fn cluster_key(credential: &Credential) -> Result<ClusterKey> {
+    let path = &credential.cluster_key_file;
     let text = config::secret_file(path)?;
     ClusterKey::parse(text.expose().as_bytes())
         .with_context(|| format!("credential.cluster_key_file: {}", path.display()))

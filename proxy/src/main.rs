@@ -22,6 +22,7 @@ mod listener;
 mod login;
 mod negotiate;
 mod open;
+mod policy;
 mod random;
 mod report;
 mod revoke;

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern_core::mapping::RoleName;
+use postern_core::perimeter::Plan;
 use postern_core::principal::EntryId;
 use postern_core::scram::Verifier;
 use postern_core::secret::Secret;
@@ -209,8 +210,8 @@ impl RoleStore {
     }
 
     /// Looks at everything that a sync depends on, for `postern check`.
-    pub(crate) async fn probe(&self) -> Vec<crate::check::Probe> {
-        probe::probe(&self.pool).await
+    pub(crate) async fn probe(&self, plan: Option<&Plan>) -> Vec<crate::check::Probe> {
+        probe::probe(&self.pool, plan).await
     }
 
     /// One statement: a transaction of its own, repeated after a race or a dead connection.

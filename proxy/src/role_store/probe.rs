@@ -1,5 +1,8 @@
 //! The rows of `postern check` about the role store.
 
+mod strangers;
+
+use postern_core::perimeter::Plan;
 use tokio_postgres::{Client, Row};
 
 use super::error::RoleStoreError;
@@ -23,7 +26,7 @@ const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
 /// How many routines the provisioner calls; see [`LOOK`].
 const ROUTINES: i64 = 5;
 
-pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
+pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>) -> Vec<Probe> {
     let client = match pool.connect().await {
         Ok(client) => client,
         Err(error) => return vec![unreachable(&error)],
@@ -39,6 +42,9 @@ pub(super) async fn probe(pool: &Pool) -> Vec<Probe> {
             super::describe(&error),
             "see the server's log".to_owned(),
         )),
+    }
+    if let Some(plan) = plan {
+        probes.push(strangers::probe(&client, plan).await);
     }
     probes
 }

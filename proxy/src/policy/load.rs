@@ -1,0 +1,417 @@
+//! Putting a policy in force, in place of an earlier one, and taking it away.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use aya::EbpfLoader;
+use aya::programs::{
+    CgroupSkb, CgroupSockAddr, Program as Loadable, ProgramError, SchedClassifier,
+};
+use postern_ebpf::abi::{Interface, Mode};
+
+use super::attach::{self, Tc};
+use super::drift::{self, Drift};
+use super::error::PolicyError;
+use super::hook::{At, Hook, Kind, Program};
+use super::inspect::{self, Found};
+use super::maps::{self, Bank, Maps};
+use super::nft::{self, Shut};
+use super::pins::{Pins, Record, Set};
+use super::wanted::Wanted;
+use super::{machine, object};
+use crate::config::Perimeter;
+use crate::limits::{POLICY_DETACH_WAIT, POLICY_POLL};
+
+/// How a policy is put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Options {
+    /// How programs are attached to interfaces.
+    pub(crate) tc: Tc,
+    /// There must be one already.
+    pub(crate) must_replace: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// Counts the policies that have been in force.
+    pub(crate) generation: u64,
+    /// Where programs stand.
+    pub(crate) hooks: usize,
+    /// Interfaces that are awaited, and shut until they come.
+    pub(crate) awaited: Vec<String>,
+    /// What the operator should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Puts the configured policy in force, at once for all programs; an earlier one stays in force
+/// until then, and if anything is refused.
+///
+/// # Errors
+///
+/// Why it is not in force.
+pub(crate) fn load(perimeter: &Perimeter, options: Options) -> Result<Loaded, PolicyError> {
+    machine::check_capabilities()?;
+    let mut wanted = Wanted::now(perimeter)?;
+    machine::check_none_is_missing(&perimeter.plan, &wanted.interfaces)?;
+    let notes = notes(perimeter)?;
+    let pins = Pins::new(&perimeter.pins);
+    if options.must_replace && pins.record().is_none() {
+        return Err(PolicyError::NotLoaded(perimeter.pins.clone()));
+    }
+    pins.prepare()?;
+    let _lock = pins.lock()?;
+    pins.recover()?;
+    if let Some(cgroups) = &mut wanted.cgroups {
+        machine::make_cgroup(cgroups)?;
+    }
+    let generation = match replaceable(&pins) {
+        Some(mut maps) => replace(perimeter, &wanted, &mut maps, options.tc)?,
+        None => install(perimeter, &wanted, &pins, options.tc)?,
+    };
+    attach::sweep(&pins.current())?;
+    shut(perimeter, Shut::Beyond(&wanted.covered()))?;
+    Ok(Loaded {
+        generation,
+        hooks: wanted.hooks.len(),
+        awaited: wanted.interfaces.awaited,
+        notes,
+    })
+}
+
+/// Shuts everything that is protected, until a policy is in force; false if that is not
+/// configured.
+///
+/// # Errors
+///
+/// nftables is not there, or refuses.
+pub(crate) fn close(perimeter: &Perimeter) -> Result<bool, PolicyError> {
+    shut(perimeter, Shut::All)?;
+    Ok(perimeter.mode == Mode::Enforce && perimeter.default_drop)
+}
+
+/// Takes the policy away: what was protected is open.
+///
+/// # Errors
+///
+/// Something cannot be removed, or there is nothing.
+pub(crate) fn unload(perimeter: &Perimeter) -> Result<(), PolicyError> {
+    machine::check_capabilities()?;
+    let pins = Pins::new(&perimeter.pins);
+    let has_pins = pins.root().exists();
+    if has_pins {
+        let _lock = pins.lock()?;
+        pins.recover()?;
+        let stood = standing(&pins.current(), perimeter);
+        pins.remove()?;
+        wait_until_gone(&stood);
+    }
+    let has_table = nft::is_there() && nft::difference(None)?.is_some();
+    if has_table {
+        nft::remove()?;
+    }
+    match has_pins || has_table {
+        true => Ok(()),
+        false => Err(PolicyError::NotLoaded(perimeter.pins.clone())),
+    }
+}
+
+/// Attaches programs to what was not there at the last load, while that policy stays in force;
+/// the names of what was attached.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub(super) fn attach_new(perimeter: &Perimeter, tc: Tc) -> Result<Vec<String>, PolicyError> {
+    let pins = Pins::new(&perimeter.pins);
+    let wanted = Wanted::now(perimeter)?;
+    let _lock = pins.lock()?;
+    let set = pins.current();
+    let mut maps = Maps::open(&set)?;
+    let bank = maps.active()?;
+    let known = maps.interfaces(bank)?;
+    let present = &wanted.interfaces.present;
+    let mut names = Vec::new();
+    for (index, interface) in present {
+        if known.get(index) == Some(&interface.entry) {
+            continue;
+        }
+        // The programs come first: what arrives without an entry is from nowhere, and is dropped.
+        let at_this = |hook: &&Hook| hook.at.to_string() == interface.name;
+        for hook in wanted.hooks.iter().filter(at_this) {
+            attach::attach(&set, hook, tc)?;
+        }
+        maps.set_interface(bank, *index, interface.entry)?;
+        names.push(interface.name.clone());
+    }
+    let gone = known.keys().filter(|index| !present.contains_key(index));
+    for index in gone {
+        maps.set_interface(bank, *index, Interface::default())?;
+    }
+    shut(perimeter, Shut::Beyond(&wanted.covered()))?;
+    Ok(names)
+}
+
+/// What keeps the prefixes shut where no program stands, if that is configured.
+pub(super) fn default_drop(perimeter: &Perimeter, wanted: &Wanted) -> Option<nft::Table> {
+    let is_wanted = perimeter.default_drop && perimeter.mode == Mode::Enforce;
+    is_wanted.then(|| nft::table(&perimeter.plan, Shut::Beyond(&wanted.covered())))
+}
+
+/// Whether the default drop can be put in place, before anything is touched.
+fn notes(perimeter: &Perimeter) -> Result<Vec<String>, PolicyError> {
+    let mut notes = Vec::new();
+    match (perimeter.mode, perimeter.default_drop) {
+        (Mode::Monitor, _) => notes.push("mode = \"monitor\": nothing is dropped".to_owned()),
+        (Mode::Enforce, false) => notes.push(
+            "default_drop = false: until the policy is in force after a boot, and where no \
+             program stands, nothing keeps the protected prefixes shut"
+                .to_owned(),
+        ),
+        (Mode::Enforce, true) => nft::check()?,
+    }
+    Ok(notes)
+}
+
+fn shut(perimeter: &Perimeter, shut: Shut<'_>) -> Result<(), PolicyError> {
+    match (perimeter.mode, perimeter.default_drop) {
+        (Mode::Enforce, true) => nft::apply(&nft::table(&perimeter.plan, shut)),
+        // A table that an earlier policy left would drop what this one does not.
+        (Mode::Monitor, _) | (Mode::Enforce, false) if nft::is_there() => nft::remove(),
+        (Mode::Monitor, _) | (Mode::Enforce, false) => Ok(()),
+    }
+}
+
+/// The maps of a loaded policy whose programs are the same as ours: only the maps need change.
+fn replaceable(pins: &Pins) -> Option<Maps> {
+    let record = pins.record()?;
+    if record.object != object::digest() {
+        return None;
+    }
+    // Maps that cannot be opened are left to the new set.
+    Maps::open(&pins.current()).ok()
+}
+
+/// Fills the other bank, and puts it in force.
+fn replace(
+    perimeter: &Perimeter,
+    wanted: &Wanted,
+    maps: &mut Maps,
+    tc: Tc,
+) -> Result<u64, PolicyError> {
+    let pins = Pins::new(&perimeter.pins);
+    let set = pins.current();
+    let active = maps.active()?;
+    let before = maps.read(active)?;
+    let generation = before.settings.generation.saturating_add(1);
+    if !is_whole(&set, wanted, &before) {
+        shut(perimeter, Shut::All)?;
+    }
+    attach_missing(&set, wanted, tc)?;
+    let other = 1 - active;
+    let bank = wanted.bank(perimeter, generation);
+    maps.fill(other, &bank)?;
+    confirm(drift::of_bank(&bank, &maps.read(other)?))?;
+    maps.activate(other)?;
+    set.write_record(&record())?;
+    detach_others(&set, wanted)?;
+    confirm(of_hooks(&set, wanted)?)?;
+    maps.clear(active)?;
+    Ok(generation)
+}
+
+/// Loads the programs with maps of their own, attaches them beside those of an earlier policy,
+/// and removes these only then.
+fn install(
+    perimeter: &Perimeter,
+    wanted: &Wanted,
+    pins: &Pins,
+    tc: Tc,
+) -> Result<u64, PolicyError> {
+    let current = pins.current();
+    let before = Maps::open(&current).and_then(|maps| maps.read(maps.active()?));
+    // Maps that cannot be read are no policy.
+    let before = before.ok();
+    if !before
+        .as_ref()
+        .is_some_and(|bank| is_whole(&current, wanted, bank))
+    {
+        shut(perimeter, Shut::All)?;
+    }
+    let last = before.map_or(0, |bank| bank.settings.generation);
+    let generation = last.saturating_add(1);
+    let set = pins.next();
+    let built = build(perimeter, wanted, &set, generation)
+        .and_then(|()| attach_missing(&set, wanted, tc))
+        .and_then(|()| of_hooks(&set, wanted))
+        .and_then(confirm);
+    if let Err(error) = built {
+        // The earlier policy is still in force; what is left of this one goes now, or else with
+        // the next load.
+        let _ = pins.recover();
+        return Err(error);
+    }
+    pins.commit()?;
+    confirm(of_hooks(&pins.current(), wanted)?)?;
+    Ok(generation)
+}
+
+/// Loads the programs, and fills and pins everything but the links.
+fn build(
+    perimeter: &Perimeter,
+    wanted: &Wanted,
+    set: &Set,
+    generation: u64,
+) -> Result<(), PolicyError> {
+    set.create()?;
+    let mut loader = EbpfLoader::new();
+    for name in maps::NAMES {
+        loader.map_pin_path(name, set.map(name));
+    }
+    let loaded = loader.load(object::object());
+    let mut loaded = loaded.map_err(|error| PolicyError::load("their maps", &error))?;
+    for program in Program::of(perimeter.plan.place) {
+        let name = program.name();
+        let Some(loadable) = loaded.program_mut(name) else {
+            let why = "it is not in the object: this is a defect of Postern".to_owned();
+            let what = name.to_owned();
+            return Err(PolicyError::Load { what, why });
+        };
+        load_program(loadable, program.kind()).map_err(|error| PolicyError::load(name, &error))?;
+        let pinned = loadable.pin(set.program(*program));
+        pinned.map_err(|error| PolicyError::kernel(format!("pin {name}"), &error))?;
+    }
+    let mut maps = Maps::open(set)?;
+    let bank = wanted.bank(perimeter, generation);
+    maps.fill(0, &bank)?;
+    confirm(drift::of_bank(&bank, &maps.read(0)?))?;
+    maps.activate(0)?;
+    set.write_record(&record())
+}
+
+fn load_program(program: &mut Loadable, kind: Kind) -> Result<(), ProgramError> {
+    match kind {
+        Kind::Tc(_) => <&mut SchedClassifier>::try_from(program)?.load(),
+        Kind::Call(_) => <&mut CgroupSockAddr>::try_from(program)?.load(),
+        Kind::Packets => <&mut CgroupSkb>::try_from(program)?.load(),
+    }
+}
+
+/// Whether an earlier policy is in force where it was put: then nothing need be shut while another
+/// one takes its place.
+fn is_whole(set: &Set, wanted: &Wanted, before: &Bank) -> bool {
+    let was_there = |hook: &&Hook| match &hook.at {
+        At::Interface { index, .. } => before.interfaces.contains_key(index),
+        At::Cgroup { .. } => true,
+    };
+    let known = Wanted {
+        hooks: wanted.hooks.iter().filter(was_there).cloned().collect(),
+        ..wanted.clone()
+    };
+    before.settings.generation != 0
+        && !known.hooks.is_empty()
+        && of_hooks(set, &known).is_ok_and(|drift| drift.is_empty())
+}
+
+/// Attaches what does not stand where it should.
+fn attach_missing(set: &Set, wanted: &Wanted, tc: Tc) -> Result<(), PolicyError> {
+    for hook in &wanted.hooks {
+        let found = inspect::look(set, hook)?;
+        let program = inspect::program(set, hook.program)?;
+        if drift::of_hook(hook, &found, &program).is_some() {
+            attach::attach(set, hook, tc)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes programs from where they should not stand any more.
+fn detach_others(set: &Set, wanted: &Wanted) -> Result<(), PolicyError> {
+    let kept: Vec<_> = wanted.hooks.iter().map(|hook| set.link(hook)).collect();
+    for path in set.links()? {
+        if !kept.contains(&path) {
+            attach::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is not as it should be at the places of programs.
+pub(super) fn of_hooks(set: &Set, wanted: &Wanted) -> Result<Vec<Drift>, PolicyError> {
+    let mut drift = Vec::new();
+    for hook in &wanted.hooks {
+        match inspect::program(set, hook.program) {
+            Ok(program) => {
+                let found = inspect::look(set, hook)?;
+                drift.extend(drift::of_hook(hook, &found, &program));
+            }
+            Err(error) => drift.push(drift::of_program(hook.program, &error.to_string())),
+        }
+    }
+    Ok(drift)
+}
+
+fn confirm(drift: Vec<Drift>) -> Result<(), PolicyError> {
+    if drift.is_empty() {
+        return Ok(());
+    }
+    Err(PolicyError::NotConfirmed(drift))
+}
+
+/// The programs that stand somewhere, with their numbers.
+fn standing(set: &Set, perimeter: &Perimeter) -> Vec<(Hook, u32)> {
+    let Ok(wanted) = Wanted::now(perimeter) else {
+        return Vec::new();
+    };
+    let hooks = wanted.hooks.into_iter();
+    let hooks = hooks.filter_map(|hook| match inspect::look(set, &hook) {
+        Ok(Found::Attached { program, .. }) => Some((hook, program.id)),
+        _ => None,
+    });
+    hooks.collect()
+}
+
+/// The kernel detaches in its own time; this waits for it, but not for ever.
+fn wait_until_gone(stood: &[(Hook, u32)]) {
+    let until = Instant::now() + POLICY_DETACH_WAIT;
+    while stood.iter().any(|(hook, id)| inspect::runs(hook, *id)) && Instant::now() < until {
+        std::thread::sleep(POLICY_POLL);
+    }
+}
+
+fn record() -> Record {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let at_ms = since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    Record {
+        object: object::digest(),
+        at_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_core::perimeter::Place;
+
+    use super::*;
+
+    #[test]
+    fn only_an_enforced_policy_needs_nftables() {
+        let plan = postern_core::perimeter::Plan {
+            place: Place::ProxyHost,
+            interfaces: Vec::new(),
+            protected: Vec::new(),
+            allowed: Vec::new(),
+        };
+        let mut perimeter = Perimeter {
+            plan,
+            mode: Mode::Monitor,
+            pins: "/sys/fs/bpf/postern".into(),
+            cgroup_root: None,
+            cgroup: "postern.slice".into(),
+            default_drop: true,
+            audit_file: None,
+        };
+        assert_eq!(notes(&perimeter).map(|it| it.len()).ok(), Some(1));
+        (perimeter.mode, perimeter.default_drop) = (Mode::Enforce, false);
+        assert_eq!(notes(&perimeter).map(|it| it.len()).ok(), Some(1));
+    }
+}

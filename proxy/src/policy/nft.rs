@@ -1,0 +1,324 @@
+//! The default drop: nftables keeps the protected prefixes shut where the programs do not stand.
+//!
+//! One table, `inet postern`, that is put in place as a whole, in one transaction.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::process::{Command, Output, Stdio};
+
+use postern_core::perimeter::{Place, Plan, Prefix, address_of};
+use ring::digest;
+
+use super::error::PolicyError;
+
+/// The family and name of the table.
+const TABLE: &str = "inet postern";
+/// Where the program is if the search path does not have it.
+const ELSEWHERE: &str = "/usr/sbin/nft";
+
+/// What is shut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shut<'a> {
+    /// Everything, until a policy is in force.
+    All,
+    /// What does not pass one of these interfaces, by the kernel's numbers. A number, unlike a
+    /// name, does not come back with an interface at which no program stands.
+    Beyond(&'a [u32]),
+}
+
+/// A table before it is text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    sets: Vec<String>,
+    chains: Vec<Chain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chain {
+    name: String,
+    /// Where it is called from; none if another chain jumps to it.
+    hook: Option<&'static str>,
+    rules: Vec<String>,
+}
+
+/// The table for a policy.
+pub(super) fn table(plan: &Plan, shut: Shut<'_>) -> Table {
+    let mut sets = Vec::new();
+    let mut chains = Vec::new();
+    let mut judge = Vec::new();
+    for (number, (ports, prefixes)) in (0..).zip(by_ports(plan)) {
+        chains.push(ports_chain(number, &ports));
+        for (family, kind, is_v4) in [("ip", "ipv4_addr", true), ("ip6", "ipv6_addr", false)] {
+            let of_family = prefixes.iter().filter(|it| it.is_ipv4() == is_v4);
+            let elements: Vec<String> = of_family.map(element).collect();
+            if elements.is_empty() {
+                continue;
+            }
+            let set = format!("{family}_{number}");
+            sets.push(format!(
+                "set {set} {{ type {kind}; flags interval; auto-merge; elements = {{ {} }} }}",
+                elements.join(", ")
+            ));
+            judge.push(format!("{family} daddr @{set} jump ports_{number}"));
+        }
+    }
+    let mut covered = "";
+    if let Shut::Beyond(interfaces) = shut
+        && !interfaces.is_empty()
+    {
+        let numbers: Vec<String> = interfaces.iter().map(u32::to_string).collect();
+        let numbers = numbers.join(", ");
+        sets.push(format!(
+            "set covered {{ type iface_index; elements = {{ {numbers} }} }}"
+        ));
+        covered = "@covered";
+    }
+    chains.push(Chain {
+        name: "judge".to_owned(),
+        hook: None,
+        rules: judge,
+    });
+    chains.extend(entrances(plan.place, shut, covered));
+    Table { sets, chains }
+}
+
+/// Puts a table in the place of the one that is there.
+///
+/// # Errors
+///
+/// nftables is not there, or refuses.
+pub(super) fn apply(table: &Table) -> Result<(), PolicyError> {
+    run(&["-f", "-"], &script(table)).map(drop)
+}
+
+/// Removes the table.
+///
+/// # Errors
+///
+/// nftables refuses; a table that is not there is none.
+pub(super) fn remove() -> Result<(), PolicyError> {
+    let script = format!("table {TABLE}\ndelete table {TABLE}\n");
+    run(&["-f", "-"], &script).map(drop)
+}
+
+/// # Errors
+///
+/// nftables is not there.
+pub(super) fn check() -> Result<(), PolicyError> {
+    run(&["--version"], "").map(drop)
+}
+
+/// Whether nftables is there.
+pub(super) fn is_there() -> bool {
+    check().is_ok()
+}
+
+/// What differs between the kernel's table and the one that should be there; nothing if it is
+/// the same. The rules carry a digest of the whole table, sets included.
+///
+/// # Errors
+///
+/// nftables is not there, or refuses.
+pub(super) fn difference(expected: Option<&Table>) -> Result<Option<String>, PolicyError> {
+    let tables = run(&["-j", "list", "tables"], "")?;
+    let has_table = tables.contains("\"name\": \"postern\"");
+    let Some(expected) = expected else {
+        let left = "nftables has a table inet postern, which is not configured";
+        return Ok(has_table.then(|| left.to_owned()));
+    };
+    if !has_table {
+        return Ok(Some("the default drop is not in place".to_owned()));
+    }
+    let listed = run(&["-j", "-t", "list", "table", "inet", "postern"], "")?;
+    let same = is_same(expected, &listed);
+    let other = "the default drop is not the one that was put in place";
+    Ok((!same).then(|| other.to_owned()))
+}
+
+/// Whether a listing of nftables has the rules of a table, each with its mark and no others.
+fn is_same(expected: &Table, listed: &str) -> bool {
+    let listed: serde_json::Value = serde_json::from_str(listed).unwrap_or_default();
+    let objects = listed.get("nftables").and_then(|it| it.as_array());
+    let mut found: BTreeMap<&str, usize> = BTreeMap::new();
+    let comment = expected.mark();
+    for object in objects.into_iter().flatten() {
+        if let Some(chain) = object.get("chain") {
+            let name = chain.get("name").and_then(|it| it.as_str());
+            found.entry(name.unwrap_or_default()).or_default();
+        }
+        let Some(rule) = object.get("rule") else {
+            continue;
+        };
+        let is_ours = rule.get("comment").and_then(|it| it.as_str()) == Some(&comment);
+        let chain = rule.get("chain").and_then(|it| it.as_str());
+        if !is_ours {
+            return false;
+        }
+        *found.entry(chain.unwrap_or_default()).or_default() += 1;
+    }
+    let chains = expected.chains.iter();
+    found
+        == chains
+            .map(|it| (it.name.as_str(), it.rules.len()))
+            .collect()
+}
+
+/// The protected prefixes by their ports.
+fn by_ports(plan: &Plan) -> BTreeMap<Vec<u16>, Vec<Prefix>> {
+    let mut groups: BTreeMap<Vec<u16>, Vec<Prefix>> = BTreeMap::new();
+    for (prefix, value) in &plan.protected {
+        let ports = value.ports.into_iter().zip(0..value.ports_len);
+        let ports = ports.map(|(port, _)| port).collect();
+        groups.entry(ports).or_default().push(*prefix);
+    }
+    groups
+}
+
+/// What becomes of packets to prefixes with these ports; the same as the programs' verdict on
+/// packets of strangers.
+fn ports_chain(number: u32, ports: &[u16]) -> Chain {
+    let rules = if ports.is_empty() {
+        let discovery = "ip6 hoplimit 255 icmpv6 type { 133, 134, 135, 136, 137 } accept";
+        vec![discovery.to_owned(), "drop".to_owned()]
+    } else {
+        let texts: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let with_ports = "meta l4proto { 6, 17, 33, 132, 136 }";
+        vec![
+            "ip frag-off & 0x3fff != 0 drop".to_owned(),
+            "exthdr frag exists drop".to_owned(),
+            format!("{with_ports} th dport {{ {} }} drop", texts.join(", ")),
+            format!("{with_ports} accept"),
+            "meta l4proto { 1, 58 } accept".to_owned(),
+            "drop".to_owned(),
+        ]
+    };
+    Chain {
+        name: format!("ports_{number}"),
+        hook: None,
+        rules,
+    }
+}
+
+/// The chains that the kernel calls, by the place.
+fn entrances(place: Place, shut: Shut<'_>, covered: &str) -> Vec<Chain> {
+    let unless = |side: &str| match covered {
+        "" => "jump judge".to_owned(),
+        covered => format!("{side} != {covered} jump judge"),
+    };
+    let chain = |name: &'static str, rules: Vec<String>| Chain {
+        name: name.to_owned(),
+        hook: Some(name),
+        rules,
+    };
+    // What does not leave the machine by the network is not what the perimeter is about.
+    let own = |side: &str| format!("{side} lo accept");
+    match place {
+        Place::Gateway => vec![
+            chain("forward", vec![unless("iif")]),
+            chain("output", vec![own("oif"), unless("oif")]),
+        ],
+        Place::DatabaseHost => vec![
+            chain("input", vec![own("iif"), unless("iif")]),
+            chain("forward", vec![unless("iif")]),
+        ],
+        // Sockets are the programs'; nothing of others is forwarded to the database from here.
+        Place::ProxyHost => match shut {
+            Shut::All => vec![
+                chain("output", vec![unless("oif")]),
+                chain("forward", vec![unless("iif")]),
+            ],
+            Shut::Beyond(_) => vec![chain("forward", vec![unless("iif")])],
+        },
+    }
+}
+
+fn element(prefix: &Prefix) -> String {
+    let address = address_of(prefix.address());
+    match address.is_ipv4() && prefix.is_ipv4() {
+        true => prefix.to_string(),
+        false => {
+            let address = std::net::Ipv6Addr::from(prefix.address());
+            format!("{address}/{}", prefix.bits())
+        }
+    }
+}
+
+impl Table {
+    /// What every rule carries: a digest of the whole table.
+    fn mark(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, self.body("").as_bytes());
+        let digest = super::hexadecimal(digest.as_ref());
+        format!("postern {}", digest.get(..16).unwrap_or_default())
+    }
+
+    fn body(&self, comment: &str) -> String {
+        let mut text = String::new();
+        for set in &self.sets {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {set}");
+        }
+        for chain in &self.chains {
+            // As above.
+            let _ = writeln!(text, "  chain {} {{", chain.name);
+            if let Some(hook) = chain.hook {
+                let line = format!("type filter hook {hook} priority -10; policy accept;");
+                // As above.
+                let _ = writeln!(text, "    {line}");
+            }
+            for rule in &chain.rules {
+                // As above.
+                let _ = writeln!(text, "    {rule}{comment}");
+            }
+            text.push_str("  }\n");
+        }
+        text
+    }
+}
+
+/// The script that puts a table in the place of the one that is there.
+fn script(table: &Table) -> String {
+    let comment = format!(" comment \"{}\"", table.mark());
+    let body = table.body(&comment);
+    // The first line makes a table that is not there, so that the second one can remove it.
+    format!("table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{body}}}\n")
+}
+
+fn run(arguments: &[&str], input: &str) -> Result<String, PolicyError> {
+    let output = match start("nft", arguments, input) {
+        Err(error) if error.kind() == ErrorKind::NotFound => start(ELSEWHERE, arguments, input),
+        output => output,
+    };
+    let output = output.map_err(|error| {
+        PolicyError::Nft(format!(
+            "nft cannot be run ({error}), so that nothing keeps the protected prefixes shut until \
+             the policy is in force; install nftables, or say default_drop = false in [perimeter]"
+        ))
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    let why = why.lines().next().unwrap_or_default();
+    Err(PolicyError::Nft(format!("nft refused: {why}")))
+}
+
+fn start(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take()
+        && let Err(error) = stdin.write_all(input.as_bytes())
+        // It said what is wrong before it had read everything.
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        return Err(error);
+    }
+    child.wait_with_output()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! The table as text, and what a listing says of it.
+
+use postern_core::perimeter::{AllowRule, Configured, Plan, ProtectRule, compile};
+
+use super::*;
+
+fn plan(place: Place) -> Plan {
+    let rule = |prefixes: &[&str], ports: &[u16]| ProtectRule {
+        prefixes: prefixes.iter().map(|it| (*it).to_owned()).collect(),
+        ports: ports.to_vec(),
+    };
+    let is_proxy = place == Place::ProxyHost;
+    let interfaces = if is_proxy {
+        vec![]
+    } else {
+        vec!["eth0".to_owned()]
+    };
+    let allow = AllowRule {
+        sources: vec!["10.10.0.5/32".to_owned()],
+        interfaces: interfaces.clone(),
+    };
+    let configured = Configured {
+        place,
+        interfaces,
+        await_interfaces: Vec::new(),
+        cgroup_keys: Vec::new(),
+        protect: vec![
+            rule(&["10.20.0.0/24", "fd00:20::/64"], &[5432, 5433]),
+            rule(&["10.30.0.0/24"], &[]),
+        ],
+        allow: if is_proxy { vec![] } else { vec![allow] },
+    };
+    match compile(&configured) {
+        Ok(plan) => plan,
+        Err(refused) => panic!("{refused:?}"),
+    }
+}
+
+#[test]
+fn the_table_of_a_gateway_is_shut_but_for_the_interfaces_where_programs_stand() {
+    let table = table(&plan(Place::Gateway), Shut::Beyond(&[2, 3]));
+    let expect =
+        "  set ip_0 { type ipv4_addr; flags interval; auto-merge; elements = { 10.30.0.0/24 } }
+  set ip_1 { type ipv4_addr; flags interval; auto-merge; elements = { 10.20.0.0/24 } }
+  set ip6_1 { type ipv6_addr; flags interval; auto-merge; elements = { fd00:20::/64 } }
+  set covered { type iface_index; elements = { 2, 3 } }
+  chain ports_0 {
+    ip6 hoplimit 255 icmpv6 type { 133, 134, 135, 136, 137 } accept
+    drop
+  }
+  chain ports_1 {
+    ip frag-off & 0x3fff != 0 drop
+    exthdr frag exists drop
+    meta l4proto { 6, 17, 33, 132, 136 } th dport { 5432, 5433 } drop
+    meta l4proto { 6, 17, 33, 132, 136 } accept
+    meta l4proto { 1, 58 } accept
+    drop
+  }
+  chain judge {
+    ip daddr @ip_0 jump ports_0
+    ip daddr @ip_1 jump ports_1
+    ip6 daddr @ip6_1 jump ports_1
+  }
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    iif != @covered jump judge
+  }
+  chain output {
+    type filter hook output priority -10; policy accept;
+    oif lo accept
+    oif != @covered jump judge
+  }
+";
+    assert_eq!(table.body(""), expect);
+    let script = script(&table);
+    assert!(
+        script.starts_with("table inet postern\ndelete table inet postern\ntable inet postern {\n")
+    );
+    let rules = table.chains.iter().map(|it| it.rules.len()).sum::<usize>();
+    assert_eq!(
+        script
+            .matches(&format!("comment \"{}\"", table.mark()))
+            .count(),
+        rules
+    );
+}
+
+#[test]
+fn each_place_has_its_chains() {
+    let chains = |place, shut| {
+        let table = table(&plan(place), shut);
+        let called = table.chains.into_iter().filter(|it| it.hook.is_some());
+        called.map(|it| (it.name, it.rules)).collect::<Vec<_>>()
+    };
+    let expect = |chains: &[(&str, &[&str])]| {
+        let owned = chains.iter().map(|(name, rules)| {
+            let rules = rules.iter().map(|it| (*it).to_owned()).collect();
+            ((*name).to_owned(), rules)
+        });
+        owned.collect::<Vec<(String, Vec<String>)>>()
+    };
+    assert_eq!(
+        chains(Place::Gateway, Shut::All),
+        expect(&[
+            ("forward", &["jump judge"]),
+            ("output", &["oif lo accept", "jump judge"])
+        ])
+    );
+    assert_eq!(
+        chains(Place::DatabaseHost, Shut::Beyond(&[2])),
+        expect(&[
+            ("input", &["iif lo accept", "iif != @covered jump judge"]),
+            ("forward", &["iif != @covered jump judge"])
+        ])
+    );
+    assert_eq!(
+        chains(Place::ProxyHost, Shut::All),
+        expect(&[("output", &["jump judge"]), ("forward", &["jump judge"])])
+    );
+    assert_eq!(
+        chains(Place::ProxyHost, Shut::Beyond(&[])),
+        expect(&[("forward", &["jump judge"])])
+    );
+    assert_eq!(
+        chains(Place::Gateway, Shut::Beyond(&[])),
+        chains(Place::Gateway, Shut::All)
+    );
+}
+
+/// A listing as nftables makes it, of chains with the comments of their rules.
+fn listing(chains: &[(&str, Vec<String>)]) -> String {
+    let mut objects = vec![serde_json::json!({"metainfo": {"version": "1.0.6"}})];
+    for (chain, comments) in chains {
+        objects.push(serde_json::json!({"chain": {"name": chain}}));
+        for comment in comments {
+            objects.push(serde_json::json!({"rule": {"chain": chain, "comment": comment}}));
+        }
+    }
+    serde_json::json!({ "nftables": objects }).to_string()
+}
+
+#[test]
+fn a_listing_with_a_rule_more_or_less_or_of_another_table_is_not_the_same() {
+    let table = table(&plan(Place::ProxyHost), Shut::Beyond(&[]));
+    let other = self::table(&plan(Place::ProxyHost), Shut::All);
+    assert_ne!(table.mark(), other.mark());
+    let chains = |mark: &str| {
+        let chains = table.chains.iter();
+        chains
+            .map(|it| (it.name.as_str(), vec![mark.to_owned(); it.rules.len()]))
+            .collect::<Vec<_>>()
+    };
+    let same = chains(&table.mark());
+    assert!(is_same(&table, &listing(&same)));
+    assert!(!is_same(&table, &listing(&chains(&other.mark()))));
+    let mut more = same.clone();
+    more.iter_mut()
+        .take(1)
+        .for_each(|it| it.1.push(table.mark()));
+    assert!(!is_same(&table, &listing(&more)));
+    let mut fewer = same.clone();
+    fewer.pop();
+    assert!(!is_same(&table, &listing(&fewer)));
+    assert!(!is_same(&table, "not JSON"));
+}
