@@ -7,7 +7,6 @@
 
 mod clock;
 mod load;
-mod namespace;
 mod network;
 mod relay;
 mod ring;
@@ -77,7 +76,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// If a measurement fails or we are interrupted. A network that cannot be made here is a line of
 /// the output and no error.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    namespace::remove_stale();
     let (networks, gaps) = networks(&arguments.networks)?;
     let wanted = |way: &Way| {
         let name = way.to_string();

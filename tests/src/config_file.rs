@@ -28,6 +28,8 @@ pub enum Value {
     Bool(bool),
     /// A list of strings.
     List(Vec<String>),
+    /// A list of numbers.
+    Numbers(Vec<i64>),
 }
 
 impl ConfigFile {
@@ -101,18 +103,26 @@ impl fmt::Display for Value {
             Self::Text(text) => quote(f, text),
             Self::Number(number) => write!(f, "{number}"),
             Self::Bool(truth) => write!(f, "{truth}"),
-            Self::List(items) => {
-                f.write_str("[")?;
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        f.write_str(", ")?;
-                    }
-                    quote(f, item)?;
-                }
-                f.write_str("]")
-            }
+            Self::List(items) => list(f, items, |f, it| quote(f, it)),
+            Self::Numbers(items) => list(f, items, |f, it| write!(f, "{it}")),
         }
     }
+}
+
+/// A TOML array, <https://toml.io/en/v1.0.0#array>.
+fn list<T>(
+    f: &mut fmt::Formatter<'_>,
+    items: &[T],
+    mut item: impl FnMut(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    f.write_str("[")?;
+    for (index, value) in items.iter().enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        item(f, value)?;
+    }
+    f.write_str("]")
 }
 
 /// A TOML basic string, <https://toml.io/en/v1.0.0#string>.
@@ -182,6 +192,12 @@ impl From<Vec<String>> for Value {
     }
 }
 
+impl<const N: usize> From<[u16; N]> for Value {
+    fn from(items: [u16; N]) -> Self {
+        Self::Numbers(items.map(i64::from).into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,9 +212,11 @@ mod tests {
             .begin("backend")
             .set("backend", "host", "b\"\\\n")
             .set("backend", "databases", ["x", "y"])
+            .set("backend", "ports", [1_u16, 2])
             .set("listen", "tls", false);
         let expected = "[cache]\nrecheck_s = 2\n\n[[backend]]\nhost = \"a\"\n\n[[backend]]\n\
-                        host = \"b\\\"\\\\\\u000a\"\ndatabases = [\"x\", \"y\"]\n\n\
+                        host = \"b\\\"\\\\\\u000a\"\ndatabases = [\"x\", \"y\"]\n\
+                        ports = [1, 2]\n\n\
                         [listen]\ntls = false\n\n";
         assert_eq!(file.to_string(), expected);
     }

@@ -23,6 +23,9 @@ const POSTGRES_FOLDERS_VARIABLE: &str = "POSTERN_POSTGRES_FOLDERS";
 const NGINX_MODULE_FOLDERS: [&str; 2] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules"];
 const NGINX_STREAM: &str = "ngx_stream_module.so";
 
+/// What the tests of the perimeter run: iproute2, nftables, util-linux, bpftool, perl.
+const PERIMETER: [&str; 7] = ["ip", "tc", "nft", "nsenter", "setpriv", "bpftool", "perl"];
+
 /// A PostgreSQL that is installed here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PostgresVersion {
@@ -120,6 +123,18 @@ pub fn missing_for_samba() -> Option<String> {
         return Some("the package samba-vfs-modules is not installed".to_owned());
     }
     first_missing(&["samba", "samba-tool", "ldapmodify"])
+}
+
+/// Why the perimeter cannot be tested here, if so.
+#[must_use]
+pub fn missing_for_perimeter() -> Option<String> {
+    if !is_root() {
+        return Some("network namespaces and eBPF need root".to_owned());
+    }
+    if postgres(None).is_none() {
+        return Some("PostgreSQL is not installed".to_owned());
+    }
+    first_missing(&PERIMETER)
 }
 
 /// The modules that nginx must load to pass on TCP: none where that is built in. `None` where it

@@ -11,6 +11,8 @@ use nix::sys::signal::Signal;
 use crate::account::Account;
 use crate::certificates::Certificates;
 use crate::needs::{self, PostgresVersion};
+use crate::network::Namespace;
+use crate::network::namespace::inside;
 use crate::process::{Server, run};
 use crate::psql::Psql;
 use crate::scratch::Scratch;
@@ -46,6 +48,15 @@ local   all all                   scram-sha-256
 hostssl all all      127.0.0.1/32 scram-sha-256
 ";
 
+/// What a server finds where it runs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place<'a> {
+    /// More environment variables.
+    environment: &'a [(&'a str, &'a str)],
+    /// A network namespace other than ours.
+    namespace: Option<&'a Path>,
+}
+
 /// A running (or stopped) PostgreSQL.
 #[derive(Debug)]
 pub struct Postgres {
@@ -55,6 +66,7 @@ pub struct Postgres {
     port: u16,
     ca_file: PathBuf,
     environment: Vec<(String, String)>,
+    namespace: Option<PathBuf>,
     server: Mutex<Option<Server>>,
 }
 
@@ -92,13 +104,39 @@ impl Postgres {
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let version = needs::postgres(major).context("this PostgreSQL is not installed")?;
+        let place = Place {
+            environment,
+            ..Place::default()
+        };
         Self::launch(
             scratch,
             certificates,
             (version, free_port()?),
             settings,
-            environment,
+            place,
         )
+    }
+
+    /// Starts the newest PostgreSQL that is installed in a network namespace, on port 5432 of
+    /// all its addresses. Whoever reaches it is in, without a password: reaching it is the test.
+    ///
+    /// # Errors
+    /// As [`Postgres::start_version`].
+    pub fn start_inside(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        namespace: &Namespace,
+    ) -> Result<Self> {
+        let version = needs::postgres(None).context("PostgreSQL is not installed")?;
+        let file = namespace.file();
+        let place = Place {
+            namespace: Some(&file),
+            ..Place::default()
+        };
+        let settings = "listen_addresses = '*'\n";
+        let started = Self::launch(scratch, certificates, (version, 5432), settings, place)?;
+        started.set_hba("host all all all trust")?;
+        Ok(started)
     }
 
     /// Starts the newest PostgreSQL that is installed on a port that the caller has chosen.
@@ -112,7 +150,8 @@ impl Postgres {
         settings: &str,
     ) -> Result<Self> {
         let version = needs::postgres(None).context("PostgreSQL is not installed")?;
-        Self::launch(scratch, certificates, (version, port), settings, &[])
+        let place = Place::default();
+        Self::launch(scratch, certificates, (version, port), settings, place)
     }
 
     fn launch(
@@ -120,7 +159,7 @@ impl Postgres {
         certificates: &Certificates,
         (version, port): (PostgresVersion, u16),
         settings: &str,
-        environment: &[(&str, &str)],
+        place: Place<'_>,
     ) -> Result<Self> {
         let account = Account::unprivileged()?;
         let folder = scratch.subfolder("postgres")?;
@@ -133,7 +172,9 @@ impl Postgres {
             port,
             ca_file: certificates.ca_file(),
             server: Mutex::new(None),
-            environment: environment
+            namespace: place.namespace.map(Path::to_owned),
+            environment: place
+                .environment
                 .iter()
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
@@ -173,6 +214,9 @@ impl Postgres {
             .command(&self.version.bin.join("postgres"), "QUIT");
         command.arg("-D").arg(self.data());
         command.envs(self.environment.iter().cloned());
+        if let Some(namespace) = &self.namespace {
+            command = inside(namespace, &command);
+        }
         let log = self.folder.join("log");
         let mut server = Server::spawn("PostgreSQL", command, &log, Signal::SIGINT)?;
         let superuser = self.superuser("postgres");

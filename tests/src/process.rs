@@ -256,6 +256,22 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<Output> {
         .with_context(|| format!("cannot start {}", program(command)))
 }
 
+/// A command that another one ends in, as `nsenter -- PROGRAM`.
+#[must_use]
+pub fn through(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        wrapper.current_dir(folder);
+    }
+    wrapper
+}
+
 /// The program's name, for messages; the arguments may hold a password.
 fn program(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()

@@ -51,7 +51,7 @@ pub(crate) const ALL: [Need; 9] = [
 ];
 
 /// The programs of [`Need::Network`].
-const NETWORK: [&str; 3] = ["ip", "nft", "nsenter"];
+const NETWORK: [&str; 6] = ["ip", "tc", "nft", "nsenter", "setpriv", "bpftool"];
 /// The programs of [`Need::Emulator`].
 const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
 
@@ -164,7 +164,7 @@ fn packages(need: Need) -> Vec<String> {
             "libxml2-dev",
             "g++",
         ],
-        Need::Network => &["iproute2", "nftables", "util-linux"],
+        Need::Network => &["iproute2", "nftables", "util-linux", "bpftool"],
         Need::Postgres => &["postgresql"],
         Need::OpenLdap => &["slapd", "ldap-utils"],
         Need::Samba => &[

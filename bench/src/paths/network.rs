@@ -4,9 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use postern_tests::network::{End, Namespace, link};
 use socket2::{Domain, SockRef, Socket, Type};
-
-use super::namespace::{self, Namespace};
 
 /// A party that waits longer than this for another gives up: a measurement takes a few seconds.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -62,20 +61,35 @@ impl Network {
     /// # Errors
     /// If the system does not let us, or lacks `ip` or `ethtool`.
     pub(super) fn pairs(mtu: u32, segments: Segments) -> Result<Self> {
-        let namespaces = [Namespace::new()?, Namespace::new()?, Namespace::new()?];
+        let [backend, relay, client] = ["backend", "relay", "client"].map(Namespace::new);
+        let namespaces = [backend?, relay?, client?];
         let [backend, relay, client] = &namespaces;
-        let here = (relay, "relay", RELAY_TO_BACKEND);
-        namespace::connect((backend, "backend", BACKEND), here, mtu)?;
-        let here = (relay, "relay", RELAY_TO_CLIENT);
-        namespace::connect(here, (client, "client", CLIENT), mtu)?;
+        // Each device is called like who is at its other end.
+        let (to_backend, to_client) = ("backend", "client");
+        link(
+            &end(backend, "relay", BACKEND),
+            &end(relay, to_backend, RELAY_TO_BACKEND),
+        )?;
+        link(
+            &end(client, "relay", CLIENT),
+            &end(relay, to_client, RELAY_TO_CLIENT),
+        )?;
+        let ends = [
+            (backend, "relay"),
+            (relay, to_backend),
+            (relay, to_client),
+            (client, "relay"),
+        ];
+        for (place, device) in ends {
+            place.ip(&["link", "set", device, "mtu", &mtu.to_string()])?;
+        }
         let gro = match segments {
             Segments::Whole => None,
             Segments::Gathered => Some("on"),
             Segments::Single => Some("off"),
         };
         if let Some(gro) = gro {
-            let ends = [(backend, "relay"), (relay, "backend"), (relay, "client")];
-            for (place, device) in ends.into_iter().chain([(client, "relay")]) {
+            for (place, device) in ends {
                 let options = ["tso", "off", "gso", "off", "gro", gro];
                 place.run(&[&["ethtool", "-K", device], options.as_slice()].concat())?;
             }
@@ -168,6 +182,15 @@ impl Circuit {
         };
         let receive = SockRef::from(from).recv_buffer_size()?;
         Ok((receive, SockRef::from(to).send_buffer_size()?))
+    }
+}
+
+fn end<'a>(namespace: &'a Namespace, device: &'a str, address: Ipv4Addr) -> End<'a> {
+    End {
+        namespace,
+        device,
+        hardware: None,
+        addresses: vec![format!("{address}/24")],
     }
 }
 

@@ -1,0 +1,127 @@
+//! A frame is sent without a policy, with it, and without it: what becomes of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use postern_ebpf::Reason;
+use postern_tests::network::tap::contains;
+use postern_tests::network::{Namespace, Tap};
+use postern_tests::policy::Policy;
+use postern_tests::wait_until;
+
+use crate::stage::{Stage, marker};
+
+/// How long a frame may take from end to end on a busy machine.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a dropped frame is looked for, once its drop was counted: it would have arrived
+/// before that.
+const AFTERMATH_LIMIT: Duration = Duration::from_millis(20);
+
+/// A frame, and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct Case {
+    what: &'static str,
+    frame: Vec<u8>,
+    /// What is looked for at the other end.
+    text: String,
+    /// Whether it arrives where no policy is.
+    arrives: bool,
+    verdict: Reason,
+}
+
+/// A frame that the network delivers unless the policy drops it; it is made around a text.
+pub(crate) fn delivered(
+    what: &'static str,
+    verdict: Reason,
+    frame: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Case {
+    let text = marker();
+    Case {
+        what,
+        frame: frame(text.as_bytes()),
+        text,
+        arrives: true,
+        verdict,
+    }
+}
+
+/// A frame that this network delivers in no case: only its verdict is looked at.
+pub(crate) fn judged(
+    what: &'static str,
+    verdict: Reason,
+    frame: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Case {
+    Case {
+        arrives: false,
+        ..delivered(what, verdict, frame)
+    }
+}
+
+/// From where to where frames go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path<'a> {
+    pub(crate) from: &'a Namespace,
+    pub(crate) to: &'a Namespace,
+}
+
+impl<'a> Path<'a> {
+    /// From the application to the database.
+    pub(crate) fn in_question(stage: &'a Stage) -> Self {
+        Self {
+            from: &stage.network.application,
+            to: &stage.network.database,
+        }
+    }
+
+    /// Sends every frame without the policy, with it, and without it.
+    pub(crate) fn check(&self, policy: &Policy, cases: &[Case]) -> Result<()> {
+        self.check_open(cases).context("before the load")?;
+        policy.load()?;
+        for case in cases {
+            let outcome = self.check_verdict(policy, case);
+            outcome.with_context(|| case.what.to_owned())?;
+        }
+        policy.unload()?;
+        self.check_open(cases).context("after unload")
+    }
+
+    fn check_open(&self, cases: &[Case]) -> Result<()> {
+        for case in cases.iter().filter(|it| it.arrives) {
+            let tap = self.send(case)?;
+            let arrives = sees(&tap, case, ARRIVAL_LIMIT)?;
+            ensure!(arrives, "{} does not arrive", case.what);
+        }
+        Ok(())
+    }
+
+    fn check_verdict(&self, policy: &Policy, case: &Case) -> Result<()> {
+        let reason = case.verdict.name();
+        let before = policy.count(reason)?;
+        let tap = self.send(case)?;
+        let counted = wait_until("it is counted", ARRIVAL_LIMIT, || {
+            Ok(policy.count(reason)? > before)
+        });
+        counted.with_context(|| format!("{reason}: {:?}", policy.status()))?;
+        let passes = case.verdict.passes() && case.arrives;
+        let limit = if passes {
+            ARRIVAL_LIMIT
+        } else {
+            AFTERMATH_LIMIT
+        };
+        let seen = sees(&tap, case, limit)?;
+        let said = if seen { "arrives" } else { "does not arrive" };
+        ensure!(seen == passes, "it is counted as {reason}, and {said}");
+        Ok(())
+    }
+
+    /// Sends a frame, and returns the tap at which it would arrive.
+    fn send(&self, case: &Case) -> Result<Tap> {
+        let tap = Tap::open(self.to, "router")?;
+        Tap::open(self.from, "router")?.send(&case.frame)?;
+        Ok(tap)
+    }
+}
+
+fn sees(tap: &Tap, case: &Case, limit: Duration) -> Result<bool> {
+    tap.sees(limit, |frame| contains(frame, case.text.as_bytes()))
+}
