@@ -163,7 +163,7 @@ fn finish(command: &mut Command) -> Result<String> {
 }
 
 /// Reads what pgbench prints at its end.
-fn parse(text: &str) -> Result<Ran> {
+pub fn parse(text: &str) -> Result<Ran> {
     let after = |prefix: &str| {
         let mut lines = text.lines();
         let found = lines.find_map(|it| it.strip_prefix(prefix)?.split([' ', '/']).next());

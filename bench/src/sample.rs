@@ -55,6 +55,12 @@ pub enum Metric {
     LongestUs,
     /// How many logins ended in one way.
     Logins,
+    /// What a packet's verdict takes, in nanoseconds.
+    PacketNs,
+    /// What it takes to load a policy and to have the kernel confirm it, in microseconds.
+    LoadUs,
+    /// What the kernel has for the maps of a policy, in bytes.
+    PolicyBytes,
 }
 
 /// One figure of one round.

@@ -10,6 +10,7 @@ mod ldap;
 mod logins;
 pub mod names;
 mod open_loop;
+mod perimeter;
 mod rows;
 mod select;
 mod slow_reader;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(cold_logins::ColdLogins),
         Box::new(storm::Storm),
         Box::new(idle::Idle),
+        Box::new(perimeter::Perimeter),
     ]
 }
 

@@ -336,4 +336,58 @@ pub const PROMISES: &[Promise] = &[
             metric: Metric::LongestUs,
         },
     },
+    Promise {
+        name: "perimeter: a packet from the proxy, 10,000 prefixes",
+        bound: 60.0,
+        sense: Sense::AtMost,
+        unit: "ns",
+        of: Of::Own {
+            at: at(names::PERIMETER, Plain, names::PACKET),
+            metric: Metric::PacketNs,
+        },
+    },
+    Promise {
+        name: "perimeter: load and verify, 10,000 prefixes",
+        bound: 200_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: Of::Own {
+            at: at(names::PERIMETER, Plain, names::PACKET),
+            metric: Metric::LoadUs,
+        },
+    },
+    Promise {
+        name: "perimeter: memory of 10,000 prefixes",
+        bound: 8_388_608.0,
+        sense: Sense::AtMost,
+        unit: "bytes",
+        of: Of::Own {
+            at: at(names::PERIMETER, Plain, names::PACKET),
+            metric: Metric::PolicyBytes,
+        },
+    },
+    Promise {
+        name: "perimeter: throughput through the gateway, against an open one",
+        bound: 0.99,
+        sense: Sense::AtLeast,
+        unit: "ratio",
+        of: Of::OfOtherPoint {
+            at: at(names::PERIMETER, Plain, names::GATEWAY),
+            other: names::GATEWAY_OPEN,
+            metric: Metric::RatePerS,
+            aside: None,
+        },
+    },
+    Promise {
+        name: "perimeter: connections through the gateway, against an open one",
+        bound: 0.99,
+        sense: Sense::AtLeast,
+        unit: "ratio",
+        of: Of::OfOtherPoint {
+            at: at(names::PERIMETER, Plain, names::GATEWAY_CONNECTIONS),
+            other: names::GATEWAY_OPEN_CONNECTIONS,
+            metric: Metric::RatePerS,
+            aside: None,
+        },
+    },
 ];

@@ -42,7 +42,7 @@ pub struct About {
 }
 
 /// Every metric, the most telling first.
-const ORDER: [Metric; 22] = [
+const ORDER: [Metric; 25] = [
     Metric::RatePerS,
     Metric::BytesPerS,
     Metric::InstructionsPerTransaction,
@@ -60,6 +60,9 @@ const ORDER: [Metric; 22] = [
     Metric::HeldKernelBytes,
     Metric::LongestUs,
     Metric::Logins,
+    Metric::PacketNs,
+    Metric::LoadUs,
+    Metric::PolicyBytes,
     Metric::CyclesPerTransaction,
     Metric::RouteCpuPerTransactionUs,
     Metric::RouteCpuS,
@@ -219,6 +222,9 @@ pub fn about(metric: Metric, scenario: &str) -> About {
         Metric::HeldKernelBytes => ("held in the kernel", "bytes"),
         Metric::LongestUs => ("longest wait", "µs"),
         Metric::Logins => ("logins that ended so", "logins"),
+        Metric::PacketNs => ("a packet's verdict", "ns a packet"),
+        Metric::LoadUs => ("load and verify", "µs"),
+        Metric::PolicyBytes => ("memory of the policy", "bytes"),
     };
     About { title, axis }
 }

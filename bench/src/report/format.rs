@@ -15,17 +15,19 @@ pub fn figure(metric: Metric, value: f64) -> String {
         | Metric::P50Us
         | Metric::P99Us
         | Metric::P999Us
-        | Metric::LongestUs => microseconds(value),
+        | Metric::LongestUs
+        | Metric::LoadUs => microseconds(value),
         Metric::RatePerS => format!("{}/s", number(value)),
         Metric::BytesPerS => format!("{} MB/s", number(value / 1e6)),
-        Metric::BusyPerByteNs => format!("{} ns", number(value)),
+        Metric::BusyPerByteNs | Metric::PacketNs => format!("{} ns", number(value)),
         Metric::RouteCpuS => format!("{} s", number(value)),
         Metric::UserBytesPerSession
         | Metric::TotalBytesPerSession
         | Metric::BaseBytes
         | Metric::HeldBytes
         | Metric::HeldMemoryBytes
-        | Metric::HeldKernelBytes => bytes(value),
+        | Metric::HeldKernelBytes
+        | Metric::PolicyBytes => bytes(value),
         Metric::Logins => number(value.round()),
     }
 }

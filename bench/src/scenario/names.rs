@@ -17,6 +17,8 @@ pub const SLOW_READER: &str = "slow-reader";
 pub const LOGINS: &str = "logins";
 /// Logins of strangers while the directory is stopped.
 pub const STORM: &str = "storm";
+/// The policy programs.
+pub const PERIMETER: &str = "perimeter";
 
 /// The point of a scenario that has one without a name.
 pub const ONLY_POINT: &str = "";
@@ -50,3 +52,14 @@ pub const IN_STORM: &str = "while strangers log in";
 pub const STORM_ELSEWHERE: &str = "while strangers log in elsewhere";
 /// Strangers who were told that there are too many.
 pub const TOO_MANY: &str = "answered 53300";
+
+/// One packet, and the policy itself.
+pub const PACKET: &str = "10,000 prefixes";
+/// Reads through a gateway without a policy.
+pub const GATEWAY_OPEN: &str = "reads, open gateway";
+/// Reads through a gateway with one.
+pub const GATEWAY: &str = "reads, guarded gateway";
+/// The same with a connection for each.
+pub const GATEWAY_OPEN_CONNECTIONS: &str = "connections, open gateway";
+/// As above.
+pub const GATEWAY_CONNECTIONS: &str = "connections, guarded gateway";
