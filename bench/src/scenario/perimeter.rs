@@ -137,7 +137,7 @@ impl Site {
         let router = &self.network.router;
         let arrival = index(router, "proxy")?;
         let path = self.policy.pins().join("programs/gate_egress");
-        let mut program = SchedClassifier::from_pin(&path)
+        let program = SchedClassifier::from_pin(&path)
             .with_context(|| path.display().to_string())?;
         let frame = frame();
         // struct __sk_buff (linux/bpf.h): ingress_ifindex is its tenth word.
