@@ -27,7 +27,7 @@ pub(crate) use explain::{Question, explain};
 pub(crate) use load::{Options as LoadOptions, close, load, unload};
 pub(crate) use machine::check_capabilities;
 pub(crate) use status::status;
-pub(crate) use watch::{Options as WatchOptions, watch};
+pub(crate) use watch::{Options as WatchOptions, Stop, watch};
 
 /// Bytes as text.
 fn hexadecimal(bytes: &[u8]) -> String {

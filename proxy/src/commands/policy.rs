@@ -13,7 +13,7 @@ use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::cli::{Explain, Load, PolicyCommand, Unload, Watch};
 use crate::config::{Credential, Perimeter};
 use crate::limits::WATCH_RECORDS_MAX;
-use crate::policy::{self, LoadOptions, PolicyError, Question, WatchOptions};
+use crate::policy::{self, LoadOptions, PolicyError, Question, Stop, WatchOptions};
 
 /// Executes one of them.
 pub(super) fn execute(command: &PolicyCommand) -> Result<ExitCode> {
@@ -56,10 +56,12 @@ fn load(perimeter: &Perimeter, command: &Load, must_replace: bool) -> Result<Exi
     for name in &loaded.awaited {
         eprintln!("postern: {name} is not there; nothing passes it until it comes");
     }
-    println!(
-        "in force: generation {}, {} hooks, confirmed by the kernel",
-        loaded.generation, loaded.hooks
-    );
+    let hooks = match loaded.hooks {
+        1 => "1 hook".to_owned(),
+        hooks => format!("{hooks} hooks"),
+    };
+    let generation = loaded.generation;
+    println!("in force: generation {generation}, {hooks}, confirmed by the kernel");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,11 +102,12 @@ fn watch(perimeter: &Perimeter, command: &Watch, path: &Path) -> Result<ExitCode
         once_idle: command.once_idle_ms.map(Duration::from_millis),
         tc: command.tc,
     };
+    let stop = Stop::take_over()?;
     let audit = match &perimeter.audit_file {
         Some(file) => Some(open_audit(file, path)?),
         None => None,
     };
-    let watched = policy::watch(perimeter, options, audit.as_ref());
+    let watched = policy::watch(perimeter, options, &stop, audit.as_ref());
     if let Some(audit) = &audit {
         let last = audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
         last.and_then(|()| audit.close())?;

@@ -162,10 +162,10 @@ fn of_entries<T: PartialEq>(
         found.is_some_and(|found| found != *value)
     });
     let lines = [
-        ("is missing from the maps", missing.collect::<Vec<_>>()),
-        ("is in the maps and not configured", extra.collect()),
+        ("missing from the maps", missing.collect::<Vec<_>>()),
+        ("in the maps and not configured", extra.collect()),
         (
-            "is in the maps with another value",
+            "in the maps with another value",
             changed.map(|it| it.0).collect(),
         ),
     ];
@@ -176,7 +176,7 @@ fn of_entries<T: PartialEq>(
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        Drift::loadable(format!("{kind} {}{more} {what}", named.join(", ")))
+        Drift::loadable(format!("{what}: {kind} {}{more}", named.join(", ")))
     });
     drift.collect()
 }
@@ -255,13 +255,13 @@ mod tests {
         assert_eq!(changed(|it| it.settings.cgroup = 4).len(), 1);
         assert_eq!(
             changed(|it| it.interfaces.clear()),
-            ["interface number 2 is missing from the maps"]
+            ["missing from the maps: interface number 2"]
         );
         let one = prefix(1).to_string();
         assert_eq!(
             changed(|it| it.protected.truncate(0)),
             [format!(
-                "protected prefix {one}, {}, {} and 2 more is missing from the maps",
+                "missing from the maps: protected prefix {one}, {}, {} and 2 more",
                 prefix(2),
                 prefix(3)
             )]
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(
             changed(|it| it.allowed.iter_mut().for_each(|it| it.1.interfaces = 3)),
             [format!(
-                "allowed source {} is in the maps with another value",
+                "in the maps with another value: allowed source {}",
                 prefix(9)
             )]
         );
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(
             changed(more),
             [format!(
-                "allowed source {one} is in the maps and not configured"
+                "in the maps and not configured: allowed source {one}"
             )]
         );
     }

@@ -1,5 +1,6 @@
 //! Putting a policy in force, in place of an earlier one, and taking it away.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aya::EbpfLoader;
@@ -13,7 +14,7 @@ use super::drift::{self, Drift};
 use super::error::PolicyError;
 use super::hook::{At, Hook, Kind, Program};
 use super::inspect::{self, Found};
-use super::maps::{self, Bank, Maps};
+use super::maps::{self, Maps};
 use super::nft::{self, Shut};
 use super::pins::{Pins, Record, Set};
 use super::wanted::Wanted;
@@ -181,6 +182,20 @@ fn shut(perimeter: &Perimeter, shut: Shut<'_>) -> Result<(), PolicyError> {
     }
 }
 
+/// What of an earlier policy decides how another one takes its place.
+struct InForce {
+    generation: u64,
+    interfaces: BTreeMap<u32, Interface>,
+}
+
+fn in_force(maps: &Maps) -> Result<InForce, PolicyError> {
+    let bank = maps.active()?;
+    Ok(InForce {
+        generation: maps.settings(bank)?.generation,
+        interfaces: maps.interfaces(bank)?,
+    })
+}
+
 /// The maps of a loaded policy whose programs are the same as ours: only the maps need change.
 fn replaceable(pins: &Pins) -> Option<Maps> {
     let record = pins.record()?;
@@ -201,21 +216,20 @@ fn replace(
     let pins = Pins::new(&perimeter.pins);
     let set = pins.current();
     let active = maps.active()?;
-    let before = maps.read(active)?;
-    let generation = before.settings.generation.saturating_add(1);
+    let before = in_force(maps)?;
+    let generation = before.generation.saturating_add(1);
     if !is_whole(&set, wanted, &before) {
         shut(perimeter, Shut::All)?;
     }
     attach_missing(&set, wanted, tc)?;
     let other = 1 - active;
     let bank = wanted.bank(perimeter, generation);
-    maps.fill(other, &bank)?;
-    confirm(drift::of_bank(&bank, &maps.read(other)?))?;
+    confirm(drift::of_bank(&bank, &maps.fill(other, &bank)?))?;
     maps.activate(other)?;
     set.write_record(&record())?;
     detach_others(&set, wanted)?;
     confirm(of_hooks(&set, wanted)?)?;
-    maps.clear(active)?;
+    maps.clear(active, before.interfaces.into_keys())?;
     Ok(generation)
 }
 
@@ -228,7 +242,7 @@ fn install(
     tc: Tc,
 ) -> Result<u64, PolicyError> {
     let current = pins.current();
-    let before = Maps::open(&current).and_then(|maps| maps.read(maps.active()?));
+    let before = Maps::open(&current).and_then(|maps| in_force(&maps));
     // Maps that cannot be read are no policy.
     let before = before.ok();
     if !before
@@ -237,7 +251,7 @@ fn install(
     {
         shut(perimeter, Shut::All)?;
     }
-    let last = before.map_or(0, |bank| bank.settings.generation);
+    let last = before.map_or(0, |it| it.generation);
     let generation = last.saturating_add(1);
     let set = pins.next();
     let built = build(perimeter, wanted, &set, generation)
@@ -282,8 +296,7 @@ fn build(
     }
     let mut maps = Maps::open(set)?;
     let bank = wanted.bank(perimeter, generation);
-    maps.fill(0, &bank)?;
-    confirm(drift::of_bank(&bank, &maps.read(0)?))?;
+    confirm(drift::of_bank(&bank, &maps.fill(0, &bank)?))?;
     maps.activate(0)?;
     set.write_record(&record())
 }
@@ -298,18 +311,25 @@ fn load_program(program: &mut Loadable, kind: Kind) -> Result<(), ProgramError> 
 
 /// Whether an earlier policy is in force where it was put: then nothing need be shut while another
 /// one takes its place.
-fn is_whole(set: &Set, wanted: &Wanted, before: &Bank) -> bool {
+fn is_whole(set: &Set, wanted: &Wanted, before: &InForce) -> bool {
     let was_there = |hook: &&Hook| match &hook.at {
         At::Interface { index, .. } => before.interfaces.contains_key(index),
         At::Cgroup { .. } => true,
     };
-    let known = Wanted {
-        hooks: wanted.hooks.iter().filter(was_there).cloned().collect(),
-        ..wanted.clone()
+    let known: Vec<&Hook> = wanted.hooks.iter().filter(was_there).collect();
+    before.generation != 0 && !known.is_empty() && known.iter().all(|hook| stands(set, hook))
+}
+
+/// Whether a program of a set is attached to its place. What runs before it does not matter: it
+/// may be one that was just removed and that the kernel has not detached yet.
+fn stands(set: &Set, hook: &Hook) -> bool {
+    let (Ok(expected), Ok(found)) = (
+        inspect::program(set, hook.program),
+        inspect::look(set, hook),
+    ) else {
+        return false;
     };
-    before.settings.generation != 0
-        && !known.hooks.is_empty()
-        && of_hooks(set, &known).is_ok_and(|drift| drift.is_empty())
+    matches!(found, Found::Attached { program, .. } if program == expected)
 }
 
 /// Attaches what does not stand where it should.

@@ -9,8 +9,8 @@ use aya::maps::{Array, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use postern_core::perimeter::Prefix;
 use postern_ebpf::Reason;
 use postern_ebpf::abi::{
-    Address, Allowed, BANKS, COUNTS_BEFORE_REASONS, Count, INTERFACE_INDEX_END, Interface,
-    Protected, Settings, map,
+    ANSWERS_MAX, Address, Allowed, BANKS, COUNTS_BEFORE_REASONS, Count, INTERFACE_INDEX_END,
+    Interface, Mode, Protected, Settings, map,
 };
 use postern_ebpf::kernel::wait_for_running_programs;
 
@@ -65,6 +65,18 @@ pub(super) const NAMES: [&str; 10] = [
     map::EVENTS,
     map::PACE,
 ];
+
+/// A bank without a policy.
+const NO_SETTINGS: Settings = Settings {
+    mode: Mode::Enforce as u32,
+    answers_len: 0,
+    answers: [0; ANSWERS_MAX],
+    cgroup: 0,
+    cgroup_level: 0,
+    reserved: 0,
+    generation: 0,
+    digest: [0; 32],
+};
 
 impl Maps {
     /// Opens the pinned maps of a set.
@@ -155,13 +167,13 @@ impl Maps {
         Ok(interfaces)
     }
 
-    /// Fills a bank that is not in force.
+    /// Fills a bank that is not in force; what the kernel then says of it.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub(super) fn fill(&mut self, number: u32, bank: &Bank) -> Result<(), PolicyError> {
-        self.clear(number)?;
+    pub(super) fn fill(&mut self, number: u32, bank: &Bank) -> Result<Bank, PolicyError> {
+        self.clear(number, [])?;
         let at = position(number);
         let names = (map::PROTECTED, map::ALLOWED);
         if let (Some(trie), Some(name)) = (self.protected.get_mut(at), names.0.get(at)) {
@@ -173,22 +185,42 @@ impl Maps {
         for (index, interface) in &bank.interfaces {
             self.set_interface(number, *index, *interface)?;
         }
+        self.set_settings(number, &bank.settings)?;
+        let mut found = self.read(number)?;
+        // The array is long, so it is looked through once, and not before it is filled, too.
+        let found_there = found.interfaces.keys().copied();
+        let extra = found_there.filter(|index| !bank.interfaces.contains_key(index));
+        for index in extra.collect::<Vec<_>>() {
+            self.set_interface(number, index, Interface::default())?;
+            found.interfaces.remove(&index);
+        }
+        Ok(found)
+    }
+
+    fn set_settings(&mut self, number: u32, settings: &Settings) -> Result<(), PolicyError> {
         self.settings
-            .set(number, bank.settings, 0)
+            .set(number, *settings, 0)
             .map_err(|error| write(map::SETTINGS, &error))
     }
 
-    /// Empties a bank that is not in force, when the last program has ended that may have begun
-    /// while it was.
+    /// Empties a bank that is not in force, with those of its interfaces that are named, when the
+    /// last program has ended that may have begun while it was.
     ///
     /// # Errors
     ///
     /// The kernel refuses.
-    pub(super) fn clear(&mut self, number: u32) -> Result<(), PolicyError> {
+    pub(super) fn clear(
+        &mut self,
+        number: u32,
+        interfaces: impl IntoIterator<Item = u32>,
+    ) -> Result<(), PolicyError> {
         if wait_for_running_programs().is_err() {
             // Some processors run without a tick, and the kernel gives no such promise there.
             std::thread::sleep(POLICY_GRACE);
         }
+        // An empty bank says that there is no policy, so that nothing would pass if it were put in
+        // force, and not that nothing is protected.
+        self.set_settings(number, &NO_SETTINGS)?;
         let at = position(number);
         let names = (map::PROTECTED, map::ALLOWED);
         if let (Some(trie), Some(name)) = (self.protected.get_mut(at), names.0.get(at)) {
@@ -197,7 +229,7 @@ impl Maps {
         if let (Some(trie), Some(name)) = (self.allowed.get_mut(at), names.1.get(at)) {
             empty(trie).map_err(|error| write(name, &error))?;
         }
-        for index in self.interfaces(number)?.into_keys() {
+        for index in interfaces {
             self.set_interface(number, index, Interface::default())?;
         }
         Ok(())

@@ -216,7 +216,12 @@ impl Pins {
     pub(super) fn remove(&self) -> Result<(), PolicyError> {
         self.next().remove()?;
         self.ready().remove()?;
-        self.current().remove()
+        self.current().remove_parts()?;
+        match fs::remove_dir(&self.root) {
+            // Somebody gave us the folder and keeps what is above it: an empty one is no policy.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => unless_missing(result, &self.root),
+        }
     }
 }
 
@@ -285,14 +290,15 @@ impl Set {
     }
 
     fn remove(&self) -> Result<(), PolicyError> {
-        if !self.folder.exists() {
-            return Ok(());
-        }
+        self.remove_parts()?;
+        remove_folder(&self.folder)
+    }
+
+    fn remove_parts(&self) -> Result<(), PolicyError> {
         for part in PARTS {
             self.remove_part(part)?;
         }
-        remove_file(&self.folder.join(format!("record{NEW}")))?;
-        remove_folder(&self.folder)
+        remove_file(&self.folder.join(format!("record{NEW}")))
     }
 
     fn remove_part(&self, part: &str) -> Result<(), PolicyError> {

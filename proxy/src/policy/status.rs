@@ -275,7 +275,11 @@ impl Status {
             );
         }
         self.hook_lines(&mut text);
-        let lists = [("passed", &self.passed), ("dropped", &self.dropped)];
+        let refused = match self.mode {
+            "monitor" => "would drop",
+            _ => "dropped",
+        };
+        let lists = [("passed", &self.passed), (refused, &self.dropped)];
         for (title, counts) in lists {
             count_lines(&mut text, title, counts);
         }

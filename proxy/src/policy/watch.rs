@@ -41,6 +41,10 @@ pub(crate) struct Options {
     pub(crate) tc: Tc,
 }
 
+/// SIGINT and SIGTERM, as something that can be waited for.
+#[derive(Debug)]
+pub(crate) struct Stop(SignalFd);
+
 /// What a watch reads, as long as the same set of maps is in force.
 struct Source {
     ring: RingBuf<MapData>,
@@ -70,10 +74,10 @@ struct Watch<'a> {
 pub(crate) fn watch(
     perimeter: &Perimeter,
     options: Options,
+    stop: &Stop,
     audit: Option<&AuditLog>,
 ) -> Result<(), PolicyError> {
     machine::check_capabilities()?;
-    let stop = stop_signals()?;
     let changes = Changes::listen();
     let changes = changes.map_err(|error| PolicyError::kernel("tell of interfaces", &error))?;
     let mut watch = Watch {
@@ -93,7 +97,7 @@ pub(crate) fn watch(
         let wait = options
             .once_idle
             .map_or(rest, |idle| rest.min(idle.saturating_sub(seen.elapsed())));
-        wait_for(&source, &changes, &stop, wait)?;
+        wait_for(&source, &changes, &stop.0, wait)?;
         if watch.drain(&mut source)? {
             seen = Instant::now();
         }
@@ -108,7 +112,7 @@ pub(crate) fn watch(
             source = source.renewed(perimeter)?;
         }
         let is_over = options.once_idle.is_some_and(|idle| seen.elapsed() >= idle);
-        if is_over || has_signal(&stop)? || watch.names.is_unread() {
+        if is_over || stop.has_come()? || watch.names.is_unread() {
             return Ok(());
         }
     }
@@ -251,18 +255,28 @@ impl Watch<'_> {
     }
 }
 
-/// SIGINT and SIGTERM as a descriptor that can be waited for.
-fn stop_signals() -> Result<SignalFd, PolicyError> {
-    let failed = |errno: Errno| PolicyError::kernel("hand signals over", &errno);
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-    signals.thread_block().map_err(failed)?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed)
-}
+impl Stop {
+    /// Takes the signals over from here on; to be called before there is another thread, which
+    /// would be ended by them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn take_over() -> Result<Self, PolicyError> {
+        let failed = |errno: Errno| PolicyError::kernel("hand signals over", &errno);
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        signals.thread_block().map_err(failed)?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        SignalFd::with_flags(&signals, flags)
+            .map(Self)
+            .map_err(failed)
+    }
 
-fn has_signal(stop: &SignalFd) -> Result<bool, PolicyError> {
-    let signal = stop.read_signal();
-    let signal = signal.map_err(|errno| PolicyError::kernel("hand signals over", &errno))?;
-    Ok(signal.is_some())
+    fn has_come(&self) -> Result<bool, PolicyError> {
+        let signal = self.0.read_signal();
+        let signal = signal.map_err(|errno| PolicyError::kernel("hand signals over", &errno))?;
+        Ok(signal.is_some())
+    }
 }
 
 fn wait_for(
