@@ -1,5 +1,6 @@
 //! The perimeter, by its commands: `postern policy load`, `status` and so on.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -138,15 +139,30 @@ impl Policy {
         Ok((said.code, status.with_context(|| format!("{said:?}"))?))
     }
 
+    /// How many packets or calls had a verdict, by the name of its reason.
+    ///
+    /// # Errors
+    /// If `status` does not say.
+    pub fn counts(&self) -> Result<BTreeMap<String, u64>> {
+        let (_, status) = self.status()?;
+        let mut counts = BTreeMap::new();
+        for list in ["passed", "dropped"] {
+            let list = status[list].as_object();
+            for (reason, count) in list.with_context(|| format!("no counts in {status}"))? {
+                counts.insert(reason.clone(), count.as_u64().unwrap_or_default());
+            }
+        }
+        Ok(counts)
+    }
+
     /// How many packets or calls had a verdict for a reason, by its name.
     ///
     /// # Errors
     /// If `status` does not say.
     pub fn count(&self, reason: &str) -> Result<u64> {
-        let (_, status) = self.status()?;
-        let lists = ["passed", "dropped"].map(|it| status[it][reason].as_u64());
-        let count = lists.into_iter().flatten().next();
-        count.with_context(|| format!("no count of {reason} in {status}"))
+        let counts = self.counts()?;
+        let count = counts.get(reason).copied();
+        count.with_context(|| format!("no count of {reason} in {counts:?}"))
     }
 
     /// The folder of its pins.

@@ -112,6 +112,9 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
 
 /// One end-to-end test, with what it runs: the part that builds may have been left out.
 fn run_end_to_end(test: &str) -> Result<Counts> {
+    if ebpf::build()? == setup::Outcome::CommandPrinted {
+        return Ok(Counts::one(false));
+    }
     let built = succeeds(&["build", "--quiet", "--package", "postern"])?;
     if built.failed > 0 {
         return Ok(built);

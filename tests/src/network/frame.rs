@@ -263,6 +263,25 @@ pub const fn kind_of(address: IpAddr) -> u16 {
     }
 }
 
+/// Who sends the packet of a frame, by its own word; none if there is no packet right behind the
+/// Ethernet header.
+#[must_use]
+pub fn source_of(frame: &[u8]) -> Option<IpAddr> {
+    let (header, packet) = frame.split_at_checked(14)?;
+    let kind = header.last_chunk().map(|it| u16::from_be_bytes(*it))?;
+    match kind {
+        ether::IPV4 => {
+            let octets: &[u8; 4] = packet.get(12..)?.first_chunk()?;
+            Some(Ipv4Addr::from(*octets).into())
+        }
+        ether::IPV6 => {
+            let octets: &[u8; 16] = packet.get(8..)?.first_chunk()?;
+            Some(Ipv6Addr::from(*octets).into())
+        }
+        _ => None,
+    }
+}
+
 fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -357,6 +376,18 @@ mod tests {
         ] {
             assert_eq!(transport_checksum(WAY, number, &bytes), [0, 0]);
         }
+    }
+
+    #[test]
+    fn the_source_of_a_frame_is_read_where_there_is_one() {
+        let packet = ip(WAY, protocol::UDP, &udp(WAY, b"x"));
+        let frame = ethernet([1; 6], [2; 6], ether::IPV4, &packet);
+        assert_eq!(source_of(&frame), Some(WAY.source));
+        let packet = Ipv6::new(Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED, 59).around(&[]);
+        let frame = ethernet([1; 6], [2; 6], ether::IPV6, &packet);
+        assert_eq!(source_of(&frame), Some(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(source_of(&frame[..20]), None);
+        assert_eq!(source_of(&[]), None);
     }
 
     #[test]

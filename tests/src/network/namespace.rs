@@ -249,7 +249,7 @@ mod tests {
         }
         let namespace = Namespace::new("panic")?;
         let file = namespace.file();
-        let panicked = std::thread::spawn(move || {
+        let panicked = thread::spawn(move || {
             let _held = namespace;
             std::panic::resume_unwind(Box::new("as a failing test does"));
         });

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
@@ -251,11 +252,12 @@ fn take(path: &Path, to: SocketAddr) -> Result<&'static str> {
     let mut data = [IoSliceMut::new(&mut byte)];
     let flags = RecvFlags::CMSG_CLOEXEC;
     recvmsg(&stream, &mut data, &mut ancillary, flags).map_err(io::Error::from)?;
-    let sockets = ancillary.drain().find_map(|it| match it {
-        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
-        _ => None,
-    });
-    let socket = sockets.and_then(|mut it| it.next());
+    let mut socket = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
+            socket = sockets.next();
+        }
+    }
     let socket = socket.context("no socket came")?;
     connect_within(&socket, to, CONNECT_LIMIT)?;
     Ok("connected")
@@ -320,7 +322,7 @@ fn exchange(stream: &mut TcpStream, text: &str, received: &mut String) -> Result
 fn hammer(addresses: &[&str]) -> Result<()> {
     let addresses = addresses.iter().map(|it| it.parse());
     let addresses: Vec<SocketAddr> = addresses.collect::<Result<_, _>>()?;
-    let (sender, stop) = std::sync::mpsc::channel::<()>();
+    let (sender, stop) = channel::<()>();
     thread::spawn(move || {
         // It only ends; what it reads, or why it cannot, does not matter.
         let _ = io::stdin().read(&mut [0]);
@@ -328,7 +330,7 @@ fn hammer(addresses: &[&str]) -> Result<()> {
     });
     println!("hammering");
     let (mut tried, mut connected) = (0_u64, 0_u64);
-    while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+    loop {
         let mut sockets = Vec::new();
         for address in addresses.iter().cycle().take(HAMMER_SOCKETS) {
             let socket = socket_of(*address, SocketType::STREAM, ipproto::TCP)?;
@@ -354,6 +356,9 @@ fn hammer(addresses: &[&str]) -> Result<()> {
         for socket in &sockets {
             let is_up = rustix::net::getpeername(socket).is_ok_and(|it| it.is_some());
             connected += u64::from(is_up);
+        }
+        if stop.try_recv() != Err(TryRecvError::Empty) {
+            break;
         }
     }
     println!("{tried} {connected}");

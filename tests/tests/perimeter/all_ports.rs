@@ -11,7 +11,7 @@ use postern_tests::network::{APPLICATION, DATABASE, HOST, PROXY, ROUTER};
 use crate::Test;
 use crate::frames::{self, packet, way, ways};
 use crate::stage::{OPEN_PORT, PORT, Stage};
-use crate::verdicts::{Path, delivered};
+use crate::verdicts::{Path, delivered, judged};
 
 pub(crate) const TESTS: &[Test] = tests![
     without_ports_nothing_but_neighbour_discovery_passes,
@@ -54,7 +54,8 @@ fn without_ports_nothing_but_neighbour_discovery_passes(stage: &Stage) -> Result
             delivered("a solicitation that was forwarded", not_allowed, |text| {
                 packet(v6, protocol::ICMPV6, &frame::icmp(v6, 135, 0, text))
             }),
-            delivered(
+            // It passes where it comes in; where it leaves, a router has passed it on.
+            judged(
                 "a solicitation of the segment",
                 Reason::NeighbourDiscovery,
                 |text| {

@@ -1,6 +1,7 @@
 //! What the loader needs to be allowed, and what it says when it is not.
 
 use std::process::Command;
+use std::slice::from_ref;
 
 use anyhow::{Result, ensure};
 use postern_tests::policy::{Policy, Said, said};
@@ -36,19 +37,22 @@ fn run_with(policy: &Policy, capabilities: &[&str], words: &[&str]) -> Result<Sa
 
 fn three_capabilities_are_enough_for_everything(stage: &Stage) -> Result<()> {
     for place in stage.places(|_| ())? {
-        let commands: [&[&str]; 5] = [
-            &["close"],
-            &["load"],
-            &["replace"],
-            &["status"],
-            &["unload", "--yes"],
-        ];
-        for words in commands {
+        let run = |words: &[&str]| -> Result<()> {
             let said = run_with(&place.policy, &NEEDED, words)?;
             ensure!(said.code == 0, "{}: {words:?}: {said:?}", place.name);
+            Ok(())
+        };
+        let stranger = from_ref(&place.stranger);
+        stage.expect(stranger, true)?;
+        for words in ["close", "load", "replace", "status"] {
+            run(&[words])?;
         }
+        stage.expect(stranger, false)?;
+        stage.expect(&[stage.proxy()], true)?;
+        run(&["unload", "--yes"])?;
+        stage.expect(stranger, true)?;
     }
-    stage.expect(&[stage.application()], true)
+    Ok(())
 }
 
 fn a_missing_capability_is_named_and_nothing_is_touched(stage: &Stage) -> Result<()> {

@@ -103,7 +103,7 @@ fn a_translated_destination_is_judged_as_it_leaves_the_gateway(stage: &Stage) ->
     let router = &stage.network.router;
     let rules = format!(
         "table ip translation {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
-         ip daddr {} dnat to {} ; }} }}",
+         ip daddr {} dnat to {}; }}; }}",
         public.ip(),
         database.ip()
     );

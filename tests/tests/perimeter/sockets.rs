@@ -1,6 +1,7 @@
 //! Ways to send that are not an ordinary connection, tried at each of the three places.
 
 use std::net::SocketAddr;
+use std::slice::from_ref;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -95,6 +96,7 @@ fn a_port_that_is_not_protected_stays_open(stage: &Stage) -> Result<()> {
                 place.name
             );
         }
+        stage.expect(from_ref(&place.stranger), false)?;
         place.policy.unload()?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! A frame is sent without a policy, with it, and without it: what becomes of it.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -77,8 +79,9 @@ impl<'a> Path<'a> {
     pub(crate) fn check(&self, policy: &Policy, cases: &[Case]) -> Result<()> {
         self.check_open(cases).context("before the load")?;
         policy.load()?;
+        let mut counts = policy.counts()?;
         for case in cases {
-            let outcome = self.check_verdict(policy, case);
+            let outcome = self.check_verdict(policy, case, &mut counts);
             outcome.with_context(|| case.what.to_owned())?;
         }
         policy.unload()?;
@@ -94,14 +97,22 @@ impl<'a> Path<'a> {
         Ok(())
     }
 
-    fn check_verdict(&self, policy: &Policy, case: &Case) -> Result<()> {
+    /// Sends a frame, which must be counted beyond `counts` for its reason; they are brought
+    /// up to date.
+    fn check_verdict(
+        &self,
+        policy: &Policy,
+        case: &Case,
+        counts: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
         let reason = case.verdict.name();
-        let before = policy.count(reason)?;
+        let before = mem::take(counts);
         let tap = self.send(case)?;
         let counted = wait_until("it is counted", ARRIVAL_LIMIT, || {
-            Ok(policy.count(reason)? > before)
+            *counts = policy.counts()?;
+            Ok(counts.get(reason) > before.get(reason))
         });
-        counted.with_context(|| format!("{reason}: {:?}", policy.status()))?;
+        counted.with_context(|| format!("{reason}: {before:?}, then {counts:?}"))?;
         let passes = case.verdict.passes() && case.arrives;
         let limit = if passes {
             ARRIVAL_LIMIT
