@@ -78,6 +78,15 @@ impl Tap {
         }
     }
 
+    /// Forgets every frame that has come.
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub fn drain(&self) -> Result<()> {
+        while self.receive(Duration::ZERO)?.is_some() {}
+        Ok(())
+    }
+
     /// Whether a frame that matches comes within `limit`.
     ///
     /// # Errors

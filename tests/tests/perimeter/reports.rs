@@ -68,10 +68,11 @@ impl Watch {
     }
 }
 
-/// The application tries to connect, which it cannot.
+/// The application sends a datagram to the database, over IPv4 or IPv6, which does not arrive.
 fn knock(stage: &Stage, to: usize) -> Result<()> {
     let to = database(ECHO_PORT)[to].to_string();
-    stage.application().act(&["connect", &to]).map(drop)
+    let words = ["datagram", &to, "knock"];
+    stage.application().act(&words).map(drop)
 }
 
 fn watch_prints_from_where_to_where_and_at_which_interface(stage: &Stage) -> Result<()> {
@@ -90,7 +91,7 @@ fn watch_prints_from_where_to_where_and_at_which_interface(stage: &Stage) -> Res
                     ("source", from.to_string().into()),
                     ("destination", to.to_string().into()),
                     ("destination_port", ECHO_PORT.into()),
-                    ("protocol", 6.into()),
+                    ("protocol", 17.into()),
                     ("interface", interface.into()),
                     ("hook", "ingress".into()),
                     ("reason", "source_not_allowed".into()),

@@ -6,23 +6,19 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use postern_tests::network::{DATABASE, HOST};
+use postern_tests::wait_until;
 
 use crate::Test;
 use crate::conversation::Conversation;
-use crate::stage::{ECHO_PORT, OPEN_PORT, Place, Stage, database, marker};
+use crate::stage::{ECHO_PORT, OPEN_PORT, Place, RETRY_LIMIT, Stage, database, marker};
 
 pub(crate) const TESTS: &[Test] = tests![
     connections_from_before_the_load_are_cut,
-    data_in_the_first_packet_does_not_arrive,
-    mptcp_is_no_other_way,
-    a_datagram_does_not_arrive,
-    a_raw_socket_of_root_does_not_help,
-    a_mapped_address_is_the_address,
+    no_kind_of_socket_gets_through_a_gateway,
+    no_kind_of_socket_gets_into_a_database_host,
+    no_kind_of_socket_gets_out_of_a_proxy_host,
     a_port_that_is_not_protected_stays_open,
 ];
-
-/// The words for an actor, from where to send and what.
-type Words = fn(SocketAddr, &str) -> Vec<String>;
 
 fn connections_from_before_the_load_are_cut(stage: &Stage) -> Result<()> {
     for place in stage.places(|_| ())? {
@@ -42,9 +38,7 @@ fn connections_from_before_the_load_are_cut(stage: &Stage) -> Result<()> {
         place.policy.unload()?;
         for mut conversation in open {
             // What was lost is sent again, at ever longer intervals.
-            postern_tests::wait_until("it goes on", crate::stage::RETRY_LIMIT, || {
-                conversation.is_answered()
-            })?;
+            wait_until("it goes on", RETRY_LIMIT, || conversation.is_answered())?;
             conversation.end()?;
         }
         own.end()?;
@@ -52,32 +46,19 @@ fn connections_from_before_the_load_are_cut(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn data_in_the_first_packet_does_not_arrive(stage: &Stage) -> Result<()> {
-    is_stopped_everywhere(stage, |to, text| {
-        words(["fast-open", &to.to_string(), text])
-    })
+fn no_kind_of_socket_gets_through_a_gateway(stage: &Stage) -> Result<()> {
+    let [gateway, _, _] = stage.places(|_| ())?;
+    every_kind_is_stopped(stage, &gateway)
 }
 
-fn mptcp_is_no_other_way(stage: &Stage) -> Result<()> {
-    is_stopped_everywhere(stage, |to, _| words(["mptcp", &to.to_string()]))
+fn no_kind_of_socket_gets_into_a_database_host(stage: &Stage) -> Result<()> {
+    let [_, database_host, _] = stage.places(|_| ())?;
+    every_kind_is_stopped(stage, &database_host)
 }
 
-fn a_datagram_does_not_arrive(stage: &Stage) -> Result<()> {
-    is_stopped_everywhere(stage, |to, text| words(["datagram", &to.to_string(), text]))
-}
-
-fn a_raw_socket_of_root_does_not_help(stage: &Stage) -> Result<()> {
-    is_stopped_everywhere(stage, |to, text| words(["raw", &to.to_string(), text]))
-}
-
-fn a_mapped_address_is_the_address(stage: &Stage) -> Result<()> {
-    is_stopped_everywhere(stage, |to, _| {
-        let to = match to {
-            SocketAddr::V4(to) => SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()),
-            SocketAddr::V6(_) => to,
-        };
-        words(["connect", &to.to_string()])
-    })
+fn no_kind_of_socket_gets_out_of_a_proxy_host(stage: &Stage) -> Result<()> {
+    let [_, _, proxy_host] = stage.places(|_| ())?;
+    every_kind_is_stopped(stage, &proxy_host)
 }
 
 fn a_port_that_is_not_protected_stays_open(stage: &Stage) -> Result<()> {
@@ -102,38 +83,54 @@ fn a_port_that_is_not_protected_stays_open(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Tries something over both families at each place: it gets through, with the policy it does
-/// not, and after it, it does again.
-fn is_stopped_everywhere(stage: &Stage, words: Words) -> Result<()> {
-    for place in stage.places(|_| ())? {
-        let attempt = || try_both(stage, &place, words);
-        ensure!(attempt()? == [true; 2], "{}: not even before", place.name);
-        place.policy.load()?;
-        let before = place.policy.count(place.reason)?;
-        let got_through = attempt()?;
-        ensure!(got_through == [false; 2], "{}: {got_through:?}", place.name);
-        let after = place.policy.count(place.reason)?;
-        ensure!(after >= before + 2, "{}: {before}, {after}", place.name);
-        place.policy.unload()?;
-        ensure!(attempt()? == [true; 2], "{}: not after it", place.name);
-    }
+/// What the actors of all kinds do to an address of the database, with a text of their own: data
+/// in the first packet, Multipath TCP, a datagram, a packet made by root, and a connection by an
+/// IPv6 socket to the IPv4 address.
+fn kinds(to: SocketAddr) -> Vec<Vec<String>> {
+    let mapped = match to {
+        SocketAddr::V4(to) => SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()),
+        SocketAddr::V6(_) => to,
+    };
+    let [to, mapped] = [to, mapped].map(|it| it.to_string());
+    let words = |words: &[&str]| words.iter().map(|&it| it.to_owned()).collect();
+    vec![
+        words(&["fast-open", &to, &marker()]),
+        words(&["mptcp", &to]),
+        words(&["datagram", &to, &marker()]),
+        words(&["raw", &to, &marker()]),
+        words(&["connect", &mapped]),
+    ]
+}
+
+/// Every kind gets through, with the policy none does and each is counted, and after it all do.
+fn every_kind_is_stopped(stage: &Stage, place: &Place) -> Result<()> {
+    try_all(stage, place, true).context("before the load")?;
+    place.policy.load()?;
+    let before = place.policy.count(place.reason)?;
+    let tried = try_all(stage, place, false)?;
+    let after = place.policy.count(place.reason)?;
+    ensure!(after >= before + tried, "{tried}: {before}, then {after}");
+    place.policy.unload()?;
+    try_all(stage, place, true).context("after unload")?;
     Ok(())
 }
 
-fn try_both(stage: &Stage, place: &Place, words: Words) -> Result<[bool; 2]> {
-    let [v4, v6] = database(ECHO_PORT).map(|to| words(to, &marker()));
+/// Tries every kind at once, over both families; how many that were.
+fn try_all(stage: &Stage, place: &Place, gets_through: bool) -> Result<u64> {
+    let tries: Vec<Vec<String>> = database(ECHO_PORT).into_iter().flat_map(kinds).collect();
     let attempt = |words: &[String]| {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let outcome = place.stranger.gets_through(stage, &words);
-        outcome.with_context(|| format!("{}: {}", place.name, words.join(" ")))
+        place.stranger.gets_through(stage, &words)
     };
-    let (v4, v6) = thread::scope(|scope| {
-        let v6 = scope.spawn(|| attempt(&v6));
-        (attempt(&v4), v6.join())
-    });
-    Ok([v4?, v6.map_err(|_| anyhow!("the thread panicked"))??])
-}
-
-fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
-    words.map(str::to_owned).to_vec()
+    thread::scope(|scope| -> Result<()> {
+        let started = tries.iter().map(|it| (it, scope.spawn(|| attempt(it))));
+        let started: Vec<_> = started.collect();
+        for (words, attempt) in started {
+            let got_through = attempt.join().map_err(|_| anyhow!("the thread panicked"))?;
+            let what = format!("{}: {}", place.name, words.join(" "));
+            ensure!(got_through? == gets_through, "{what}: {}", !gets_through);
+        }
+        Ok(())
+    })?;
+    Ok(u64::try_from(tries.len())?)
 }

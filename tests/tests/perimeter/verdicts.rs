@@ -77,28 +77,40 @@ impl<'a> Path<'a> {
 
     /// Sends every frame without the policy, with it, and without it.
     pub(crate) fn check(&self, policy: &Policy, cases: &[Case]) -> Result<()> {
-        self.check_open(cases).context("before the load")?;
+        let taps = Taps {
+            from: Tap::open(self.from, "router")?,
+            to: Tap::open(self.to, "router")?,
+        };
+        taps.check_open(cases).context("before the load")?;
         policy.load()?;
         let mut counts = policy.counts()?;
         for case in cases {
-            let outcome = self.check_verdict(policy, case, &mut counts);
+            let outcome = taps.check_verdict(policy, case, &mut counts);
             outcome.with_context(|| case.what.to_owned())?;
         }
         policy.unload()?;
-        self.check_open(cases).context("after unload")
+        taps.check_open(cases).context("after unload")
     }
+}
 
+/// Where frames are sent, and where they would arrive.
+struct Taps {
+    from: Tap,
+    to: Tap,
+}
+
+impl Taps {
     fn check_open(&self, cases: &[Case]) -> Result<()> {
         for case in cases.iter().filter(|it| it.arrives) {
-            let tap = self.send(case)?;
-            let arrives = sees(&tap, case, ARRIVAL_LIMIT)?;
+            self.from.send(&case.frame)?;
+            let arrives = self.sees(case, ARRIVAL_LIMIT)?;
             ensure!(arrives, "{} does not arrive", case.what);
         }
         Ok(())
     }
 
-    /// Sends a frame, which must be counted beyond `counts` for its reason; they are brought
-    /// up to date.
+    /// Sends a frame, which must be counted beyond `counts` for its reason; they are brought up
+    /// to date.
     fn check_verdict(
         &self,
         policy: &Policy,
@@ -107,7 +119,9 @@ impl<'a> Path<'a> {
     ) -> Result<()> {
         let reason = case.verdict.name();
         let before = mem::take(counts);
-        let tap = self.send(case)?;
+        // Its text was seen before the load: what comes of that is behind us.
+        self.to.drain()?;
+        self.from.send(&case.frame)?;
         let counted = wait_until("it is counted", ARRIVAL_LIMIT, || {
             *counts = policy.counts()?;
             Ok(counts.get(reason) > before.get(reason))
@@ -119,20 +133,14 @@ impl<'a> Path<'a> {
         } else {
             AFTERMATH_LIMIT
         };
-        let seen = sees(&tap, case, limit)?;
+        let seen = self.sees(case, limit)?;
         let said = if seen { "arrives" } else { "does not arrive" };
         ensure!(seen == passes, "it is counted as {reason}, and {said}");
         Ok(())
     }
 
-    /// Sends a frame, and returns the tap at which it would arrive.
-    fn send(&self, case: &Case) -> Result<Tap> {
-        let tap = Tap::open(self.to, "router")?;
-        Tap::open(self.from, "router")?.send(&case.frame)?;
-        Ok(tap)
+    fn sees(&self, case: &Case, limit: Duration) -> Result<bool> {
+        let text = case.text.as_bytes();
+        self.to.sees(limit, |frame| contains(frame, text))
     }
-}
-
-fn sees(tap: &Tap, case: &Case, limit: Duration) -> Result<bool> {
-    tap.sees(limit, |frame| contains(frame, case.text.as_bytes()))
 }
