@@ -78,8 +78,10 @@ pub(crate) struct Headers {
     pub(crate) hops: u8,
     /// Whether it is IPv6.
     pub(crate) is_v6: bool,
-    /// Whether it is a fragment, the first one too: what it carries is not looked at.
+    /// Whether it is a fragment, the first one too.
     pub(crate) is_fragment: bool,
+    /// Whether it is a fragment, and not the first one: the transport's header is in another one.
+    pub(crate) is_later: bool,
     /// Whether the flow has the ports, if the transport has any.
     pub(crate) has_ports: bool,
 }
@@ -327,8 +329,10 @@ fn v4<P: Packet + ?Sized>(
     flow.destination = mapped([d0, d1, d2, d3]);
     flow.protocol = protocol;
     headers.hops = hops;
+    let place = u16::from_be_bytes([f0, f1]);
     // More fragments, or not the first one.
-    headers.is_fragment = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
+    headers.is_fragment = place & 0x3fff != 0;
+    headers.is_later = place & 0x1fff != 0;
     let len = u32::from(first & 15) * 4;
     // No length at all: more than fits in it, which only this kernel makes (BIG TCP, Linux 6.3).
     let total = u32::from(u16::from_be_bytes([l0, l1]));
@@ -394,10 +398,9 @@ fn v6<P: Packet + ?Sized>(
     headers.is_v6 = true;
     headers.hops = hops;
     headers.at += 40;
-    // What follows the header of a later fragment is somewhere in the middle of the packet.
-    let mut is_later = false;
     for _ in 0..EXTENSIONS_MAX {
-        if is_extension(next) && !is_later {
+        // What follows the header of a later fragment is somewhere in the middle of the packet.
+        if is_extension(next) && !headers.is_later {
             let mut extension = [0; 4];
             if !packet.read(headers.at, &mut extension) {
                 return Err(Reason::Malformed);
@@ -417,13 +420,13 @@ fn v6<P: Packet + ?Sized>(
                 let place = u16::from_be_bytes([third, fourth]);
                 // All but the reserved bits: a fragment that is the whole is none (RFC 6946).
                 headers.is_fragment |= place & 0xfff9 != 0;
-                is_later = place & 0xfff8 != 0;
+                headers.is_later = place & 0xfff8 != 0;
             }
             next = after;
         }
     }
     flow.protocol = next;
-    if is_extension(next) && !is_later {
+    if is_extension(next) && !headers.is_later {
         return Err(Reason::TooManyHeaders);
     }
     Ok(())

@@ -236,8 +236,8 @@ fn away<P: Packet + ?Sized>(
     if let Origin::Socket { .. } = origin {
         return Reason::NotProtected;
     }
-    // A fragment without ports is useless without the first one, which has them.
-    if headers.is_fragment || packet::kind(flow.protocol) != Kind::Ports {
+    // A later fragment is useless without the first one, which has the ports.
+    if headers.is_later || packet::kind(flow.protocol) != Kind::Ports {
         return Reason::NotProtected;
     }
     if !packet::ports(packet, headers, flow) {

@@ -31,7 +31,8 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     let refusal = expected_of_sender(sent, origin);
     if !matches!(sent.destination, Host::Database | Host::Ports) {
         let is_of_socket = matches!(origin, Origin::Socket { .. });
-        let is_answer = answers && !is_of_socket && sent.source == Host::Ports && !is_fragment;
+        let is_later = sent.part == Part::Later;
+        let is_answer = answers && !is_of_socket && sent.source == Host::Ports && !is_later;
         return match ports {
             Some((from, _))
                 if is_answer && is_named(from) && sent.destination.may_arrive_on().is_none() =>
