@@ -250,8 +250,8 @@ fn link<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) -> Result<(), Rea
     headers.at += 2;
     match u16::from_be_bytes(kind) {
         0x0800 | 0x86dd => Ok(()),
-        // ARP, 802.1X, LLDP.
-        0x0806 | 0x888e | 0x88cc => Err(Reason::LinkControl),
+        // ARP, slow protocols (a bond's LACP), 802.1X, LLDP.
+        0x0806 | 0x8809 | 0x888e | 0x88cc => Err(Reason::LinkControl),
         // A length: 802.3, where only spanning trees (service access point 0x42) live.
         0..0x600 => {
             let mut points = [0; 2];

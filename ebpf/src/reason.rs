@@ -10,7 +10,7 @@ pub enum Reason {
     SourceAllowed = 1,
     /// Passes: the prefix is protected, this port is not.
     PortNotProtected = 2,
-    /// Passes: not IP, and cannot carry it: ARP, 802.1X, LLDP, STP.
+    /// Passes: not IP, and cannot carry it: ARP, LACP, 802.1X, LLDP, STP.
     LinkControl = 3,
     /// Passes: neighbour discovery that no router forwards (RFC 4861).
     NeighbourDiscovery = 4,

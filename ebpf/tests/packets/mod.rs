@@ -188,7 +188,8 @@ pub(crate) enum Load {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Link {
     Tagged(Vec<u16>),
-    Arp,
+    /// The type of a protocol of the link itself.
+    Control(u16),
     SpanningTree,
     Sap,
     Unknown(u16),
@@ -222,7 +223,7 @@ impl Sent {
                     [0x08, 0x00]
                 });
             }
-            Link::Arp => frame.extend([0x08, 0x06]),
+            Link::Control(kind) => frame.extend(kind.to_be_bytes()),
             Link::SpanningTree => frame.extend([0x00, 0x26, 0x42, 0x42]),
             Link::Sap => frame.extend([0x00, 0x26, 0xaa, 0xaa]),
             Link::Unknown(kind) => frame.extend(kind.to_be_bytes()),
@@ -353,7 +354,7 @@ impl Sent {
                 quoted_to,
             } => {
                 let quoted = Sent {
-                    link: Link::Arp,
+                    link: Link::SpanningTree,
                     is_v6: self.is_v6,
                     source: quoted_from,
                     destination: quoted_to,

@@ -8,7 +8,7 @@ use super::{Extra, Host, Link, Load, Part, Sent};
 /// What is to become of a packet that begins with an Ethernet header.
 pub(crate) fn expected_of_frame(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     match &sent.link {
-        Link::Arp | Link::SpanningTree => Reason::LinkControl,
+        Link::Control(_) | Link::SpanningTree => Reason::LinkControl,
         Link::Sap | Link::Unknown(_) => Reason::UnknownLink,
         Link::Tagged(tags) if tags.len() > 4 => Reason::TooManyHeaders,
         Link::Tagged(_) => expected(sent, origin, answers),

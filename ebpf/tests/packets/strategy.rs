@@ -52,7 +52,8 @@ fn link() -> BoxedStrategy<Link> {
     prop_oneof![
         12 => Just(Link::Tagged(Vec::new())),
         4 => proptest::collection::vec(tag, 1..7).prop_map(Link::Tagged),
-        1 => Just(Link::Arp),
+        1 => prop_oneof![Just(0x0806_u16), Just(0x8809), Just(0x888e), Just(0x88cc)]
+            .prop_map(Link::Control),
         1 => Just(Link::SpanningTree),
         1 => Just(Link::Sap),
         1 => prop_oneof![Just(0x8847_u16), Just(0x8864), Just(0x22f3)].prop_map(Link::Unknown),
