@@ -122,6 +122,19 @@ fn the_sockets_hook_agrees_with_the_library_on_every_packet() {
 }
 
 #[test]
+fn no_cgroup_is_not_the_proxys_where_the_policy_names_none() {
+    let mut kernel = Kernel::load();
+    kernel.fill(&policy(false), Mode::Enforce, 0);
+    let sent = ping_from_the_proxy();
+    // A new socket belongs to the root, which has no cgroup below it.
+    for level in [0, 1] {
+        kernel.set_level(level);
+        let found = kernel.socket(&sent.internet(), false);
+        assert_eq!(found, (0, Some(Reason::ForeignSocket)), "level {level}");
+    }
+}
+
+#[test]
 fn without_a_policy_nothing_passes() {
     let mut kernel = Kernel::load();
     let frame = [[2; 12].as_slice(), &[8, 0, 0x45], &[0; 40]].concat();
@@ -150,7 +163,16 @@ fn monitoring_counts_what_it_would_drop_and_lets_it_pass() {
 fn the_other_bank_is_in_force_as_soon_as_it_is_named() {
     let mut kernel = Kernel::load();
     kernel.fill(&policy(true), Mode::Enforce, 0);
-    let sent = packets::Sent {
+    let frame = ping_from_the_proxy().bytes();
+    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
+    assert_eq!(found, (NEXT, Some(Reason::SourceAllowed)));
+    kernel.activate(1);
+    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
+    assert_eq!(found, (DROP, Some(Reason::NoPolicy)));
+}
+
+fn ping_from_the_proxy() -> packets::Sent {
+    packets::Sent {
         link: packets::Link::Tagged(Vec::new()),
         is_v6: false,
         source: packets::Host::Proxy,
@@ -158,13 +180,7 @@ fn the_other_bank_is_in_force_as_soon_as_it_is_named() {
         extras: Vec::new(),
         part: packets::Part::Whole,
         load: packets::Load::Ping,
-    };
-    let frame = sent.bytes();
-    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
-    assert_eq!(found, (NEXT, Some(Reason::SourceAllowed)));
-    kernel.activate(1);
-    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
-    assert_eq!(found, (DROP, Some(Reason::NoPolicy)));
+    }
 }
 
 fn runner() -> TestRunner {
@@ -250,6 +266,14 @@ impl Kernel {
             generation: 1,
             digest: [0; 32],
         };
+        settings.set(0, value, 0).unwrap();
+    }
+
+    fn set_level(&mut self, level: u32) {
+        let mut settings =
+            Array::<_, Settings>::try_from(self.programs.map_mut(map::SETTINGS).unwrap()).unwrap();
+        let mut value = settings.get(&0, 0).unwrap();
+        value.cgroup_level = level;
         settings.set(0, value, 0).unwrap();
     }
 

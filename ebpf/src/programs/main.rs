@@ -91,7 +91,7 @@ pub(crate) fn proxy_egress(context: SkBuffContext) -> i32 {
             // SAFETY: a valid context, from the kernel.
             let ancestor = unsafe { bpf_skb_ancestor_cgroup_id(skb, level) };
             let origin = Origin::Socket {
-                of_proxy: ancestor == force.settings.cgroup,
+                of_proxy: force.is_proxy(ancestor),
             };
             let reason = verdict::packet(&Skb(skb), Start::Internet, origin, &force, &mut flow);
             (reason, force.enforces())
@@ -169,7 +169,7 @@ fn call(address: *mut bpf_sock_addr, hook: Hook, destination: Address) -> i32 {
             let level = force.settings.cgroup_level as i32;
             // SAFETY: it only reads what the current task is.
             let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
-            let of_proxy = ancestor == force.settings.cgroup;
+            let of_proxy = force.is_proxy(ancestor);
             let reason = verdict::connection(&destination, flow.destination_port, of_proxy, &force);
             (reason, force.enforces())
         }

@@ -50,6 +50,15 @@ impl Force {
         self.settings.mode != Mode::Monitor as u32
     }
 
+    /// Whether a cgroup is the proxy's.
+    ///
+    /// The kernel says 0 where there is no cgroup at the level that it was asked for, which is not
+    /// the cgroup of a policy that names none.
+    #[inline(always)]
+    pub(crate) fn is_proxy(&self, cgroup: u64) -> bool {
+        cgroup != 0 && cgroup == self.settings.cgroup
+    }
+
     #[inline(always)]
     pub(crate) fn interface(&self, index: u32) -> Interface {
         let nowhere = Interface { bit: 0, link: 0 };
