@@ -177,9 +177,15 @@ fn ping_from_the_proxy() -> packets::Sent {
         is_v6: false,
         source: packets::Host::Proxy,
         destination: packets::Host::Database,
+        flaw: packets::Flaw::Nothing,
         extras: Vec::new(),
         part: packets::Part::Whole,
-        load: packets::Load::Ping,
+        load: packets::Load::Message {
+            kind: 8,
+            hops_are_255: false,
+            quoted_from: packets::Host::Proxy,
+            quoted_to: packets::Host::Proxy,
+        },
     }
 }
 

@@ -149,7 +149,11 @@ pub(crate) enum Extra {
 pub(crate) enum Part {
     Whole,
     First,
-    Later,
+    /// In units of eight bytes, from 1, and whether it is not the last.
+    Later {
+        at: u16,
+        more: bool,
+    },
     /// IPv6 only: a fragment header on the whole (RFC 6946).
     Atomic,
 }
@@ -164,24 +168,34 @@ pub(crate) enum Load {
         flags: u8,
         data: bool,
     },
-    Udp {
+    /// A transport that begins with ports, and is not TCP.
+    Ports {
+        protocol: u8,
         from: u16,
         to: u16,
     },
-    Sctp {
-        from: u16,
-        to: u16,
-    },
-    Ping,
-    Discovery {
+    /// A message of ICMP, with a packet behind it as if it were an error.
+    Message {
+        kind: u8,
         hops_are_255: bool,
-    },
-    /// An ICMP error that quotes a packet.
-    Error {
         quoted_from: Host,
         quoted_to: Host,
     },
     Other(u8),
+}
+
+/// What is wrong with the header of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    Nothing,
+    /// It has no length, as this kernel writes it where there is no room for it.
+    NoLength,
+    /// IPv4's length is less than that of the header.
+    ShortLength,
+    /// IPv4's header ends before the addresses do.
+    ShortHeader,
+    /// Neither 4 nor 6.
+    Version,
 }
 
 /// The frame's Ethernet header.
@@ -191,7 +205,8 @@ pub(crate) enum Link {
     /// The type of a protocol of the link itself.
     Control(u16),
     SpanningTree,
-    Sap,
+    /// A length and two service access points.
+    Service([u8; 2]),
     Unknown(u16),
 }
 
@@ -202,6 +217,7 @@ pub(crate) struct Sent {
     pub(crate) is_v6: bool,
     pub(crate) source: Host,
     pub(crate) destination: Host,
+    pub(crate) flaw: Flaw,
     pub(crate) extras: Vec<Extra>,
     pub(crate) part: Part,
     pub(crate) load: Load,
@@ -225,8 +241,11 @@ impl Sent {
             }
             Link::Control(kind) => frame.extend(kind.to_be_bytes()),
             Link::SpanningTree => frame.extend([0x00, 0x26, 0x42, 0x42]),
-            Link::Sap => frame.extend([0x00, 0x26, 0xaa, 0xaa]),
-            Link::Unknown(kind) => frame.extend(kind.to_be_bytes()),
+            Link::Service([a, b]) => frame.extend([0x00, 0x26, *a, *b]),
+            Link::Unknown(kind) => {
+                frame.extend(kind.to_be_bytes());
+                frame.extend([0x42, 0x42]);
+            }
         }
         frame.extend(self.internet());
         frame
@@ -234,10 +253,19 @@ impl Sent {
 
     /// Its bytes, from the header of IP on.
     pub(crate) fn internet(&self) -> Vec<u8> {
-        match self.is_v6 {
+        let mut bytes = match self.is_v6 {
             true => self.v6(),
             false => self.v4(),
+        };
+        match (self.flaw, self.is_v6) {
+            (Flaw::NoLength, true) => bytes[4..6].fill(0),
+            (Flaw::NoLength, false) => bytes[2..4].fill(0),
+            (Flaw::ShortLength, false) => bytes[2..4].copy_from_slice(&[0, 19]),
+            (Flaw::ShortHeader, false) => bytes[0] = 0x44,
+            (Flaw::Version, _) => bytes[0] = 0x55,
+            _ => {}
         }
+        bytes
     }
 
     fn v4(&self) -> Vec<u8> {
@@ -255,9 +283,11 @@ impl Sent {
         options.resize(options.len().next_multiple_of(4), 0);
         let load = self.load();
         let place: u16 = match self.part {
-            Part::Whole | Part::Atomic => 0x4000,
+            Part::Whole => 0x4000,
+            // A bit that means nothing (RFC 791).
+            Part::Atomic => 0x8000,
             Part::First => 0x2000,
-            Part::Later => 0x0007,
+            Part::Later { at, more } => at | u16::from(more) << 13,
         };
         let total = (20 + options.len() + load.len()) as u16;
         let mut bytes = vec![0x45 + (options.len() / 4) as u8, 0];
@@ -283,11 +313,16 @@ impl Sent {
                 Extra::Authentication => (51, [&[0, 4][..], &[0; 22]].concat()),
             });
         }
-        match self.part {
-            Part::Whole => {}
-            Part::First => headers.push((44, vec![0, 0, 0, 1, 0, 0, 0, 9])),
-            Part::Later => headers.push((44, vec![0, 0, 0, 8, 0, 0, 0, 9])),
-            Part::Atomic => headers.push((44, vec![0, 0, 0, 0, 0, 0, 0, 9])),
+        let place = match self.part {
+            Part::Whole => None,
+            Part::First => Some(1),
+            Part::Later { at, more } => Some(at << 3 | u16::from(more)),
+            Part::Atomic => Some(0),
+        };
+        if let Some(place) = place {
+            // With bits that mean nothing (RFC 8200, 4.5).
+            let [high, low] = (place | 6).to_be_bytes();
+            headers.push((44, vec![0, 0xff, high, low, 0, 0, 0, 9]));
         }
         let kinds: Vec<u8> = headers
             .iter()
@@ -311,7 +346,9 @@ impl Sent {
 
     fn hops(&self) -> u8 {
         match self.load {
-            Load::Discovery { hops_are_255: true } => 255,
+            Load::Message {
+                hops_are_255: true, ..
+            } => 255,
             _ => 64,
         }
     }
@@ -319,11 +356,9 @@ impl Sent {
     fn protocol(&self) -> u8 {
         match self.load {
             Load::Tcp { .. } => 6,
-            Load::Udp { .. } => 17,
-            Load::Sctp { .. } => 132,
-            Load::Ping | Load::Discovery { .. } | Load::Error { .. } if self.is_v6 => 58,
-            Load::Ping | Load::Discovery { .. } | Load::Error { .. } => 1,
-            Load::Other(protocol) => protocol,
+            Load::Message { .. } if self.is_v6 => 58,
+            Load::Message { .. } => 1,
+            Load::Ports { protocol, .. } | Load::Other(protocol) => protocol,
         }
     }
 
@@ -343,26 +378,24 @@ impl Sent {
                 }
                 bytes
             }
-            Load::Udp { from, to } => [ports(from, to), vec![0, 8, 0, 0]].concat(),
-            Load::Sctp { from, to } => [ports(from, to), vec![0; 8]].concat(),
-            Load::Ping => [&[if self.is_v6 { 128 } else { 8 }, 0][..], &[0; 6]].concat(),
-            Load::Discovery { .. } => {
-                [&[if self.is_v6 { 135 } else { 10 }, 0][..], &[0; 22]].concat()
-            }
-            Load::Error {
+            // Where TCP has its length and flags: it would be a reset.
+            Load::Ports { from, to, .. } => [&ports(from, to)[..], &[0; 8], &[0x50, 4]].concat(),
+            Load::Message {
+                kind,
                 quoted_from,
                 quoted_to,
+                ..
             } => {
                 let quoted = Sent {
                     link: Link::SpanningTree,
                     is_v6: self.is_v6,
                     source: quoted_from,
                     destination: quoted_to,
+                    flaw: Flaw::Nothing,
                     extras: Vec::new(),
                     part: Part::Whole,
-                    load: Load::Udp { from: 1, to: 2 },
+                    load: Load::Other(59),
                 };
-                let kind = if self.is_v6 { 2 } else { 3 };
                 [vec![kind, 0, 0, 0, 0, 0, 5, 0], quoted.internet()].concat()
             }
             Load::Other(_) => vec![0; 16],

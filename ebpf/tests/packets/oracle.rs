@@ -3,13 +3,13 @@
 use postern_ebpf::Reason;
 use postern_ebpf::verdict::Origin;
 
-use super::{Extra, Host, Link, Load, Part, Sent};
+use super::{Extra, Flaw, Host, Link, Load, Part, Sent};
 
 /// What is to become of a packet that begins with an Ethernet header.
 pub(crate) fn expected_of_frame(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     match &sent.link {
         Link::Control(_) | Link::SpanningTree => Reason::LinkControl,
-        Link::Sap | Link::Unknown(_) => Reason::UnknownLink,
+        Link::Service(_) | Link::Unknown(_) => Reason::UnknownLink,
         Link::Tagged(tags) if tags.len() > 4 => Reason::TooManyHeaders,
         Link::Tagged(_) => expected(sent, origin, answers),
     }
@@ -20,18 +20,16 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     if let Some(reason) = expected_of_headers(sent) {
         return reason;
     }
-    let is_fragment = matches!(sent.part, Part::First | Part::Later);
+    let is_fragment = matches!(sent.part, Part::First | Part::Later { .. });
     let is_named = |port| port == 5432 || port == 6432;
     let ports = match sent.load {
-        Load::Tcp { from, to, .. } | Load::Udp { from, to } | Load::Sctp { from, to } => {
-            Some((from, to))
-        }
+        Load::Tcp { from, to, .. } | Load::Ports { from, to, .. } => Some((from, to)),
         _ => None,
     };
     let refusal = expected_of_sender(sent, origin);
     if !matches!(sent.destination, Host::Database | Host::Ports) {
         let is_of_socket = matches!(origin, Origin::Socket { .. });
-        let is_later = sent.part == Part::Later;
+        let is_later = matches!(sent.part, Part::Later { .. });
         let is_answer = answers && !is_of_socket && sent.source == Host::Ports && !is_later;
         return match ports {
             Some((from, _))
@@ -57,24 +55,26 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
             _,
         ) if matches!(origin, Origin::Socket { .. }) => Reason::Reset,
         (_, Some(_)) => refusal,
-        (Load::Ping | Load::Discovery { .. } | Load::Error { .. }, _) if has_ports => {
-            Reason::PortNotProtected
-        }
+        (Load::Message { .. }, _) if has_ports => Reason::PortNotProtected,
         _ if has_ports => Reason::UnknownTransport,
-        (Load::Discovery { hops_are_255: true }, _) if sent.is_v6 => Reason::NeighbourDiscovery,
         (
-            Load::Error {
-                quoted_from,
-                quoted_to,
+            Load::Message {
+                kind: 133..=137,
+                hops_are_255: true,
+                ..
             },
             _,
-        ) if quoted_from == sent.destination => {
-            let is_answered = match (origin, quoted_to.may_arrive_on()) {
-                (Origin::Socket { .. }, _) | (Origin::Made(_), Some(_)) => true,
-                (Origin::Arrived(interface), Some(on)) => interface & on != 0,
-                (_, None) => false,
-            };
-            if is_answered {
+        ) if sent.is_v6 => Reason::NeighbourDiscovery,
+        (
+            Load::Message {
+                kind,
+                quoted_from,
+                quoted_to,
+                ..
+            },
+            _,
+        ) if is_error(kind, sent.is_v6) && quoted_from == sent.destination => {
+            if is_answered(origin, quoted_to) {
                 Reason::ErrorForAllowed
             } else {
                 refusal
@@ -84,8 +84,33 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     }
 }
 
+/// Whether an error may be the answer to a packet of a host.
+fn is_answered(origin: Origin, quoted_to: Host) -> bool {
+    match (origin, quoted_to.may_arrive_on()) {
+        (Origin::Socket { .. }, _) | (Origin::Made(_), Some(_)) => true,
+        (Origin::Arrived(interface), Some(on)) => interface & on != 0,
+        (_, None) => false,
+    }
+}
+
+/// What cannot be delivered, is too big, went too far, or is not understood.
+fn is_error(kind: u8, is_v6: bool) -> bool {
+    let kinds: &[u8] = if is_v6 {
+        &[1, 2, 3, 4]
+    } else {
+        &[3, 5, 11, 12]
+    };
+    kinds.contains(&kind)
+}
+
 /// The verdict that the headers alone have.
 fn expected_of_headers(sent: &Sent) -> Option<Reason> {
+    match (sent.flaw, sent.is_v6) {
+        (Flaw::Version, _) | (Flaw::ShortLength | Flaw::ShortHeader, false) => {
+            return Some(Reason::Malformed);
+        }
+        _ => {}
+    }
     if !sent.is_v6 {
         let mut room = 40_i32;
         for extra in &sent.extras {
@@ -115,7 +140,7 @@ fn expected_of_headers(sent: &Sent) -> Option<Reason> {
     let is_fragment_seen = sent.part != Part::Whole && seen < 8;
     let all = sent.extras.len() + usize::from(sent.part != Part::Whole);
     // A later fragment ends the chain: what follows is somewhere in the middle of the packet.
-    let ends = is_fragment_seen && sent.part == Part::Later;
+    let ends = is_fragment_seen && matches!(sent.part, Part::Later { .. });
     (all > 8 && !ends).then_some(Reason::TooManyHeaders)
 }
 

@@ -3,7 +3,7 @@
 use postern_ebpf::verdict::Origin;
 use proptest::prelude::*;
 
-use super::{Extra, Host, LEFT, Link, Load, Part, RIGHT, Sent};
+use super::{Extra, Flaw, Host, LEFT, Link, Load, Part, RIGHT, Sent};
 
 /// Every host.
 pub(crate) fn host() -> BoxedStrategy<Host> {
@@ -31,13 +31,16 @@ fn load() -> BoxedStrategy<Load> {
         Just(0x14 - 0x10 + 0x10)
     ];
     let tcp = (port(), port(), flags, any::<bool>());
+    let others = prop_oneof![Just(17_u8), Just(33), Just(132), Just(136)];
+    let kinds = prop_oneof![0..14_u8, 127..139_u8];
+    let messages = (kinds, any::<bool>(), host(), host());
     prop_oneof![
         6 => tcp.prop_map(|(from, to, flags, data)| Load::Tcp { from, to, flags, data }),
-        2 => (port(), port()).prop_map(|(from, to)| Load::Udp { from, to }),
-        1 => (port(), port()).prop_map(|(from, to)| Load::Sctp { from, to }),
-        1 => Just(Load::Ping),
-        1 => any::<bool>().prop_map(|hops_are_255| Load::Discovery { hops_are_255 }),
-        2 => (host(), host()).prop_map(|(quoted_from, quoted_to)| Load::Error {
+        3 => (others, port(), port())
+            .prop_map(|(protocol, from, to)| Load::Ports { protocol, from, to }),
+        4 => messages.prop_map(|(kind, hops_are_255, quoted_from, quoted_to)| Load::Message {
+            kind,
+            hops_are_255,
             quoted_from,
             quoted_to,
         }),
@@ -55,8 +58,10 @@ fn link() -> BoxedStrategy<Link> {
         1 => prop_oneof![Just(0x0806_u16), Just(0x8809), Just(0x888e), Just(0x88cc)]
             .prop_map(Link::Control),
         1 => Just(Link::SpanningTree),
-        1 => Just(Link::Sap),
-        1 => prop_oneof![Just(0x8847_u16), Just(0x8864), Just(0x22f3)].prop_map(Link::Unknown),
+        1 => prop_oneof![Just([0xaa, 0xaa]), Just([0x42, 0xaa]), Just([0xaa, 0x42])]
+            .prop_map(Link::Service),
+        1 => prop_oneof![Just(0x8847_u16), Just(0x8864), Just(0x22f3), Just(0x0600)]
+            .prop_map(Link::Unknown),
     ]
     .boxed()
 }
@@ -74,19 +79,30 @@ pub(crate) fn sent() -> BoxedStrategy<Sent> {
         3 => Just(Vec::new()),
         2 => proptest::collection::vec(extra, 1..12),
     ];
+    let places = prop_oneof![2 => 1..0x2000_u16, 1 => Just(0x100), 1 => Just(0x1000)];
+    let later = (places, any::<bool>()).prop_map(|(at, more)| Part::Later { at, more });
     let part = prop_oneof![
         6 => Just(Part::Whole),
         1 => Just(Part::First),
-        1 => Just(Part::Later),
+        1 => later,
         1 => Just(Part::Atomic),
     ];
-    (link(), any::<bool>(), host(), host(), extras, part, load())
+    let flaw = prop_oneof![
+        12 => Just(Flaw::Nothing),
+        1 => Just(Flaw::NoLength),
+        1 => Just(Flaw::ShortLength),
+        1 => Just(Flaw::ShortHeader),
+        1 => Just(Flaw::Version),
+    ];
+    let hosts = (host(), host());
+    (link(), any::<bool>(), hosts, flaw, extras, part, load())
         .prop_map(
-            |(link, is_v6, source, destination, extras, part, load)| Sent {
+            |(link, is_v6, (source, destination), flaw, extras, part, load)| Sent {
                 link,
                 is_v6,
                 source,
                 destination,
+                flaw,
                 extras,
                 part,
                 load,
