@@ -4,40 +4,41 @@
 mod digest;
 
 use std::path::{Path, PathBuf};
-use std::{env, fs, process};
+use std::process::ExitCode;
+use std::{env, fs};
 
-fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let (object, built_of) = (root.join(digest::OBJECT), root.join(digest::OBJECT_SOURCES));
-    for input in [
-        &root.join("ebpf/src"),
-        &root.join("ebpf/Cargo.toml"),
-        &object,
-        &built_of,
-    ] {
-        println!("cargo::rerun-if-changed={}", input.display());
-    }
-    let sources = match digest::of_sources(&root) {
-        Ok(digest) => digest,
-        Err(error) => fail(&format!("the sources in ebpf/ cannot be read: {error}")),
-    };
-    match fs::read_to_string(built_of) {
-        Err(_) => fail("the policy programs have not been built"),
-        Ok(built) if built.trim() != sources => {
-            fail("the policy programs are older than their sources in ebpf/")
+fn main() -> ExitCode {
+    match take() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            println!("cargo::error={what}");
+            println!("cargo::error=run: cargo xtask setup && cargo xtask ebpf");
+            ExitCode::FAILURE
         }
-        Ok(_) => {}
-    }
-    let Some(out) = env::var_os("OUT_DIR") else {
-        fail("cargo has set no OUT_DIR")
-    };
-    if let Err(error) = fs::copy(&object, PathBuf::from(out).join("postern-programs")) {
-        fail(&format!("{} cannot be copied: {error}", object.display()));
     }
 }
 
-fn fail(what: &str) -> ! {
-    println!("cargo::error={what}");
-    println!("cargo::error=run: cargo xtask setup && cargo xtask ebpf");
-    process::exit(1);
+/// Copies the programs to where the compiler takes them from, if they are of the sources that are
+/// here.
+///
+/// # Errors
+/// What is wrong, for the person who builds.
+fn take() -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (object, built_of) = (root.join(digest::OBJECT), root.join(digest::OBJECT_SOURCES));
+    let (code, manifest) = (root.join("ebpf/src"), root.join("ebpf/Cargo.toml"));
+    for input in [&code, &manifest, &object, &built_of] {
+        println!("cargo::rerun-if-changed={}", input.display());
+    }
+    let sources = digest::of_sources(&root)
+        .map_err(|error| format!("the sources in ebpf/ cannot be read: {error}"))?;
+    let built = fs::read_to_string(built_of)
+        .map_err(|_| "the policy programs have not been built".to_owned())?;
+    if built.trim() != sources {
+        return Err("the policy programs are older than their sources in ebpf/".to_owned());
+    }
+    let out = env::var_os("OUT_DIR").ok_or("cargo has set no OUT_DIR")?;
+    fs::copy(&object, PathBuf::from(out).join("postern-programs"))
+        .map_err(|error| format!("{} cannot be copied: {error}", object.display()))?;
+    Ok(())
 }

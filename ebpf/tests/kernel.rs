@@ -1,6 +1,16 @@
 //! The programs in the kernel, by `BPF_PROG_TEST_RUN`: they agree with the library on every
 //! packet. For root, on Linux 6.1 or later; `cargo xtask ebpf` builds the programs before.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test makes itself is small, and a test that is wrong is to end"
+)]
+
 #[allow(
     dead_code,
     unused_imports,

@@ -1,5 +1,15 @@
 //! The verdict against an oracle that decides from the description of a packet.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "what a test makes itself is small, and a test that is wrong is to end"
+)]
+
 #[allow(
     dead_code,
     unused_imports,

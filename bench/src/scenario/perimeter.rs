@@ -96,7 +96,12 @@ impl Scenario for Perimeter {
             rates[at] += reads / f64::from(windows);
             rates[at + 1] += connections / f64::from(windows);
         }
-        let names = [GATEWAY_OPEN, GATEWAY_OPEN_CONNECTIONS, GATEWAY, GATEWAY_CONNECTIONS];
+        let names = [
+            GATEWAY_OPEN,
+            GATEWAY_OPEN_CONNECTIONS,
+            GATEWAY,
+            GATEWAY_CONNECTIONS,
+        ];
         for (name, rate) in names.into_iter().zip(rates) {
             recorder.at(name).figure(Metric::RatePerS, rate);
         }
@@ -117,7 +122,13 @@ impl Site {
         let network = Network::start()?;
         let postgres =
             Postgres::start_inside(stage.scratch(), stage.certificates(), &network.database)?;
-        let tables = ["--initialize", "--quiet", "--unlogged-tables", "--scale", "5"];
+        let tables = [
+            "--initialize",
+            "--quiet",
+            "--unlogged-tables",
+            "--scale",
+            "5",
+        ];
         let mut fill = postgres.superuser("postgres").client("pgbench", &tables)?;
         succeed(&mut fill)?;
         let mut config = ConfigFile::new();
@@ -137,8 +148,8 @@ impl Site {
         let router = &self.network.router;
         let arrival = index(router, "proxy")?;
         let path = self.policy.pins().join("programs/gate_egress");
-        let program = SchedClassifier::from_pin(&path)
-            .with_context(|| path.display().to_string())?;
+        let program =
+            SchedClassifier::from_pin(&path).with_context(|| path.display().to_string())?;
         let frame = frame();
         // struct __sk_buff (linux/bpf.h): ingress_ifindex is its tenth word.
         let mut context = [0; 192];
@@ -167,7 +178,9 @@ impl Site {
             let mut command = Command::new(&pgbench);
             command.args(["--select-only", "--no-vacuum", "--client", CLIENTS]);
             command.args(["--host", &DATABASE.v4(HOST).to_string()]);
-            command.args(["--username", "postgres", "--time", &seconds]).args(more);
+            command
+                .args(["--username", "postgres", "--time", &seconds])
+                .args(more);
             command.arg("postgres");
             let output = succeed(&mut self.network.proxy.inside(&command))?;
             *rate = pgbench::parse(&output)?.rate_per_s;
@@ -179,18 +192,26 @@ impl Site {
 /// The gateway's policy: the proxy may reach the database, and nobody 10,000 other prefixes.
 fn describe(config: &mut ConfigFile) {
     let table = "perimeter";
-    config.set(table, "place", "gateway").set(table, "mode", "enforce");
+    config
+        .set(table, "place", "gateway")
+        .set(table, "mode", "enforce");
     config.set(table, "interfaces", ["application", "proxy", "database"]);
     let protect = "perimeter.protect";
-    config.begin(protect).set(protect, "prefixes", DATABASE.prefixes().to_vec());
+    config
+        .begin(protect)
+        .set(protect, "prefixes", DATABASE.prefixes().to_vec());
     config.set(protect, "ports", [PORT]);
     let others = (0..PREFIXES).map(|number| {
         let base = u32::from(Ipv4Addr::new(10, 128, 0, 0));
         format!("{}/30", Ipv4Addr::from_bits(base + number * 4))
     });
-    config.begin(protect).set(protect, "prefixes", others.collect::<Vec<_>>());
+    config
+        .begin(protect)
+        .set(protect, "prefixes", others.collect::<Vec<_>>());
     let allow = "perimeter.allow";
-    config.begin(allow).set(allow, "sources", PROXY.hosts(HOST).to_vec());
+    config
+        .begin(allow)
+        .set(allow, "sources", PROXY.hosts(HOST).to_vec());
     config.set(allow, "interfaces", ["proxy"]);
 }
 
