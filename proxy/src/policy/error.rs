@@ -118,9 +118,6 @@ pub(crate) enum PolicyError {
     /// A question that cannot be answered.
     #[error("{0}")]
     Question(String),
-    /// The audit file of denials.
-    #[error("perimeter.audit_file: {0}")]
-    Audit(String),
     /// The user did not say yes.
     #[error("nothing was changed: say --yes to open the perimeter")]
     NotAsked,

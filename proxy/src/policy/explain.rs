@@ -92,6 +92,8 @@ pub(crate) fn explain(
     if pins.record().is_none() {
         return Err(PolicyError::NotLoaded(perimeter.pins.clone()));
     }
+    // A load that is under way changes the bank that is looked into.
+    let _lock = pins.lock()?;
     let maps = Maps::open(&pins.current())?;
     let number = maps.active()?;
     let bank = maps.read(number)?;

@@ -76,6 +76,11 @@ pub(crate) struct HookStatus {
 pub(crate) fn status(perimeter: &Perimeter) -> Result<Status, PolicyError> {
     let wanted = Wanted::now(perimeter)?;
     let pins = Pins::new(&perimeter.pins);
+    // What a load is changing would look like drift.
+    let lock = match pins.root().exists() {
+        true => Some(pins.lock()),
+        false => None,
+    };
     let record = pins.record();
     let mut status = Status {
         in_force: false,
@@ -104,6 +109,10 @@ pub(crate) fn status(perimeter: &Perimeter) -> Result<Status, PolicyError> {
             let what = format!("no policy is loaded in {}", perimeter.pins.display());
             status.drift.push(Drift::new(what, LOAD));
         }
+    }
+    if let Some(Err(error)) = &lock {
+        let cure = "ask again when it has ended";
+        status.drift.push(Drift::new(error.to_string(), cure));
     }
     of_default_drop(perimeter, &wanted, &mut status);
     status.in_force = status.drift.is_empty();

@@ -63,6 +63,10 @@ struct Watch<'a> {
     names: Names,
     /// What had not been reported when it was last looked.
     unreported: (u64, u64),
+    /// Interfaces may have come at which no program stands yet.
+    is_behind: bool,
+    /// What was last said to be going wrong, so that it is said once.
+    trouble: String,
 }
 
 /// Shows denials until SIGINT or SIGTERM, records them, and attaches programs to interfaces that
@@ -86,6 +90,8 @@ pub(crate) fn watch(
         audit,
         names: Names::new(perimeter),
         unreported: (0, 0),
+        is_behind: true,
+        trouble: String::new(),
     };
     let mut source = Source::open(perimeter)?;
     watch.unreported = source.unreported()?;
@@ -104,10 +110,12 @@ pub(crate) fn watch(
         let is_changed = changes.seen();
         if is_changed.map_err(|error| PolicyError::kernel("tell of interfaces", &error))? {
             watch.names.forget_interfaces();
+            watch.is_behind = true;
             watch.attach_new()?;
         }
         if asked.elapsed() >= WATCH_INTERVAL {
             asked = Instant::now();
+            watch.attach_new()?;
             watch.tell_unreported(&source)?;
             source = source.renewed(perimeter)?;
         }
@@ -151,11 +159,13 @@ impl Source {
 
     /// The same, or that of the set which is in force now.
     fn renewed(self, perimeter: &Perimeter) -> Result<Self, PolicyError> {
-        let path = Pins::new(&perimeter.pins).current().maps();
-        let facts = std::fs::metadata(&path);
+        let pins = Pins::new(&perimeter.pins);
+        let facts = std::fs::metadata(pins.current().maps());
         match facts.map(|it| (it.dev(), it.ino())) {
             Ok(folder) if folder == self.folder => Ok(self),
-            _ => Self::open(perimeter),
+            // Another set is just taking its place.
+            Err(_) if pins.record().is_some() => Ok(self),
+            Ok(_) | Err(_) => Self::open(perimeter),
         }
     }
 
@@ -182,7 +192,7 @@ impl Watch<'_> {
                 false => named.text(&clock::local(named.at_ms())),
             };
             self.print(&line)?;
-            self.record(named.record())?;
+            self.record(named.record());
         }
         Ok(has_any)
     }
@@ -213,15 +223,26 @@ impl Watch<'_> {
             ),
         };
         self.print(&line)?;
-        self.record(Record::DenialsUnreported { suppressed, lost })
+        self.record(Record::DenialsUnreported { suppressed, lost });
+        Ok(())
     }
 
-    /// Attaches programs to interfaces that have come.
+    /// Attaches programs to interfaces that have come. What fails is tried again: until then
+    /// they are shut, and denials are shown nonetheless.
     fn attach_new(&mut self) -> Result<(), PolicyError> {
-        if !self.perimeter.plan.place.has_interfaces() {
+        if !self.is_behind || !self.perimeter.plan.place.has_interfaces() {
             return Ok(());
         }
-        for name in load::attach_new(self.perimeter, self.options.tc)? {
+        let names = match load::attach_new(self.perimeter, self.options.tc) {
+            Ok(names) => names,
+            Err(error) => {
+                self.say(&error.to_string());
+                return Ok(());
+            }
+        };
+        self.is_behind = false;
+        self.trouble.clear();
+        for name in names {
             let line = match self.options.json {
                 true => serde_json::json!({"event": "attached", "interface": name}).to_string(),
                 false => format!("{name} has come: the programs stand there now"),
@@ -231,13 +252,23 @@ impl Watch<'_> {
         Ok(())
     }
 
-    fn record(&self, record: Record) -> Result<(), PolicyError> {
+    /// Hands a denial to the audit file. One that cannot be written is counted there when that
+    /// works again; the watch goes on.
+    fn record(&mut self, record: Record) {
         let Some(audit) = self.audit else {
-            return Ok(());
+            return;
         };
-        audit
-            .write_detached(OF_THE_PROCESS, record)
-            .map_err(|error| PolicyError::Audit(error.to_string()))
+        if let Err(error) = audit.write_detached(OF_THE_PROCESS, record) {
+            self.say(&format!("perimeter.audit_file: {error}"));
+        }
+    }
+
+    /// Says what goes wrong, once as long as it is the same.
+    fn say(&mut self, trouble: &str) {
+        if self.trouble != trouble {
+            eprintln!("postern: {trouble}");
+            trouble.clone_into(&mut self.trouble);
+        }
     }
 
     fn print(&mut self, line: &str) -> Result<(), PolicyError> {
