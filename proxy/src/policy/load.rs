@@ -1,12 +1,14 @@
 //! Putting a policy in force, in place of an earlier one, and taking it away.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aya::EbpfLoader;
 use aya::programs::{
     CgroupSkb, CgroupSockAddr, Program as Loadable, ProgramError, SchedClassifier,
 };
+use aya::{Ebpf, EbpfLoader};
 use postern_ebpf::abi::{Interface, Mode};
 
 use super::attach::{self, Tc};
@@ -283,14 +285,12 @@ fn build(
     }
     let loaded = loader.load(object::object());
     let mut loaded = loaded.map_err(|error| PolicyError::load("their maps", &error))?;
+    load_programs(&mut loaded, Program::of(perimeter.plan.place))?;
     for program in Program::of(perimeter.plan.place) {
         let name = program.name();
-        let Some(loadable) = loaded.program_mut(name) else {
-            let why = "it is not in the object: this is a defect of Postern".to_owned();
-            let what = name.to_owned();
-            return Err(PolicyError::Load { what, why });
-        };
-        load_program(loadable, program.kind()).map_err(|error| PolicyError::load(name, &error))?;
+        let loadable = loaded
+            .program_mut(name)
+            .ok_or_else(|| not_in_object(name))?;
         let pinned = loadable.pin(set.program(*program));
         pinned.map_err(|error| PolicyError::kernel(format!("pin {name}"), &error))?;
     }
@@ -299,6 +299,36 @@ fn build(
     confirm(drift::of_bank(&bank, &maps.fill(0, &bank)?))?;
     maps.activate(0)?;
     set.write_record(&record())
+}
+
+/// Has the kernel verify the programs, all at the same time: that is most of a first load.
+fn load_programs(loaded: &mut Ebpf, programs: &[Program]) -> Result<(), PolicyError> {
+    let mut loadables: BTreeMap<String, &mut Loadable> = loaded
+        .programs_mut()
+        .map(|(name, loadable)| (name.to_owned(), loadable))
+        .collect();
+    thread::scope(|scope| {
+        let mut verifying = Vec::new();
+        for program in programs {
+            let (name, kind) = (program.name(), program.kind());
+            let loadable = loadables.remove(name).ok_or_else(|| not_in_object(name))?;
+            verifying.push((name, scope.spawn(move || load_program(loadable, kind))));
+        }
+        for (name, verified) in verifying {
+            match verified.join() {
+                Ok(result) => result.map_err(|error| PolicyError::load(name, &error))?,
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
+}
+
+fn not_in_object(program: &str) -> PolicyError {
+    PolicyError::Load {
+        what: program.to_owned(),
+        why: "it is not in the object: this is a defect of Postern".to_owned(),
+    }
 }
 
 fn load_program(program: &mut Loadable, kind: Kind) -> Result<(), ProgramError> {
@@ -394,7 +424,7 @@ fn standing(set: &Set, perimeter: &Perimeter) -> Vec<(Hook, u32)> {
 fn wait_until_gone(stood: &[(Hook, u32)]) {
     let until = Instant::now() + POLICY_DETACH_WAIT;
     while stood.iter().any(|(hook, id)| inspect::runs(hook, *id)) && Instant::now() < until {
-        std::thread::sleep(POLICY_POLL);
+        thread::sleep(POLICY_POLL);
     }
 }
 
