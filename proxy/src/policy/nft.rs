@@ -30,7 +30,6 @@ pub(super) enum Shut<'a> {
 /// A table before it is text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
-    sets: Vec<String>,
     chains: Vec<Chain>,
 }
 
@@ -44,43 +43,36 @@ struct Chain {
 
 /// The table for a policy.
 pub(super) fn table(plan: &Plan, shut: Shut<'_>) -> Table {
-    let mut sets = Vec::new();
     let mut chains = Vec::new();
     let mut judge = Vec::new();
     for (number, (ports, prefixes)) in (0..).zip(by_ports(plan)) {
         chains.push(ports_chain(number, &ports));
-        for (family, kind, is_v4) in [("ip", "ipv4_addr", true), ("ip6", "ipv6_addr", false)] {
+        for (family, is_v4) in [("ip", true), ("ip6", false)] {
             let of_family = prefixes.iter().filter(|it| it.is_ipv4() == is_v4);
             let elements: Vec<String> = of_family.map(element).collect();
             if elements.is_empty() {
                 continue;
             }
-            let set = format!("{family}_{number}");
-            sets.push(format!(
-                "set {set} {{ type {kind}; flags interval; auto-merge; elements = {{ {} }} }}",
-                elements.join(", ")
+            let elements = elements.join(", ");
+            judge.push(format!(
+                "{family} daddr {{ {elements} }} jump ports_{number}"
             ));
-            judge.push(format!("{family} daddr @{set} jump ports_{number}"));
         }
     }
-    let mut covered = "";
+    let mut covered = String::new();
     if let Shut::Beyond(interfaces) = shut
         && !interfaces.is_empty()
     {
         let numbers: Vec<String> = interfaces.iter().map(u32::to_string).collect();
-        let numbers = numbers.join(", ");
-        sets.push(format!(
-            "set covered {{ type iface_index; elements = {{ {numbers} }} }}"
-        ));
-        covered = "@covered";
+        covered = format!("{{ {} }}", numbers.join(", "));
     }
     chains.push(Chain {
         name: "judge".to_owned(),
         hook: None,
         rules: judge,
     });
-    chains.extend(entrances(plan.place, shut, covered));
-    Table { sets, chains }
+    chains.extend(entrances(plan.place, shut, &covered));
+    Table { chains }
 }
 
 /// Puts a table in the place of the one that is there.
@@ -115,7 +107,7 @@ pub(super) fn is_there() -> bool {
 }
 
 /// What differs between the kernel's table and the one that should be there; nothing if it is
-/// the same. The rules carry a digest of the whole table, sets included.
+/// the same. Every rule carries a digest of the whole table.
 ///
 /// # Errors
 ///
@@ -143,10 +135,6 @@ fn is_same(expected: &Table, listed: &str) -> bool {
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     let comment = expected.mark();
     for object in objects.into_iter().flatten() {
-        if let Some(chain) = object.get("chain") {
-            let name = chain.get("name").and_then(|it| it.as_str());
-            found.entry(name.unwrap_or_default()).or_default();
-        }
         let Some(rule) = object.get("rule") else {
             continue;
         };
@@ -157,7 +145,8 @@ fn is_same(expected: &Table, listed: &str) -> bool {
         }
         *found.entry(chain.unwrap_or_default()).or_default() += 1;
     }
-    let chains = expected.chains.iter();
+    // Chains of earlier tables are left, without rules.
+    let chains = expected.chains.iter().filter(|it| !it.rules.is_empty());
     found
         == chains
             .map(|it| (it.name.as_str(), it.rules.len()))
@@ -254,18 +243,10 @@ impl Table {
 
     fn body(&self, comment: &str) -> String {
         let mut text = String::new();
-        for set in &self.sets {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {set}");
-        }
         for chain in &self.chains {
-            // As above.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "  chain {} {{", chain.name);
-            if let Some(hook) = chain.hook {
-                let line = format!("type filter hook {hook} priority -10; policy accept;");
-                // As above.
-                let _ = writeln!(text, "    {line}");
-            }
+            text.push_str(&chain.head());
             for rule in &chain.rules {
                 // As above.
                 let _ = writeln!(text, "    {rule}{comment}");
@@ -276,12 +257,26 @@ impl Table {
     }
 }
 
+impl Chain {
+    /// The line that says where it is called from, if it is by the kernel.
+    fn head(&self) -> String {
+        let line = |hook| format!("    type filter hook {hook} priority -10; policy accept;\n");
+        self.hook.map(line).unwrap_or_default()
+    }
+}
+
 /// The script that puts a table in the place of the one that is there.
+///
+/// The chains stay and get other rules. Were they deleted and made again, also in one transaction,
+/// a packet on its way through both at that moment would meet neither's rules.
 fn script(table: &Table) -> String {
     let comment = format!(" comment \"{}\"", table.mark());
     let body = table.body(&comment);
-    // The first line makes a table that is not there, so that the second one can remove it.
-    format!("table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{body}}}\n")
+    let chains = table.chains.iter();
+    let chains: String = chains
+        .map(|it| format!("  chain {} {{\n{}  }}\n", it.name, it.head()))
+        .collect();
+    format!("table {TABLE} {{\n{chains}}}\nflush table {TABLE}\ntable {TABLE} {{\n{body}}}\n")
 }
 
 fn run(arguments: &[&str], input: &str) -> Result<String, PolicyError> {
