@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use postern_tests::network::{DATABASE, HOST, PROXY, ROUTER, Subnet, link};
 use postern_tests::{ConfigFile, wait_until};
 
@@ -74,14 +74,26 @@ impl Drop for SecondLink<'_> {
     }
 }
 
-/// Whether the application connects from its second address, over each family.
-fn connects_from_second(stage: &Stage) -> Result<[bool; 2]> {
-    let [v4, v6] = database(ECHO_PORT).map(|to| (to, second_address(to)));
-    let connects = |(to, from): (SocketAddr, String)| {
-        let words = ["connect", &to.to_string(), &from];
-        stage.application().gets_through(stage, &words)
-    };
-    Ok([connects(v4)?, connects(v6)?])
+/// The application connects from its second address over both families, or cannot.
+fn expect_second(stage: &Stage, connects: bool) -> Result<()> {
+    for to in database(ECHO_PORT) {
+        let words = ["connect", &to.to_string(), &second_address(to)];
+        stage
+            .application()
+            .expect_through(stage, &words, connects)?;
+    }
+    Ok(())
+}
+
+/// Waits until the application connects from its second address.
+fn wait_for_second(stage: &Stage) -> Result<()> {
+    for to in database(ECHO_PORT) {
+        let words = ["connect", &to.to_string(), &second_address(to)];
+        wait_until("watch has taken the interface", NEWS_LIMIT, || {
+            stage.application().gets_through(stage, &words)
+        })?;
+    }
+    Ok(())
 }
 
 fn second_address(to: SocketAddr) -> String {
@@ -107,29 +119,23 @@ fn a_gateway_believes_a_source_only_where_it_may_arrive(stage: &Stage) -> Result
         allow_second(config);
     })?;
     policy.load()?;
-    ensure!(connects_from_second(stage)? == [true; 2], "where it may");
+    expect_second(stage, true).context("where it may")?;
     second.leave_by_the_other()?;
-    ensure!(
-        connects_from_second(stage)? == [false; 2],
-        "where it may not"
-    );
+    expect_second(stage, false).context("where it may not")?;
     ensure!(policy.count("wrong_interface")? >= 2);
     policy.unload()?;
-    ensure!(
-        connects_from_second(stage)? == [true; 2],
-        "without a policy"
-    );
+    expect_second(stage, true).context("without a policy")?;
     Ok(())
 }
 
-/// Sends a datagram from the proxy's address, that the application has given itself.
-fn lent_is_heard(stage: &Stage, to: SocketAddr) -> Result<bool> {
-    let from = match to {
-        SocketAddr::V4(_) => PROXY.v4(HOST).to_string(),
-        SocketAddr::V6(_) => PROXY.v6(HOST).to_string(),
-    };
-    let words = ["datagram", &to.to_string(), &marker(), &from];
-    stage.application().gets_through(stage, &words)
+/// Sends datagrams from the proxy's addresses, that the application has given itself; they arrive,
+/// or do not.
+fn expect_lent(stage: &Stage, arrive: bool) -> Result<()> {
+    for (to, from) in database(ECHO_PORT).into_iter().zip(PROXY.both(HOST)) {
+        let words = ["datagram", &to.to_string(), &marker(), &from.to_string()];
+        stage.application().expect_through(stage, &words, arrive)?;
+    }
+    Ok(())
 }
 
 /// Gives the application the proxy's addresses while something is done.
@@ -148,18 +154,12 @@ fn with_lent_addresses(stage: &Stage, then: impl FnOnce() -> Result<()>) -> Resu
 fn a_source_that_is_lent_from_the_proxy_does_not_pass_a_gateway(stage: &Stage) -> Result<()> {
     let policy = stage.gateway(|_| ())?;
     with_lent_addresses(stage, || {
-        for to in database(ECHO_PORT) {
-            ensure!(lent_is_heard(stage, to)?, "{to}: not even before");
-        }
+        expect_lent(stage, true).context("not even before")?;
         policy.load()?;
-        for to in database(ECHO_PORT) {
-            ensure!(!lent_is_heard(stage, to)?, "{to}: it passed");
-        }
+        expect_lent(stage, false).context("it passed")?;
         ensure!(policy.count("wrong_interface")? >= 2);
         policy.unload()?;
-        for to in database(ECHO_PORT) {
-            ensure!(lent_is_heard(stage, to)?, "{to}: not after it");
-        }
+        expect_lent(stage, true).context("not after it")?;
         Ok(())
     })
 }
@@ -187,19 +187,13 @@ fn a_database_host_believes_a_source_only_where_it_may_arrive(stage: &Stage) -> 
         config.set("perimeter", "interfaces", ["router", "second"]);
     })?;
     with_lent_addresses(stage, || {
-        for to in database(ECHO_PORT) {
-            ensure!(lent_is_heard(stage, to)?, "{to}: not even before");
-        }
+        expect_lent(stage, true).context("not even before")?;
         policy.load()?;
         stage.expect(&[stage.proxy()], true)?;
-        for to in database(ECHO_PORT) {
-            ensure!(!lent_is_heard(stage, to)?, "{to}: it came in");
-        }
+        expect_lent(stage, false).context("it came in")?;
         ensure!(policy.count("wrong_interface")? >= 2);
         policy.unload()?;
-        for to in database(ECHO_PORT) {
-            ensure!(lent_is_heard(stage, to)?, "{to}: not after it");
-        }
+        expect_lent(stage, true).context("not after it")?;
         Ok(())
     })
 }
@@ -207,11 +201,11 @@ fn a_database_host_believes_a_source_only_where_it_may_arrive(stage: &Stage) -> 
 fn an_interface_that_no_policy_names_stays_closed(stage: &Stage) -> Result<()> {
     let _second = SecondLink::new(stage, &stage.network.router)?;
     let policy = stage.gateway(|_| ())?;
-    ensure!(connects_from_second(stage)? == [true; 2], "not even before");
+    expect_second(stage, true).context("not even before")?;
     policy.load()?;
-    ensure!(connects_from_second(stage)? == [false; 2], "it is open");
+    expect_second(stage, false).context("it is open")?;
     policy.unload()?;
-    ensure!(connects_from_second(stage)? == [true; 2], "not after it");
+    expect_second(stage, true).context("not after it")?;
     Ok(())
 }
 
@@ -222,22 +216,15 @@ fn an_interface_that_comes_later_is_closed_until_watch_has_it(stage: &Stage) -> 
     })?;
     policy.load()?;
     let second = SecondLink::new(stage, &stage.network.router)?;
-    ensure!(
-        connects_from_second(stage)? == [false; 2],
-        "open before watch"
-    );
+    expect_second(stage, false).context("open before watch")?;
     let log = stage.scratch.path().join("late-watch.log");
     let mut watch = policy.start(&["watch", "--json"], &log)?;
-    wait_until("watch has taken it", NEWS_LIMIT, || {
-        Ok(connects_from_second(stage)? == [true; 2])
-    })?;
+    wait_for_second(stage)?;
     policy.must(&["status"])?;
     // Taken while watch runs, and again after it was away for a while.
     drop(second);
     let _second = SecondLink::new(stage, &stage.network.router)?;
-    wait_until("watch has taken it again", NEWS_LIMIT, || {
-        Ok(connects_from_second(stage)? == [true; 2])
-    })?;
+    wait_for_second(stage)?;
     stage.expect(&[stage.application()], false)?;
     ensure!(watch.stop()?.success(), "{}", watch.log()?);
     policy.unload()

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use postern_tests::network::frame::{self, Way, protocol};
 use postern_tests::network::{APPLICATION, DATABASE, HOST, Network, PROXY, ROUTER, Subnet, Tap};
 use postern_tests::policy::said;
+use postern_tests::wait_until;
 
 use crate::Test;
 use crate::frames::{packet, ways};
-use crate::stage::{ECHO_PORT, Stage, database, marker};
+use crate::stage::{ECHO_PORT, RETRY_LIMIT, Stage, database, marker};
 
 pub(crate) const TESTS: &[Test] = tests![
     the_unix_socket_of_postgresql_is_not_covered,
@@ -47,15 +48,11 @@ fn frames_of_root_on_the_proxys_machine_are_not_covered(stage: &Stage) -> Result
     let tap = Tap::open(&stage.network.proxy, "router")?;
     let text = marker();
     tap.send(&frame_from(PROXY, HOST, PROXY.v4(HOST).into(), &text))?;
-    ensure!(
-        stage.hears(&text)?,
-        "it was stopped; the limit is none any more"
-    );
+    let heard = stage.must_hear(&text);
+    heard.context("it was stopped; the limit is none any more")?;
     let to = SocketAddr::new(DATABASE.v4(HOST).into(), ECHO_PORT).to_string();
-    let through = stage
-        .neighbour()
-        .gets_through(stage, &["datagram", &to, &marker()])?;
-    ensure!(!through, "without a frame of its own it is stopped");
+    let words = ["datagram", &to, &marker()];
+    stage.neighbour().expect_through(stage, &words, false)?;
     policy.unload()
 }
 
@@ -76,10 +73,8 @@ fn the_segment_of_the_proxy_is_believed(stage: &Stage) -> Result<()> {
     let tap = Tap::open(&stage.network.proxy, "router")?;
     let frame = frame_from(PROXY, ANOTHER_MACHINE, PROXY.v4(HOST).into(), &text);
     tap.send(&frame)?;
-    ensure!(
-        stage.hears(&text)?,
-        "it was stopped; the limit is none any more"
-    );
+    let heard = stage.must_hear(&text);
+    heard.context("it was stopped; the limit is none any more")?;
     // With its own address, or from another segment, it does not pass.
     let Network {
         proxy, application, ..
@@ -117,19 +112,15 @@ fn a_translated_destination_is_judged_as_it_leaves_the_gateway(stage: &Stage) ->
 
 /// An address that stands for the database is reached without a policy, and not with it.
 fn is_stopped_at(stage: &Stage, address: SocketAddr) -> Result<()> {
-    let address = address.to_string();
-    let connects = || {
-        let application = stage.application();
-        application.gets_through(stage, &["connect", &address])
-    };
+    let words = ["connect", &address.to_string()];
+    let application = stage.application();
     let policy = stage.gateway(|_| ())?;
-    ensure!(connects()?, "not even before");
+    application.expect_through(stage, &words, true)?;
     policy.load()?;
-    ensure!(!connects()?, "it got through");
+    application.expect_through(stage, &words, false)?;
     ensure!(policy.count("source_not_allowed")? >= 1);
     policy.unload()?;
-    ensure!(connects()?, "not after it");
-    Ok(())
+    application.expect_through(stage, &words, true)
 }
 
 /// Sends a frame by AF_PACKET past the queueing discipline, where tc's egress would be
@@ -156,13 +147,14 @@ fn frames_past_the_senders_own_queue_are_dropped(stage: &Stage) -> Result<()> {
         ensure!(said.code == 0, "{said:?}");
         stage.hears(&text)
     };
+    let arrives = || wait_until("it arrives", RETRY_LIMIT, send);
     for policy in [stage.gateway(|_| ())?, stage.database_host(|_| ())?] {
-        ensure!(send().context("before the load")?, "not even before");
+        arrives().context("before the load")?;
         policy.load()?;
         ensure!(!send()?, "it came through");
         ensure!(policy.count("source_not_allowed")? >= 1);
         policy.unload()?;
-        ensure!(send()?, "not after it");
+        arrives().context("after unload")?;
     }
     Ok(())
 }

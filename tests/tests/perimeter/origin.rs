@@ -18,6 +18,8 @@ use crate::stage::{OTHER_CGROUP, PORT, PROXY_CGROUP, Stage};
 
 /// The seconds after which psql gives up: the fewest that libpq takes.
 const PSQL_LIMIT_S: &str = "2";
+/// How often something is tried that must get through.
+const TRIES: u32 = 5;
 
 /// Where a process is when it tries something.
 #[derive(Debug, Clone)]
@@ -49,6 +51,24 @@ impl Origin {
         let said = said(&self.command(&actor::command(words)?))?;
         ensure!(said.code == 0, "{}: {}", self.name, said.stderr);
         Ok(said.stdout.trim_end().to_owned())
+    }
+
+    /// Tries something that must get through, or must not. What must is tried again: a packet may
+    /// be lost, or late, on a busy machine.
+    pub(crate) fn expect_through(
+        &self,
+        stage: &Stage,
+        words: &[&str],
+        gets_through: bool,
+    ) -> Result<()> {
+        let tries = if gets_through { TRIES } else { 1 };
+        for _ in 0..tries {
+            if self.gets_through(stage, words)? == gets_through {
+                return Ok(());
+            }
+        }
+        let said = if gets_through { "does not get" } else { "gets" };
+        bail!("{} {said} through: {}", self.name, words.join(" "))
     }
 
     /// Whether an actor gets through: it connects, or its text is heard.
@@ -142,14 +162,19 @@ impl Stage {
     /// Runs psql at several places at once, each over both families; everybody must get in, or
     /// nobody.
     pub(crate) fn expect_psql(&self, origins: &[Origin], gets_in: bool) -> Result<()> {
-        expect_all(origins, gets_in, Origin::psql)
+        expect_all(origins, |origin, address| {
+            let got_in = origin.psql(address)?;
+            let said = if got_in { "gets in" } else { "does not get in" };
+            ensure!(got_in == gets_in, "psql {said}");
+            Ok(())
+        })
     }
 
     /// The same without psql, which waits for two seconds where it does not get in.
     pub(crate) fn expect(&self, origins: &[Origin], gets_in: bool) -> Result<()> {
-        expect_all(origins, gets_in, |origin, address| {
+        expect_all(origins, |origin, address| {
             let to = SocketAddr::new(address, PORT).to_string();
-            origin.gets_through(self, &["connect", &to])
+            origin.expect_through(self, &["connect", &to], gets_in)
         })
     }
 }
@@ -157,28 +182,21 @@ impl Stage {
 /// Tries something from several places at once, to both addresses of the database.
 fn expect_all(
     origins: &[Origin],
-    gets_in: bool,
-    attempt: impl Fn(&Origin, IpAddr) -> Result<bool> + Sync,
+    attempt: impl Fn(&Origin, IpAddr) -> Result<()> + Sync,
 ) -> Result<()> {
-    let tries: Vec<_> = origins
-        .iter()
-        .flat_map(|origin| DATABASE.both(HOST).map(|address| (origin, address)))
-        .collect();
-    let outcomes: Vec<Result<bool>> = thread::scope(|scope| {
-        let attempt = &attempt;
-        let started: Vec<_> = tries
-            .iter()
-            .map(|&(origin, address)| scope.spawn(move || attempt(origin, address)))
-            .collect();
-        let ended = started.into_iter().map(|it| it.join());
-        ended
-            .map(|it| it.map_err(|_| anyhow!("the thread panicked"))?)
-            .collect()
-    });
-    for ((origin, address), outcome) in tries.into_iter().zip(outcomes) {
-        let got_in = outcome.with_context(|| format!("{} to {address}", origin.name))?;
-        let said = if got_in { "reaches" } else { "does not reach" };
-        ensure!(got_in == gets_in, "{} {said} {address}", origin.name);
-    }
-    Ok(())
+    thread::scope(|scope| {
+        let mut started = Vec::new();
+        for origin in origins {
+            for address in DATABASE.both(HOST) {
+                let attempt = &attempt;
+                let thread = scope.spawn(move || attempt(origin, address));
+                started.push((origin, address, thread));
+            }
+        }
+        for (origin, address, thread) in started {
+            let outcome = thread.join().map_err(|_| anyhow!("the thread panicked"))?;
+            outcome.with_context(|| format!("{} to {address}", origin.name))?;
+        }
+        Ok(())
+    })
 }

@@ -178,11 +178,19 @@ impl Stage {
         ])
     }
 
-    /// Whether the echo hears a text.
+    /// Whether the echo hears a text, within the time that it would need.
     pub(crate) fn hears(&self, text: &str) -> Result<bool> {
-        let heard = wait_until("it is heard", HEARD_LIMIT, || self.echo.log_contains(text));
-        // Not in time is an answer; the log itself could be read a moment ago.
-        Ok(heard.is_ok())
+        // Not in time is an answer, and the log itself was read a moment ago.
+        Ok(self.hears_within(text, HEARD_LIMIT).is_ok())
+    }
+
+    /// Waits until the echo hears a text.
+    pub(crate) fn must_hear(&self, text: &str) -> Result<()> {
+        self.hears_within(text, RETRY_LIMIT)
+    }
+
+    fn hears_within(&self, text: &str, limit: Duration) -> Result<()> {
+        wait_until("a text is heard", limit, || self.echo.log_contains(text))
     }
 }
 
