@@ -42,7 +42,8 @@ pub const TAGS_MAX: u32 = 4;
 /// of them twice.
 pub const EXTENSIONS_MAX: u32 = 8;
 
-pub(crate) const TCP: u8 = 6;
+/// TCP's number (IANA).
+pub const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const SCTP: u8 = 132;

@@ -18,7 +18,7 @@ pub enum Reason {
     ErrorForAllowed = 5,
     /// Passes: from a socket of the proxy's cgroup.
     Proxy = 6,
-    /// Passes: TCP that ends a connection and carries nothing.
+    /// Passes: TCP that ends a connection and carries nothing; the kernel's own last ACK, too.
     Reset = 7,
 
     /// Dropped: its source is not allowed.

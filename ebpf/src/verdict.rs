@@ -30,6 +30,11 @@ pub enum Origin {
         /// Whether it is one of the proxy's.
         of_proxy: bool,
     },
+    /// The kernel itself answers a segment of TCP that no socket is there for any more.
+    ///
+    /// The last ACK of whoever closed first is such an answer where the other side took its time:
+    /// the socket is gone by then. It goes through a socket of the kernel's own.
+    Kernel,
 }
 
 /// What a packet begins with.
@@ -142,9 +147,15 @@ fn toward<P: Packet + ?Sized>(
         if !protected.covers(flow.destination_port) {
             return Reason::PortNotProtected;
         }
-        if let Origin::Socket { .. } = origin
-            && is_reset(packet, headers, flow)
-        {
+        let is_last = match origin {
+            Origin::Arrived(_) | Origin::Made(_) => false,
+            Origin::Socket { .. } => has_flags(packet, headers, flow, (RST | SYN, RST)),
+            Origin::Kernel => {
+                has_flags(packet, headers, flow, (RST | SYN, RST))
+                    || has_flags(packet, headers, flow, (ALL, ACK))
+            }
+        };
+        if is_last {
             return Reason::Reset;
         }
         return refusal;
@@ -162,7 +173,7 @@ fn toward<P: Packet + ?Sized>(
 fn sender(origin: Origin, source: &Address, policy: &impl Policy) -> Reason {
     let interface = match origin {
         Origin::Socket { of_proxy: true } => return Reason::Proxy,
-        Origin::Socket { of_proxy: false } => return Reason::ForeignSocket,
+        Origin::Socket { of_proxy: false } | Origin::Kernel => return Reason::ForeignSocket,
         Origin::Arrived(interface) | Origin::Made(interface) => interface,
     };
     match policy.allowed(source) {
@@ -211,7 +222,7 @@ fn message<P: Packet + ?Sized>(
         return Reason::Malformed;
     }
     let is_answered = match origin {
-        Origin::Socket { .. } => true,
+        Origin::Socket { .. } | Origin::Kernel => true,
         Origin::Made(_) => policy.allowed(&quoted.destination).is_some(),
         Origin::Arrived(interface) => policy
             .allowed(&quoted.destination)
@@ -233,7 +244,7 @@ fn away<P: Packet + ?Sized>(
     policy: &impl Policy,
     flow: &mut Flow,
 ) -> Reason {
-    if let Origin::Socket { .. } = origin {
+    if let Origin::Socket { .. } | Origin::Kernel = origin {
         return Reason::NotProtected;
     }
     // A later fragment is useless without the first one, which has the ports.
@@ -254,12 +265,24 @@ fn away<P: Packet + ?Sized>(
     }
 }
 
-/// Whether it is a TCP segment that ends a connection and carries nothing: what the kernel says to
-/// a stranger, without a socket of the proxy's (RFC 9293, 3.5.2).
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 0x10;
+/// FIN, SYN, RST, PSH, ACK and URG (RFC 9293, 3.1).
+const ALL: u8 = 0x3f;
+
+/// Whether it is a TCP segment that carries nothing and has these flags, of those that are looked
+/// at.
+///
+/// That is what the kernel says to a stranger (RFC 9293, 3.5.2) or of a connection that is over,
+/// without a socket of the proxy's.
 #[inline(always)]
-fn is_reset<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &Flow) -> bool {
-    const RST: u8 = 4;
-    const SYN: u8 = 2;
+fn has_flags<P: Packet + ?Sized>(
+    packet: &P,
+    headers: &Headers,
+    flow: &Flow,
+    (looked_at, wanted): (u8, u8),
+) -> bool {
     let mut found = [0; 2];
     if !packet.read(headers.at + 12, &mut found) {
         return false;
@@ -267,5 +290,5 @@ fn is_reset<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &Flow) -> b
     let [length, flags] = found;
     let end = headers.at + u32::from(length >> 4) * 4;
     let carries_nothing = !packet.read(end, &mut [0]);
-    flow.protocol == packet::TCP && flags & (RST | SYN) == RST && carries_nothing
+    flow.protocol == packet::TCP && flags & looked_at == wanted && carries_nothing
 }

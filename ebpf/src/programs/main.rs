@@ -16,14 +16,14 @@ use core::ptr::copy_nonoverlapping;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
-    bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_sk_fullsock,
+    bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext};
 use postern_ebpf::Reason;
 use postern_ebpf::abi::{Address, Hook, Interface, LINK_NONE};
-use postern_ebpf::packet::{Flow, Packet, mapped};
+use postern_ebpf::packet::{Flow, Packet, TCP, mapped};
 use postern_ebpf::verdict::{self, Origin, Start};
 
 use crate::report::Place;
@@ -90,8 +90,9 @@ pub(crate) fn proxy_egress(context: SkBuffContext) -> i32 {
             let level = force.settings.cgroup_level as i32;
             // SAFETY: a valid context, from the kernel.
             let ancestor = unsafe { bpf_skb_ancestor_cgroup_id(skb, level) };
-            let origin = Origin::Socket {
-                of_proxy: force.is_proxy(ancestor),
+            let origin = match force.is_proxy(ancestor) {
+                false if is_kernels(skb) => Origin::Kernel,
+                of_proxy => Origin::Socket { of_proxy },
             };
             let reason = verdict::packet(&Skb(skb), Start::Internet, origin, &force, &mut flow);
             (reason, force.enforces())
@@ -110,6 +111,27 @@ pub(crate) fn proxy_egress(context: SkBuffContext) -> i32 {
     };
     report::refused(Hook::Socket, (reason, enforces), &flow, place);
     if enforces { DENY } else { ALLOW }
+}
+
+/// Whether a packet is of the socket through which the kernel answers for TCP over IPv4: a raw one
+/// that belongs to no cgroup but the root, where no service has its sockets. Through it go resets,
+/// and until Linux 6.12 also the ACKs of connections that linger (TIME_WAIT).
+#[inline(always)]
+fn is_kernels(skb: *mut __sk_buff) -> bool {
+    const SOCK_RAW: u32 = 3;
+    const ROOT_CGROUP: u64 = 1;
+    // SAFETY: a valid context, and what the kernel answers is looked at only where it is not null.
+    unsafe {
+        let socket = (*skb).__bindgen_anon_2.sk;
+        if socket.is_null() {
+            return false;
+        }
+        let socket = bpf_sk_fullsock(socket);
+        !socket.is_null()
+            && (*socket).type_ == SOCK_RAW
+            && (*socket).protocol == u32::from(TCP)
+            && bpf_skb_cgroup_id(skb) == ROOT_CGROUP
+    }
 }
 
 /// The verdict on a frame at an interface; `arrival` is where it came in, 0 if it was made here.

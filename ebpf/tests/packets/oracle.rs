@@ -28,7 +28,7 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     };
     let refusal = expected_of_sender(sent, origin);
     if !matches!(sent.destination, Host::Database | Host::Ports) {
-        let is_of_socket = matches!(origin, Origin::Socket { .. });
+        let is_of_socket = matches!(origin, Origin::Socket { .. } | Origin::Kernel);
         let is_later = matches!(sent.part, Part::Later { .. });
         let is_answer = answers && !is_of_socket && sent.source == Host::Ports && !is_later;
         return match ports {
@@ -46,14 +46,7 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
         _ if is_fragment && has_ports => Reason::Fragment,
         _ if is_fragment => refusal,
         (_, Some((_, to))) if has_ports && !is_named(to) => Reason::PortNotProtected,
-        (
-            Load::Tcp {
-                flags: 4 | 0x14,
-                data: false,
-                ..
-            },
-            _,
-        ) if matches!(origin, Origin::Socket { .. }) => Reason::Reset,
+        (load, _) if is_last_word(load, origin) => Reason::Reset,
         (_, Some(_)) => refusal,
         (Load::Message { .. }, _) if has_ports => Reason::PortNotProtected,
         _ if has_ports => Reason::UnknownTransport,
@@ -84,10 +77,25 @@ pub(crate) fn expected(sent: &Sent, origin: Origin, answers: bool) -> Reason {
     }
 }
 
+/// A reset, or the kernel's own bare acknowledgement.
+fn is_last_word(load: Load, origin: Origin) -> bool {
+    let Load::Tcp {
+        flags, data: false, ..
+    } = load
+    else {
+        return false;
+    };
+    match origin {
+        Origin::Arrived(_) | Origin::Made(_) => false,
+        Origin::Socket { .. } => matches!(flags, 4 | 0x14),
+        Origin::Kernel => matches!(flags, 4 | 0x14 | 0x10),
+    }
+}
+
 /// Whether an error may be the answer to a packet of a host.
 fn is_answered(origin: Origin, quoted_to: Host) -> bool {
     match (origin, quoted_to.may_arrive_on()) {
-        (Origin::Socket { .. }, _) | (Origin::Made(_), Some(_)) => true,
+        (Origin::Socket { .. } | Origin::Kernel, _) | (Origin::Made(_), Some(_)) => true,
         (Origin::Arrived(interface), Some(on)) => interface & on != 0,
         (_, None) => false,
     }
@@ -147,7 +155,7 @@ fn expected_of_headers(sent: &Sent) -> Option<Reason> {
 fn expected_of_sender(sent: &Sent, origin: Origin) -> Reason {
     match (origin, sent.source.may_arrive_on()) {
         (Origin::Socket { of_proxy: true }, _) => Reason::Proxy,
-        (Origin::Socket { of_proxy: false }, _) => Reason::ForeignSocket,
+        (Origin::Socket { of_proxy: false } | Origin::Kernel, _) => Reason::ForeignSocket,
         (Origin::Arrived(on) | Origin::Made(on), Some(may)) if on & may != 0 => {
             Reason::SourceAllowed
         }

@@ -28,7 +28,9 @@ fn load() -> BoxedStrategy<Load> {
         Just(2),
         Just(0x10),
         Just(6),
-        Just(0x14 - 0x10 + 0x10)
+        Just(0x14),
+        Just(0x11),
+        Just(0x18)
     ];
     let tcp = (port(), port(), flags, any::<bool>());
     let others = prop_oneof![Just(17_u8), Just(33), Just(132), Just(136)];
@@ -114,12 +116,13 @@ pub(crate) fn sent() -> BoxedStrategy<Sent> {
 /// Every way to come.
 pub(crate) fn origin() -> BoxedStrategy<Origin> {
     prop_oneof![
-        Just(Origin::Arrived(LEFT)),
-        Just(Origin::Arrived(RIGHT)),
-        Just(Origin::Arrived(0)),
-        Just(Origin::Made(0)),
-        Just(Origin::Made(LEFT)),
-        any::<bool>().prop_map(|of_proxy| Origin::Socket { of_proxy }),
+        1 => Just(Origin::Arrived(LEFT)),
+        1 => Just(Origin::Arrived(RIGHT)),
+        1 => Just(Origin::Arrived(0)),
+        1 => Just(Origin::Made(0)),
+        1 => Just(Origin::Made(LEFT)),
+        2 => any::<bool>().prop_map(|of_proxy| Origin::Socket { of_proxy }),
+        1 => Just(Origin::Kernel),
     ]
     .boxed()
 }
