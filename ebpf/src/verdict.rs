@@ -206,7 +206,8 @@ fn message<P: Packet + ?Sized>(
     }
     let is_error = match headers.is_v6 {
         true => matches!(kind, 1..=4),
-        false => matches!(kind, 3 | 5 | 11 | 12),
+        // Not redirects: they are no errors, no connection needs one, and they turn one away.
+        false => matches!(kind, 3 | 11 | 12),
     };
     if !is_error {
         return refusal;

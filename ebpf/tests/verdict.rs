@@ -153,7 +153,7 @@ fn of_all_messages_only_errors_and_neighbour_discovery_pass_a_stranger() {
             verdict(&sent.bytes(), Start::Ethernet, Origin::Arrived(LEFT), false)
         };
         let (error, near, other) = match (is_v6, kind) {
-            (true, 1..=4) | (false, 3 | 5 | 11 | 12) => {
+            (true, 1..=4) | (false, 3 | 11 | 12) => {
                 let error = Reason::ErrorForAllowed;
                 (error, error, Reason::SourceNotAllowed)
             }

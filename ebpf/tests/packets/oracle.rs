@@ -103,11 +103,7 @@ fn is_answered(origin: Origin, quoted_to: Host) -> bool {
 
 /// What cannot be delivered, is too big, went too far, or is not understood.
 fn is_error(kind: u8, is_v6: bool) -> bool {
-    let kinds: &[u8] = if is_v6 {
-        &[1, 2, 3, 4]
-    } else {
-        &[3, 5, 11, 12]
-    };
+    let kinds: &[u8] = if is_v6 { &[1, 2, 3, 4] } else { &[3, 11, 12] };
     kinds.contains(&kind)
 }
 
