@@ -125,6 +125,9 @@ fn protected(configured: &Configured, refused: &mut Vec<Refused>) -> Vec<(Prefix
             }
         }
     }
+    if configured.place == Place::DatabaseHost {
+        protect_link_local(&mut entries);
+    }
     let entries: Vec<_> = entries.into_iter().collect();
     for (inner, outer) in nested(&entries) {
         if !includes_ports(&inner.1, &outer.1) {
@@ -164,11 +167,46 @@ fn protected_value(
         ports_len: 0,
         rule: number,
     };
-    for (place, port) in value.ports.iter_mut().zip(named) {
-        *place = port;
-        value.ports_len += 1;
-    }
+    set_ports(&mut value, &named);
     value
+}
+
+/// The places that are left repeat the first port: the programs look at all of them.
+fn set_ports(value: &mut Protected, named: &BTreeSet<u16>) {
+    let first = named.first().copied().unwrap_or(0);
+    let repeated = named.iter().copied().chain(std::iter::repeat(first));
+    for (place, port) in value.ports.iter_mut().zip(repeated) {
+        *place = port;
+    }
+    value.ports_len = named
+        .iter()
+        .zip(0..)
+        .map(|(_, at)| at + 1)
+        .last()
+        .unwrap_or(0);
+}
+
+/// Protects the addresses that every interface of the database's own machine has by itself
+/// (`fe80::/10`, RFC 4291, 2.5.6): a neighbour on the link would reach a server there that listens
+/// on all addresses. The ports are those of all rules; a rule with its own link-local prefix is
+/// left to say what it means.
+fn protect_link_local(entries: &mut BTreeMap<Prefix, Protected>) {
+    let Ok(link_local) = Prefix::parse("fe80::/10") else {
+        return;
+    };
+    let all: BTreeSet<u16> = entries.values().flat_map(ports).collect();
+    let are_some = entries.values().all(|it| it.ports_len > 0) && all.len() <= PORTS_MAX;
+    let Some(mut value) = entries.values().next().copied() else {
+        return;
+    };
+    if entries
+        .keys()
+        .any(|it| link_local.contains(*it) || it.contains(link_local))
+    {
+        return;
+    }
+    set_ports(&mut value, &if are_some { all } else { BTreeSet::new() });
+    entries.insert(link_local, value);
 }
 
 /// Every port that an entry names, once.

@@ -139,10 +139,7 @@ fn entries_have_the_ports_the_bits_and_the_rules() {
         seen,
         expect.map(|(it, ports, rule)| (it.to_owned(), ports, rule))
     );
-    assert_eq!(
-        plan.protected.first().unwrap().1.ports,
-        [5432, 0, 0, 0, 0, 0, 0, 0]
-    );
+    assert_eq!(plan.protected.first().unwrap().1.ports, [5432; 8]);
     assert!(
         plan.allowed
             .iter()
@@ -439,4 +436,34 @@ proptest! {
         let canonical = address.to_canonical();
         prop_assert_eq!(address_of(octets(address)), canonical);
     }
+}
+
+#[test]
+fn the_database_s_own_link_local_addresses_are_protected_with_all_its_ports() {
+    let on_host = |change: &dyn Fn(&mut Configured)| {
+        let plan = compiled(|it| {
+            it.place = Place::DatabaseHost;
+            change(it);
+        });
+        let entries = plan.unwrap().protected;
+        let mut of_link = entries.iter().filter(|it| it.0 == prefix("fe80::/10"));
+        of_link
+            .next()
+            .map(|(_, value)| (value.ports, value.ports_len))
+    };
+    assert_eq!(on_host(&|_| ()), Some(([5432; 8], 1)));
+    let two = |it: &mut Configured| it.protect.push(protect(&["10.21.0.0/24"], &[6432]));
+    let ports = [5432, 6432, 5432, 5432, 5432, 5432, 5432, 5432];
+    assert_eq!(on_host(&two), Some((ports, 2)));
+    let all = |it: &mut Configured| it.protect.push(protect(&["10.21.0.0/24"], &[]));
+    assert_eq!(on_host(&all), Some(([0; 8], 0)));
+    let own = |it: &mut Configured| it.protect.push(protect(&["fe80::1/128"], &[22]));
+    assert_eq!(on_host(&own), None);
+    let gateway = compiled(|_| ()).unwrap();
+    assert!(
+        gateway
+            .protected
+            .iter()
+            .all(|it| it.0 != prefix("fe80::/10"))
+    );
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use postern_core::perimeter::{AllowRule, Configured, ProtectRule, Refused, Rule, compile};
+use postern_core::perimeter::{AllowRule, Configured, Place, ProtectRule, Refused, Rule, compile};
+use postern_ebpf::abi::Mode;
 
 use crate::config::section::{Reading, Section};
 use crate::config::{Perimeter, keys};
@@ -37,13 +38,21 @@ pub(in crate::config) fn perimeter(
             return None;
         }
     };
+    let (mode, default_drop) = (mode?, section.boolean("default_drop")?);
+    if plan.place == Place::ProxyHost && mode == Mode::Enforce && !default_drop {
+        let why = "= false leaves a way around: with place = \"proxy-host\", what this machine \
+                   forwards for containers is seen by nftables only";
+        let problem = section.problem("default_drop", why);
+        reading.problem(problem.valid("true, or mode = \"monitor\""));
+        return None;
+    }
     Some(Perimeter {
         plan,
-        mode: mode?,
+        mode,
         pins: section.path("pins")?,
         cgroup_root: section.path("cgroup_root"),
         cgroup: cgroup?,
-        default_drop: section.boolean("default_drop")?,
+        default_drop,
         audit_file: section.path("audit_file"),
     })
 }
