@@ -118,7 +118,7 @@ impl Postgres {
     }
 
     /// Starts the newest PostgreSQL that is installed in a network namespace, on port 5432 of
-    /// all its addresses. Whoever reaches it is in, without a password: reaching it is the test.
+    /// all its addresses. Whoever reaches it is in as the superuser, without a password.
     ///
     /// # Errors
     /// As [`Postgres::start_version`].
@@ -135,7 +135,9 @@ impl Postgres {
         };
         let settings = "listen_addresses = '*'\n";
         let started = Self::launch(scratch, certificates, (version, 5432), settings, place)?;
-        started.set_hba("host all all all trust")?;
+        started.set_hba(&format!(
+            "host all {SUPERUSER} all trust\nhostssl all all all scram-sha-256"
+        ))?;
         Ok(started)
     }
 

@@ -35,6 +35,7 @@ mod places;
 mod proxy_host;
 mod reports;
 mod sockets;
+mod whole;
 
 fn main() -> ExitCode {
     if let Some(code) = actor::run() {
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     }
     let tests = [
         places::TESTS,
+        whole::TESTS,
         sockets::TESTS,
         interfaces::TESTS,
         proxy_host::TESTS,

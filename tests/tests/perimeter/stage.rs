@@ -45,6 +45,10 @@ pub(crate) struct Stage {
     pub(crate) postgres: Postgres,
     pub(crate) echo: Server,
     pub(crate) cgroup: Cgroup,
+    /// The proxy, which does not run.
+    pub(crate) postern: Postern,
+    /// Who may log in to it.
+    pub(crate) accounts: Local,
     pub(crate) scratch: Scratch,
     config: ConfigFile,
 }
@@ -72,12 +76,20 @@ impl Stage {
         for name in [PROXY_CGROUP, OTHER_CGROUP] {
             cgroup.child(name)?;
         }
-        let config = whole_config(&scratch, &certificates, &postgres)?;
+        let postern = Postern::prepare(&scratch, &certificates, &postgres, free_port()?)?;
+        let accounts = Local::start(&scratch)?;
+        let mut config = ConfigFile::new();
+        postern.configure(|of_postern| {
+            accounts.configure(of_postern);
+            config = of_postern.clone();
+        });
         Ok(Self {
             network,
             postgres,
             echo,
             cgroup,
+            postern,
+            accounts,
             scratch,
             config,
         })
@@ -249,20 +261,4 @@ fn start_echo(scratch: &Scratch, network: &Network) -> Result<Server> {
         Ok(said(&network.proxy.inside(&actor))?.code == 0)
     })?;
     Ok(echo)
-}
-
-/// A configuration that says everything that the program wants to know, but the perimeter.
-fn whole_config(
-    scratch: &Scratch,
-    certificates: &Certificates,
-    postgres: &Postgres,
-) -> Result<ConfigFile> {
-    let postern = Postern::prepare(scratch, certificates, postgres, free_port()?)?;
-    let accounts = Local::start(scratch)?;
-    let mut whole = ConfigFile::new();
-    postern.configure(|config| {
-        accounts.configure(config);
-        whole = config.clone();
-    });
-    Ok(whole)
 }
