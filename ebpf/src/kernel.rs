@@ -1,9 +1,12 @@
 //! What the loader asks of the kernel and aya does not offer.
-#![expect(unsafe_code, reason = "two system calls that no safe library wraps")]
+#![expect(unsafe_code, reason = "three system calls that no safe library wraps")]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::vec;
 use std::vec::Vec;
+
+use crate::abi::Interface;
 
 /// Where programs may be attached.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,8 @@ pub enum AttachType {
 const PROGRAMS_MAX: usize = 64;
 /// `BPF_PROG_QUERY`.
 const PROG_QUERY: libc::c_long = 16;
+/// `BPF_MAP_LOOKUP_BATCH`.
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
 /// `MEMBARRIER_CMD_GLOBAL`.
 const BARRIER_GLOBAL: libc::c_int = 1;
 
@@ -55,6 +60,67 @@ struct Query {
     links: u64,
     link_flags: u64,
     revision: u64,
+}
+
+/// The part of `union bpf_attr` for `BPF_MAP_LOOKUP_BATCH`.
+#[repr(C)]
+struct Batch {
+    after: u64,
+    last: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Elements of a map that is an array, from a place on, as many as there are up to `count`: in
+/// one call (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6) and not in one for each.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn elements(map: BorrowedFd<'_>, from: u32, count: u32) -> io::Result<Vec<Interface>> {
+    let room = usize::try_from(count).unwrap_or(0);
+    let mut keys = vec![0_u32; room];
+    let mut values = vec![Interface::default(); room];
+    let (before, mut last) = (from.wrapping_sub(1), 0_u32);
+    let mut batch = Batch {
+        // The place before the first one, or nothing.
+        after: match from {
+            0 => 0,
+            _ => &raw const before as u64,
+        },
+        last: &raw mut last as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count,
+        // An open descriptor is never negative.
+        map: map.as_raw_fd().unsigned_abs(),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: `batch` is laid out as the kernel's attribute, its size is given, and the room that
+    // it names is for `count` keys of 4 bytes and as many values, which are plain integers
+    // (`abi`); all of it lives until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            MAP_LOOKUP_BATCH,
+            &raw mut batch,
+            size_of::<Batch>(),
+        )
+    };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        // There were no more.
+        if error.raw_os_error() != Some(libc::ENOENT) {
+            return Err(error);
+        }
+    }
+    values.truncate(usize::try_from(batch.count).unwrap_or(0));
+    Ok(values)
 }
 
 /// The numbers of the programs that are attached to a place itself, in the order in which the
@@ -128,5 +194,7 @@ mod tests {
         assert_eq!(size_of::<Query>(), 64);
         assert_eq!(core::mem::offset_of!(Query, programs), 16);
         assert_eq!(core::mem::offset_of!(Query, revision), 56);
+        assert_eq!(size_of::<Batch>(), 56);
+        assert_eq!(core::mem::offset_of!(Batch, map), 36);
     }
 }

@@ -1,6 +1,7 @@
 //! The maps of a set: filling one bank while the other one is in force, and reading both.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::Pod;
@@ -12,7 +13,7 @@ use postern_ebpf::abi::{
     ANSWERS_MAX, Address, Allowed, BANKS, COUNTS_BEFORE_REASONS, Count, INTERFACE_INDEX_END,
     Interface, Mode, Protected, Settings, map,
 };
-use postern_ebpf::kernel::wait_for_running_programs;
+use postern_ebpf::kernel::{elements, wait_for_running_programs};
 
 use super::error::PolicyError;
 use super::pins::Set;
@@ -38,6 +39,8 @@ pub(super) struct Maps {
     protected: [LpmTrie<MapData, Address, Protected>; 2],
     allowed: [LpmTrie<MapData, Address, Allowed>; 2],
     interfaces: Array<MapData, Interface>,
+    /// The same, to be read as a whole.
+    interfaces_data: MapData,
     counts: PerCpuArray<MapData, u64>,
 }
 
@@ -96,6 +99,7 @@ impl Maps {
             ],
             allowed: [opened(&set.map(allowed_0))?, opened(&set.map(allowed_1))?],
             interfaces: opened(&set.map(map::INTERFACES))?,
+            interfaces_data: data(&set.map(map::INTERFACES))?,
             counts: opened(&set.map(map::COUNTS))?,
         })
     }
@@ -156,15 +160,13 @@ impl Maps {
     ///
     /// The kernel does not say.
     pub(super) fn interfaces(&self, bank: u32) -> Result<BTreeMap<u32, Interface>, PolicyError> {
-        let mut interfaces = BTreeMap::new();
-        for index in 0..INTERFACE_INDEX_END {
-            let found = self.interfaces.get(&place(bank, index), 0);
-            let found = found.map_err(|error| read(map::INTERFACES, &error))?;
-            if found != Interface::default() {
-                interfaces.insert(index, found);
-            }
-        }
-        Ok(interfaces)
+        let map = self.interfaces_data.fd().as_fd();
+        let all = elements(map, place(bank, 0), INTERFACE_INDEX_END);
+        let all = all.map_err(|error| {
+            PolicyError::kernel(format!("read the map {}", map::INTERFACES), &error)
+        })?;
+        let known = (0..).zip(all).filter(|(_, it)| *it != Interface::default());
+        Ok(known.collect())
     }
 
     /// Fills a bank that is not in force; what the kernel then says of it.
@@ -187,7 +189,6 @@ impl Maps {
         }
         self.set_settings(number, &bank.settings)?;
         let mut found = self.read(number)?;
-        // The array is long, so it is looked through once, and not before it is filled, too.
         let found_there = found.interfaces.keys().copied();
         let extra = found_there.filter(|index| !bank.interfaces.contains_key(index));
         for index in extra.collect::<Vec<_>>() {
@@ -315,10 +316,15 @@ impl Maps {
     }
 }
 
+fn data(path: &Path) -> Result<MapData, PolicyError> {
+    let data = MapData::from_pin(path);
+    data.map_err(|error| PolicyError::kernel(format!("open {}", path.display()), &error))
+}
+
 /// A pinned map.
 pub(super) fn pinned(path: &Path) -> Result<Map, PolicyError> {
-    let data = MapData::from_pin(path).and_then(Map::from_map_data);
-    data.map_err(|error| PolicyError::kernel(format!("open {}", path.display()), &error))
+    let map = Map::from_map_data(data(path)?);
+    map.map_err(|error| PolicyError::kernel(format!("open {}", path.display()), &error))
 }
 
 fn opened<T: TryFrom<Map, Error = MapError>>(path: &Path) -> Result<T, PolicyError> {
