@@ -208,8 +208,6 @@ fn limited(program: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Child;
-
     use super::*;
     use crate::needs;
 
@@ -227,10 +225,13 @@ mod tests {
             needs::skip("a_namespace_is_gone", "it takes root");
             return Ok(());
         }
-        let mut child: Child = Command::new("true").spawn()?;
-        child.wait()?;
-        let dead = format!("{PREFIX}{}-0-dead", child.id());
-        ip(&["netns", "add", &dead])?;
+        // It ends only then: another run may be looking for those of dead processes.
+        let mut owner = Command::new("sleep").arg("60").spawn()?;
+        let dead = format!("{PREFIX}{}-0-dead", owner.id());
+        let made = ip(&["netns", "add", &dead]);
+        owner.kill()?;
+        owner.wait()?;
+        made?;
         let namespace = Namespace::new("alive")?;
         remove_stale();
         let file = namespace.file();
