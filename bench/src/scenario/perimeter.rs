@@ -57,6 +57,13 @@ impl Scenario for Perimeter {
         }]
     }
 
+    fn rounds(&self, extent: Extent) -> usize {
+        match extent {
+            Extent::Quick => 1,
+            Extent::Full => 3,
+        }
+    }
+
     fn measures(&self, route: &Route) -> bool {
         route.kind == Kind::Postern
     }
