@@ -149,40 +149,22 @@ fn common_v4<P: Packet + ?Sized, const AT: u32>(
     headers: &mut Headers,
     flow: &mut Flow,
 ) -> bool {
-    let mut header = [0; 24];
-    if !packet.peek(AT, &mut header) {
+    let (mut header, mut ports) = ([0; 20], [0; 4]);
+    if !packet.peek(AT + 20, &mut ports) || !packet.peek(AT, &mut header) {
         return false;
     }
-    let [
-        first,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        hops,
-        protocol,
-        _,
-        _,
-        rest @ ..,
-    ] = header;
-    let [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1] = rest;
-    let total = u16::from_be_bytes([l0, l1]);
-    let is_part = u16::from_be_bytes([f0, f1]) & 0x3fff != 0;
-    if first != 0x45 || is_part || (total < 24 && total != 0) {
+    let fixed = fixed_v4(header);
+    // As long as the ports need it; no length at all is for `v4` to explain.
+    let has_ports = fixed.total >= 24 || fixed.total == 0;
+    if fixed.first != 0x45 || fixed.place & 0x3fff != 0 || !has_ports {
         return false;
     }
-    flow.source = mapped([s0, s1, s2, s3]);
-    flow.destination = mapped([d0, d1, d2, d3]);
-    flow.protocol = protocol;
-    if kind(protocol) == Kind::Ports {
-        flow.source_port = u16::from_be_bytes([p0, p1]);
-        flow.destination_port = u16::from_be_bytes([q0, q1]);
-    }
+    flow.source = fixed.source;
+    flow.destination = fixed.destination;
+    flow.protocol = fixed.protocol;
+    set_ports(flow, ports);
     headers.has_ports = true;
-    headers.hops = hops;
+    headers.hops = fixed.hops;
     headers.at = AT + 20;
     true
 }
@@ -206,11 +188,7 @@ fn common_v6<P: Packet + ?Sized, const AT: u32>(
         return false;
     }
     flow.protocol = next;
-    if kind(next) == Kind::Ports {
-        let [p0, p1, q0, q1] = ports;
-        flow.source_port = u16::from_be_bytes([p0, p1]);
-        flow.destination_port = u16::from_be_bytes([q0, q1]);
-    }
+    set_ports(flow, ports);
     headers.has_ports = true;
     headers.is_v6 = true;
     headers.hops = hops;
@@ -310,33 +288,16 @@ fn v4<P: Packet + ?Sized>(
     if !packet.read(headers.at, &mut header) {
         return Err(Reason::Malformed);
     }
-    let [
-        first,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        hops,
-        protocol,
-        _,
-        _,
-        addresses @ ..,
-    ] = header;
-    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    flow.source = mapped([s0, s1, s2, s3]);
-    flow.destination = mapped([d0, d1, d2, d3]);
-    flow.protocol = protocol;
-    headers.hops = hops;
-    let place = u16::from_be_bytes([f0, f1]);
+    let fixed = fixed_v4(header);
+    flow.source = fixed.source;
+    flow.destination = fixed.destination;
+    flow.protocol = fixed.protocol;
+    headers.hops = fixed.hops;
     // More fragments, or not the first one.
-    headers.is_fragment = place & 0x3fff != 0;
-    headers.is_later = place & 0x1fff != 0;
-    let len = u32::from(first & 15) * 4;
+    headers.is_fragment = fixed.place & 0x3fff != 0;
+    headers.is_later = fixed.place & 0x1fff != 0;
+    let (len, total) = (u32::from(fixed.first & 15) * 4, u32::from(fixed.total));
     // No length at all: more than fits in it, which only this kernel makes (BIG TCP, Linux 6.3).
-    let total = u32::from(u16::from_be_bytes([l0, l1]));
     if len < 20 || (total < len && total != 0) {
         return Err(Reason::Malformed);
     }
@@ -345,6 +306,37 @@ fn v4<P: Packet + ?Sized>(
         options(packet, headers.at, len - 20)?;
     }
     Ok(())
+}
+
+/// The part of a header of IPv4 that every packet has.
+struct FixedV4 {
+    /// The version, and the length in words of four bytes.
+    first: u8,
+    /// The length of the whole packet.
+    total: u16,
+    /// The place of a fragment, and its flags.
+    place: u16,
+    hops: u8,
+    protocol: u8,
+    source: Address,
+    destination: Address,
+}
+
+/// RFC 791, 3.1.
+#[inline(always)]
+fn fixed_v4(header: [u8; 20]) -> FixedV4 {
+    let [first, _, l0, l1, rest @ ..] = header;
+    let [_, _, f0, f1, hops, protocol, _, _, addresses @ ..] = rest;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
+    FixedV4 {
+        first,
+        total: u16::from_be_bytes([l0, l1]),
+        place: u16::from_be_bytes([f0, f1]),
+        hops,
+        protocol,
+        source: mapped([s0, s1, s2, s3]),
+        destination: mapped([d0, d1, d2, d3]),
+    }
 }
 
 /// Looks for a source route in the options of IPv4 (RFC 791, 3.1), which end at an offset.
@@ -441,10 +433,18 @@ pub(crate) fn ports<P: Packet + ?Sized>(packet: &P, headers: &Headers, flow: &mu
     }
     let mut ports = [0; 4];
     let is_read = packet.read(headers.at, &mut ports);
-    let [s0, s1, d0, d1] = ports;
-    flow.source_port = u16::from_be_bytes([s0, s1]);
-    flow.destination_port = u16::from_be_bytes([d0, d1]);
+    set_ports(flow, ports);
     is_read
+}
+
+/// Takes the first four bytes of a transport for its ports, if it has any.
+#[inline(always)]
+fn set_ports(flow: &mut Flow, ports: [u8; 4]) {
+    if kind(flow.protocol) == Kind::Ports {
+        let [s0, s1, d0, d1] = ports;
+        flow.source_port = u16::from_be_bytes([s0, s1]);
+        flow.destination_port = u16::from_be_bytes([d0, d1]);
+    }
 }
 
 /// Reads two addresses of IPv4, one behind the other; false if they are cut off.

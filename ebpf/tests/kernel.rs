@@ -1,31 +1,14 @@
 //! The programs in the kernel, by `BPF_PROG_TEST_RUN`: they agree with the library on every
 //! packet. For root, on Linux 6.1 or later; `cargo xtask ebpf` builds the programs before.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    reason = "what a test makes itself is small, and a test that is wrong is to end"
-)]
-
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "each test has its own use for them"
-)]
-mod packets;
-
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::packets::{Flaw, Host, LEFT, Link, Lists, Load, Part, RIGHT, Sent, policy, sent};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, PerCpuArray};
 use aya::programs::{CgroupSkb, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use packets::{LEFT, Lists, RIGHT, policy, sent};
 use postern_ebpf::Reason;
 use postern_ebpf::abi::{
     ANSWERS_MAX, Allowed, COUNTS_BEFORE_REASONS, Interface, LINK_ETHERNET, Mode, Protected,
@@ -181,20 +164,20 @@ fn the_other_bank_is_in_force_as_soon_as_it_is_named() {
     assert_eq!(found, (DROP, Some(Reason::NoPolicy)));
 }
 
-fn ping_from_the_proxy() -> packets::Sent {
-    packets::Sent {
-        link: packets::Link::Tagged(Vec::new()),
+fn ping_from_the_proxy() -> Sent {
+    Sent {
+        link: Link::Tagged(Vec::new()),
         is_v6: false,
-        source: packets::Host::Proxy,
-        destination: packets::Host::Database,
-        flaw: packets::Flaw::Nothing,
+        source: Host::Proxy,
+        destination: Host::Database,
+        flaw: Flaw::Nothing,
         extras: Vec::new(),
-        part: packets::Part::Whole,
-        load: packets::Load::Message {
+        part: Part::Whole,
+        load: Load::Message {
             kind: 8,
             hops_are_255: false,
-            quoted_from: packets::Host::Proxy,
-            quoted_to: packets::Host::Proxy,
+            quoted_from: Host::Proxy,
+            quoted_to: Host::Proxy,
         },
     }
 }

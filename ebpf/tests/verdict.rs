@@ -10,11 +10,8 @@
     reason = "what a test makes itself is small, and a test that is wrong is to end"
 )]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "each test has its own use for them"
-)]
+#[cfg(feature = "user")]
+mod kernel;
 mod packets;
 
 use packets::{

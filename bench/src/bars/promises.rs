@@ -375,7 +375,7 @@ pub const PROMISES: &[Promise] = &[
             at: at(names::PERIMETER, Plain, names::GATEWAY),
             other: names::GATEWAY_OPEN,
             metric: Metric::RatePerS,
-            aside: None,
+            aside: Some(names::GATEWAY_PROGRAMS),
         },
     },
     Promise {

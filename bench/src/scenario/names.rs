@@ -59,7 +59,11 @@ pub const PACKET: &str = "10,000 prefixes";
 pub const GATEWAY_OPEN: &str = "reads, open gateway";
 /// Reads through a gateway with one.
 pub const GATEWAY: &str = "reads, guarded gateway";
+/// Reads through a gateway with the programs and without the default drop of nftables.
+pub const GATEWAY_PROGRAMS: &str = "reads, programs alone";
 /// The same with a connection for each.
 pub const GATEWAY_OPEN_CONNECTIONS: &str = "connections, open gateway";
+/// As above.
+pub const GATEWAY_PROGRAMS_CONNECTIONS: &str = "connections, programs alone";
 /// As above.
 pub const GATEWAY_CONNECTIONS: &str = "connections, guarded gateway";

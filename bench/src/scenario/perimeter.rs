@@ -15,7 +15,10 @@ use postern_tests::network::{DATABASE, HOST, Namespace, Network, PROXY, Subnet};
 use postern_tests::policy::Policy;
 use postern_tests::{Postgres, needs};
 
-use super::names::{GATEWAY, GATEWAY_CONNECTIONS, GATEWAY_OPEN, GATEWAY_OPEN_CONNECTIONS, PACKET};
+use super::names::{
+    GATEWAY, GATEWAY_CONNECTIONS, GATEWAY_OPEN, GATEWAY_OPEN_CONNECTIONS, GATEWAY_PROGRAMS,
+    GATEWAY_PROGRAMS_CONNECTIONS, PACKET,
+};
 use super::{Extent, Point, Recorder, Scenario, names};
 use crate::child;
 use crate::load::float;
@@ -90,31 +93,44 @@ impl Scenario for Perimeter {
             Extent::Quick => (3, 1),
             Extent::Full => (8, 2),
         };
-        let mut rates = [0.0; 4];
-        for window in 0..windows * 2 {
-            let is_open = window % 2 == 0;
-            if is_open {
-                site.policy.unload()?;
-            } else {
-                site.policy.must(&["load"])?;
+        let mut sums = [[0.0; 2]; GATES.len()];
+        for _ in 0..windows {
+            for ((gate, _), sums) in GATES.iter().zip(&mut sums) {
+                site.set(*gate)?;
+                for (sum, rate) in sums.iter_mut().zip(site.rates(seconds)?) {
+                    *sum += rate / f64::from(windows);
+                }
             }
-            let [reads, connections] = site.rates(seconds)?;
-            let at = if is_open { 0 } else { 2 };
-            rates[at] += reads / f64::from(windows);
-            rates[at + 1] += connections / f64::from(windows);
         }
-        let names = [
-            GATEWAY_OPEN,
-            GATEWAY_OPEN_CONNECTIONS,
-            GATEWAY,
-            GATEWAY_CONNECTIONS,
-        ];
-        for (name, rate) in names.into_iter().zip(rates) {
-            recorder.at(name).figure(Metric::RatePerS, rate);
+        for ((_, names), rates) in GATES.into_iter().zip(sums) {
+            for (name, rate) in names.into_iter().zip(rates) {
+                recorder.at(name).figure(Metric::RatePerS, rate);
+            }
         }
         Ok(())
     }
 }
+
+/// How the gateway is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Without a policy.
+    Open,
+    /// With the programs, and not the default drop of nftables.
+    Programs,
+    /// With both, as a policy is unless it says otherwise.
+    Guarded,
+}
+
+/// Each with what its reads, and its connections, are called.
+const GATES: [(Gate, [&str; 2]); 3] = [
+    (Gate::Open, [GATEWAY_OPEN, GATEWAY_OPEN_CONNECTIONS]),
+    (
+        Gate::Programs,
+        [GATEWAY_PROGRAMS, GATEWAY_PROGRAMS_CONNECTIONS],
+    ),
+    (Gate::Guarded, [GATEWAY, GATEWAY_CONNECTIONS]),
+];
 
 /// Three subnets, a database in one of them, and a policy for the router between them.
 struct Site {
@@ -122,6 +138,7 @@ struct Site {
     policy: Policy,
     _postgres: Postgres,
     network: Network,
+    config: ConfigFile,
 }
 
 impl Site {
@@ -146,7 +163,19 @@ impl Site {
             policy,
             _postgres: postgres,
             network,
+            config,
         })
+    }
+
+    /// Puts the gateway into a state, whatever it was in before.
+    fn set(&self, gate: Gate) -> Result<()> {
+        if gate == Gate::Open {
+            return self.policy.unload();
+        }
+        let mut config = self.config.clone();
+        config.set("perimeter", "default_drop", gate == Gate::Guarded);
+        self.policy.configure(&config)?;
+        self.policy.must(&["load"]).map(drop)
     }
 
     /// How long the kernel takes for a packet from the proxy to the database, as it leaves the

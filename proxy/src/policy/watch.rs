@@ -65,6 +65,8 @@ struct Watch<'a> {
     unreported: (u64, u64),
     /// Interfaces may have come at which no program stands yet.
     is_behind: bool,
+    /// Nobody reads what is printed any more.
+    is_unread: bool,
     /// What was last said to be going wrong, so that it is said once.
     trouble: String,
 }
@@ -91,6 +93,7 @@ pub(crate) fn watch(
         names: Names::new(perimeter),
         unreported: (0, 0),
         is_behind: true,
+        is_unread: false,
         trouble: String::new(),
     };
     let mut source = Source::open(perimeter)?;
@@ -120,7 +123,7 @@ pub(crate) fn watch(
             source = source.renewed(perimeter)?;
         }
         let is_over = options.once_idle.is_some_and(|idle| seen.elapsed() >= idle);
-        if is_over || stop.has_come()? || watch.names.is_unread() {
+        if is_over || stop.has_come()? || watch.is_unread {
             return Ok(());
         }
     }
@@ -276,7 +279,7 @@ impl Watch<'_> {
         match writeln!(out, "{line}").and_then(|()| out.flush()) {
             // Whoever read has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.names.end();
+                self.is_unread = true;
                 Ok(())
             }
             result => result.map_err(|error| {

@@ -47,7 +47,6 @@ pub(super) struct Names {
     root: Option<PathBuf>,
     interfaces: HashMap<u32, String>,
     cgroups: HashMap<u64, String>,
-    is_unread: bool,
 }
 
 impl Denial {
@@ -172,7 +171,6 @@ impl Names {
             root,
             interfaces: HashMap::new(),
             cgroups: HashMap::new(),
-            is_unread: false,
         }
     }
 
@@ -190,16 +188,6 @@ impl Names {
     /// Interfaces have come or gone.
     pub(super) fn forget_interfaces(&mut self) {
         self.interfaces.clear();
-    }
-
-    /// Nobody reads what is printed.
-    pub(super) fn end(&mut self) {
-        self.is_unread = true;
-    }
-
-    /// Whether nobody reads what is printed.
-    pub(super) fn is_unread(&self) -> bool {
-        self.is_unread
     }
 
     fn interface(&mut self, index: u32) -> String {
