@@ -123,7 +123,7 @@ fn linker(root: &Path, compiler: &Compiler) -> Result<PathBuf> {
         .arg(root.join("target/tools/build"));
     cargo
         .env("LLVM_PREFIX", llvm_folder(llvm))
-        .env("PATH", with_llvm(llvm)?);
+        .env("PATH", path(llvm, &folder)?);
     let status = cargo
         .stdout(std::io::stderr())
         .status()
@@ -191,13 +191,13 @@ fn strip(compiler: &Compiler, object: &Path, wanted: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The search path with LLVM's own tools first.
-fn with_llvm(major: u32) -> Result<std::ffi::OsString> {
+/// The search path with LLVM's own tools first; and with where the linker goes, or else cargo
+/// would tell everybody to put it there.
+fn path(llvm: u32, linker: &Path) -> Result<std::ffi::OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [llvm_folder(major).join("bin")].into_iter();
-    Ok(std::env::join_paths(
-        folders.chain(std::env::split_paths(&path)),
-    )?)
+    let first = [llvm_folder(llvm).join("bin"), linker.join("bin")];
+    let folders = first.into_iter().chain(std::env::split_paths(&path));
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// What a program says when it succeeds.
