@@ -45,10 +45,8 @@ pub mod map {
 
 /// The programs' names.
 pub mod program {
-    /// At the ingress of an interface, by tc.
-    pub const GATE_INGRESS: &str = "gate_ingress";
-    /// At the egress of an interface, by tc.
-    pub const GATE_EGRESS: &str = "gate_egress";
+    /// At the ingress and at the egress of an interface, by tc.
+    pub const GATE: &str = "gate";
     /// In a cgroup, where a socket is connected over IPv4.
     pub const PROXY_CONNECT4: &str = "proxy_connect4";
     /// In a cgroup, where a socket is connected over IPv6.

@@ -57,15 +57,15 @@ fn the_gates_agree_with_the_library_on_every_frame() {
     });
     let frames = frames.boxed();
     let arrivals = prop_oneof![
-        Just((program::GATE_INGRESS, LOOPBACK, Origin::Arrived(LEFT))),
-        Just((program::GATE_EGRESS, FROM_LEFT, Origin::Arrived(LEFT))),
-        Just((program::GATE_EGRESS, FROM_RIGHT, Origin::Arrived(RIGHT))),
-        Just((program::GATE_EGRESS, FROM_NOWHERE, Origin::Arrived(0))),
-        Just((program::GATE_EGRESS, 0, Origin::Made(0))),
+        Just((LOOPBACK, Origin::Arrived(LEFT))),
+        Just((FROM_LEFT, Origin::Arrived(LEFT))),
+        Just((FROM_RIGHT, Origin::Arrived(RIGHT))),
+        Just((FROM_NOWHERE, Origin::Arrived(0))),
+        Just((0, Origin::Made(0))),
     ];
     let kernel = Mutex::new(kernel);
     runner()
-        .run(&(frames, arrivals), |(frame, (gate, arrival, origin))| {
+        .run(&(frames, arrivals), |(frame, (arrival, origin))| {
             let reason = packet(
                 &frame[..],
                 Start::Ethernet,
@@ -74,7 +74,7 @@ fn the_gates_agree_with_the_library_on_every_frame() {
                 &mut Flow::default(),
             );
             let mut kernel = kernel.lock().unwrap();
-            let (returned, counted) = kernel.gate(gate, &frame, arrival);
+            let (returned, counted) = kernel.gate(&frame, arrival);
             prop_assert_eq!(counted, Some(reason));
             prop_assert_eq!(returned, if reason.passes() { NEXT } else { DROP });
             Ok(())
@@ -132,7 +132,7 @@ fn without_a_policy_nothing_passes() {
     let mut kernel = Kernel::load();
     let frame = [[2; 12].as_slice(), &[8, 0, 0x45], &[0; 40]].concat();
     assert_eq!(
-        kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK),
+        kernel.gate(&frame, LOOPBACK),
         (DROP, Some(Reason::NoPolicy))
     );
     assert_eq!(
@@ -147,7 +147,7 @@ fn monitoring_counts_what_it_would_drop_and_lets_it_pass() {
     kernel.fill(&policy(true), Mode::Monitor, 0);
     let frame = [[2; 12].as_slice(), &[8, 0, 0x44], &[0; 40]].concat();
     assert_eq!(
-        kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK),
+        kernel.gate(&frame, LOOPBACK),
         (NEXT, Some(Reason::Malformed))
     );
 }
@@ -157,10 +157,10 @@ fn the_other_bank_is_in_force_as_soon_as_it_is_named() {
     let mut kernel = Kernel::load();
     kernel.fill(&policy(true), Mode::Enforce, 0);
     let frame = ping_from_the_proxy().bytes();
-    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
+    let found = kernel.gate(&frame, LOOPBACK);
     assert_eq!(found, (NEXT, Some(Reason::SourceAllowed)));
     kernel.activate(1);
-    let found = kernel.gate(program::GATE_INGRESS, &frame, LOOPBACK);
+    let found = kernel.gate(&frame, LOOPBACK);
     assert_eq!(found, (DROP, Some(Reason::NoPolicy)));
 }
 
@@ -204,13 +204,14 @@ impl Kernel {
         let mut programs = EbpfLoader::new()
             .load(&object)
             .expect("the object is loaded");
-        for name in [program::GATE_INGRESS, program::GATE_EGRESS] {
-            let program: &mut SchedClassifier =
-                programs.program_mut(name).unwrap().try_into().unwrap();
-            program
-                .load()
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
+        let program: &mut SchedClassifier = programs
+            .program_mut(program::GATE)
+            .unwrap()
+            .try_into()
+            .unwrap();
+        program
+            .load()
+            .unwrap_or_else(|error| panic!("gate: {error}"));
         let program: &mut CgroupSkb = programs
             .program_mut(program::PROXY_EGRESS)
             .unwrap()
@@ -282,15 +283,17 @@ impl Kernel {
         active.set(0, bank, 0).unwrap();
     }
 
-    /// What a gate returns for a frame, and the reason that it has counted.
-    fn gate(&mut self, name: &str, frame: &[u8], arrival: u32) -> (u32, Option<Reason>) {
+    /// What the gate returns for a frame, and the reason that it has counted.
+    fn gate(&mut self, frame: &[u8], arrival: u32) -> (u32, Option<Reason>) {
         // struct __sk_buff (linux/bpf.h): ingress_ifindex is its tenth word.
         let mut context = [0; 192];
-        if name == program::GATE_EGRESS {
-            context[9 * 4..10 * 4].copy_from_slice(&arrival.to_ne_bytes());
-        }
-        let program: &mut SchedClassifier =
-            self.programs.program_mut(name).unwrap().try_into().unwrap();
+        context[9 * 4..10 * 4].copy_from_slice(&arrival.to_ne_bytes());
+        let program: &mut SchedClassifier = self
+            .programs
+            .program_mut(program::GATE)
+            .unwrap()
+            .try_into()
+            .unwrap();
         let options = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(&context),

@@ -17,6 +17,7 @@ mod netlink;
 mod nft;
 mod object;
 mod pins;
+mod places;
 mod status;
 mod wanted;
 mod watch;

@@ -183,7 +183,7 @@ impl Site {
     fn packet_ns(&self) -> Result<f64> {
         let router = &self.network.router;
         let arrival = index(router, "proxy")?;
-        let path = self.policy.pins().join("programs/gate_egress");
+        let path = self.policy.pins().join("programs/gate");
         let program =
             SchedClassifier::from_pin(&path).with_context(|| path.display().to_string())?;
         let frame = frame();

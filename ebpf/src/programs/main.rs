@@ -37,22 +37,55 @@ const ALLOW: i32 = 1;
 /// A cgroup's hook: EPERM.
 const DENY: i32 = 0;
 
-/// At the ingress of an interface.
+/// At the ingress and at the egress of an interface.
+///
+/// One program for both: the verifier takes most of the time of a load. Where a packet comes in,
+/// the interface on which it arrived is this one (`__netif_receive_skb_core` sets it before tc); a
+/// packet that leaves by the interface on which it arrived is reported as if it came in.
 #[classifier]
-pub(crate) fn gate_ingress(context: TcContext) -> i32 {
+pub(crate) fn gate(context: TcContext) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel hands a valid context to the program.
-    let index = unsafe { (*skb).ifindex };
-    gate(skb, Hook::Ingress, (index, index))
-}
-
-/// At the egress of an interface.
-#[classifier]
-pub(crate) fn gate_egress(context: TcContext) -> i32 {
-    let skb = context.skb.skb;
-    // SAFETY: as above.
     let (index, arrival) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    gate(skb, Hook::Egress, (index, arrival))
+    let mut flow = Flow::default();
+    let (reason, enforces) = match maps::in_force() {
+        None => (Reason::NoPolicy, true),
+        Some(force) => {
+            let here = force.interface(index);
+            // What stands at an interface that the policy does not know is a leftover: it is
+            // taken for one with Ethernet headers, and nothing is allowed to arrive there.
+            let start = match here.link {
+                LINK_NONE => Start::Internet,
+                _ => Start::Ethernet,
+            };
+            let Interface { bit, .. } = match arrival == index {
+                true => here,
+                false => force.interface(arrival),
+            };
+            // 0: made here.
+            let origin = match arrival {
+                0 => Origin::Made(bit),
+                _ => Origin::Arrived(bit),
+            };
+            let reason = verdict::packet(&Skb(skb), start, origin, &force, &mut flow);
+            (reason, force.enforces())
+        }
+    };
+    if reason.passes() {
+        report::count(reason);
+        return NEXT;
+    }
+    let hook = match arrival == index {
+        true => Hook::Ingress,
+        false => Hook::Egress,
+    };
+    let place = Place {
+        interface: index,
+        arrival,
+        cgroup: 0,
+    };
+    report::refused(hook, (reason, enforces), &flow, place);
+    if enforces { DROP } else { NEXT }
 }
 
 /// A socket of a cgroup is connected over IPv4.
@@ -132,45 +165,6 @@ fn is_kernels(skb: *mut __sk_buff) -> bool {
             && (*socket).protocol == u32::from(TCP)
             && bpf_skb_cgroup_id(skb) == ROOT_CGROUP
     }
-}
-
-/// The verdict on a frame at an interface; `arrival` is where it came in, 0 if it was made here.
-#[inline(always)]
-fn gate(skb: *mut __sk_buff, hook: Hook, (index, arrival): (u32, u32)) -> i32 {
-    let mut flow = Flow::default();
-    let (reason, enforces) = match maps::in_force() {
-        None => (Reason::NoPolicy, true),
-        Some(force) => {
-            let here = force.interface(index);
-            // What stands at an interface that the policy does not know is a leftover: it is
-            // taken for one with Ethernet headers, and nothing is allowed to arrive there.
-            let start = match here.link {
-                LINK_NONE => Start::Internet,
-                _ => Start::Ethernet,
-            };
-            let Interface { bit, .. } = match arrival == index {
-                true => here,
-                false => force.interface(arrival),
-            };
-            let origin = match arrival {
-                0 => Origin::Made(bit),
-                _ => Origin::Arrived(bit),
-            };
-            let reason = verdict::packet(&Skb(skb), start, origin, &force, &mut flow);
-            (reason, force.enforces())
-        }
-    };
-    if reason.passes() {
-        report::count(reason);
-        return NEXT;
-    }
-    let place = Place {
-        interface: index,
-        arrival,
-        cgroup: 0,
-    };
-    report::refused(hook, (reason, enforces), &flow, place);
-    if enforces { DROP } else { NEXT }
 }
 
 /// The verdict on a call that names a destination.

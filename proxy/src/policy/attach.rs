@@ -16,6 +16,7 @@ use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, tc,
 };
 use nix::errno::Errno;
+use postern_ebpf::abi::program::GATE;
 
 use super::error::PolicyError;
 use super::hook::{At, Hook, Kind};
@@ -261,9 +262,7 @@ fn remove_filter(note: &Note, path: &Path) -> Result<(), PolicyError> {
     };
     let filters = netlink::filters(note.index, note.side).map_err(|error| failed(&error))?;
     let found = find(&filters, note).and_then(|(_, filter)| filter.program);
-    // The program's name stands before the dash of the pin's.
-    let is_ours = found.is_some_and(|it| pins::name(path).starts_with(&format!("{it}-")));
-    if !is_ours {
+    if found.as_deref() != Some(GATE) {
         return Ok(());
     }
     let side = note.side.attach_type();

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use aya::programs::{CgroupSockAddrAttachType, TcAttachType};
 use postern_core::perimeter::Place;
 use postern_ebpf::abi::program::{
-    GATE_EGRESS, GATE_INGRESS, PROXY_CONNECT4, PROXY_CONNECT6, PROXY_EGRESS, PROXY_SENDMSG4,
-    PROXY_SENDMSG6,
+    GATE, PROXY_CONNECT4, PROXY_CONNECT6, PROXY_EGRESS, PROXY_SENDMSG4, PROXY_SENDMSG6,
 };
 use postern_ebpf::kernel::AttachType;
 
@@ -42,12 +41,12 @@ pub(super) enum At {
     },
 }
 
-/// A program.
+/// A program, by what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program {
-    /// Where packets come in.
+    /// The gate where packets come in.
     GateIngress,
-    /// Where packets go out.
+    /// The same gate where packets go out.
     GateEgress,
     /// `connect` over IPv4.
     ProxyConnect4,
@@ -73,11 +72,23 @@ pub(super) enum Kind {
 }
 
 impl Program {
-    /// Its name in the object and in the kernel.
+    /// What people call it where it stands.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::GateIngress => GATE_INGRESS,
-            Self::GateEgress => GATE_EGRESS,
+            Self::GateIngress => "gate_ingress",
+            Self::GateEgress => "gate_egress",
+            Self::ProxyConnect4
+            | Self::ProxyConnect6
+            | Self::ProxySend4
+            | Self::ProxySend6
+            | Self::ProxyEgress => self.object_name(),
+        }
+    }
+
+    /// Its name in the object and in the kernel.
+    pub(super) const fn object_name(self) -> &'static str {
+        match self {
+            Self::GateIngress | Self::GateEgress => GATE,
             Self::ProxyConnect4 => PROXY_CONNECT4,
             Self::ProxyConnect6 => PROXY_CONNECT6,
             Self::ProxySend4 => PROXY_SENDMSG4,
@@ -112,8 +123,15 @@ impl Program {
         }
     }
 
-    /// The programs of a place.
-    pub(super) const fn of(place: Place) -> &'static [Self] {
+    /// The programs of a place that the object has, each once.
+    pub(super) fn loaded_of(place: Place) -> Vec<Self> {
+        let mut programs = Self::of(place).to_vec();
+        programs.dedup_by_key(|it| it.object_name());
+        programs
+    }
+
+    /// The programs of a place, by what they stand for.
+    const fn of(place: Place) -> &'static [Self] {
         match place {
             Place::Gateway => &[Self::GateIngress, Self::GateEgress],
             Place::DatabaseHost => &[Self::GateIngress],
@@ -232,7 +250,11 @@ mod tests {
     #[test]
     fn the_kernel_keeps_the_whole_name_of_a_program() {
         for place in [Place::Gateway, Place::DatabaseHost, Place::ProxyHost] {
-            assert!(Program::of(place).iter().all(|it| it.name().len() < 16));
+            assert!(
+                Program::of(place)
+                    .iter()
+                    .all(|it| it.object_name().len() < 16)
+            );
         }
     }
 }

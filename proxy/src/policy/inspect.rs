@@ -158,7 +158,7 @@ fn look_at_filter(hook: &Hook, note: &attach::Note) -> Result<Found, PolicyError
     let Some((place, filter)) = attach::find(&filters, note) else {
         return Ok(Found::Detached);
     };
-    if filter.program.as_deref() != Some(hook.program.name()) || !filter.is_direct {
+    if filter.program.as_deref() != Some(hook.program.object_name()) || !filter.is_direct {
         return Ok(Found::Elsewhere);
     }
     // Programs of tcx run before all filters; kernels that do not know them have none.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::programs::{
     CgroupSkb, CgroupSockAddr, Program as Loadable, ProgramError, SchedClassifier,
@@ -15,14 +15,13 @@ use super::attach::{self, Tc};
 use super::drift::{self, Drift};
 use super::error::PolicyError;
 use super::hook::{At, Hook, Kind, Program};
-use super::inspect::{self, Found};
+
 use super::maps::{self, Maps};
 use super::nft::{self, Shut};
 use super::pins::{Pins, Record, Set};
 use super::wanted::Wanted;
-use super::{machine, object};
+use super::{machine, object, places};
 use crate::config::Perimeter;
-use crate::limits::{POLICY_DETACH_WAIT, POLICY_POLL};
 
 /// How a policy is put in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,14 +66,14 @@ pub(crate) fn load(perimeter: &Perimeter, options: Options) -> Result<Loaded, Po
     if let Some(cgroups) = &mut wanted.cgroups {
         machine::make_cgroup(cgroups)?;
     }
-    let generation = match replaceable(&pins) {
+    let put = match replaceable(&pins) {
         Some(mut maps) => replace(perimeter, &wanted, &mut maps, options.tc)?,
         None => install(perimeter, &wanted, &pins, options.tc)?,
     };
     attach::sweep(&pins.current())?;
-    shut(perimeter, Shut::Beyond(&wanted.covered()))?;
+    open(perimeter, &wanted, put.was_open)?;
     Ok(Loaded {
-        generation,
+        generation: put.generation,
         hooks: wanted.hooks.len(),
         awaited: wanted.interfaces.awaited,
         notes,
@@ -104,9 +103,9 @@ pub(crate) fn unload(perimeter: &Perimeter) -> Result<(), PolicyError> {
     if has_pins {
         let _lock = pins.lock()?;
         pins.recover()?;
-        let stood = standing(&pins.current(), perimeter);
+        let stood = places::standing(&pins.current(), perimeter);
         pins.remove()?;
-        wait_until_gone(&stood);
+        places::wait_until_gone(&stood);
     }
     let has_table = nft::is_there() && nft::difference(None)?.is_some();
     if has_table {
@@ -184,6 +183,26 @@ fn shut(perimeter: &Perimeter, shut: Shut<'_>) -> Result<(), PolicyError> {
     }
 }
 
+/// Leaves to the programs what passes where they stand; `is_shut` says that everything has been
+/// shut since this command began.
+fn open(perimeter: &Perimeter, wanted: &Wanted, is_shut: bool) -> Result<(), PolicyError> {
+    let covered = wanted.covered();
+    let beyond = Shut::Beyond(&covered);
+    let table = default_drop(perimeter, wanted).filter(|_| is_shut);
+    // Somebody may have removed the table meanwhile; then the whole of it is put there again.
+    match table.map(|it| nft::open(&perimeter.plan, &it)) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(_)) | None => shut(perimeter, beyond),
+    }
+}
+
+/// A policy that has been put in force.
+struct Put {
+    generation: u64,
+    /// None was in force before, so that everything was shut while this one took its place.
+    was_open: bool,
+}
+
 /// What of an earlier policy decides how another one takes its place.
 struct InForce {
     generation: u64,
@@ -214,25 +233,29 @@ fn replace(
     wanted: &Wanted,
     maps: &mut Maps,
     tc: Tc,
-) -> Result<u64, PolicyError> {
+) -> Result<Put, PolicyError> {
     let pins = Pins::new(&perimeter.pins);
     let set = pins.current();
     let active = maps.active()?;
     let before = in_force(maps)?;
     let generation = before.generation.saturating_add(1);
-    if !is_whole(&set, wanted, &before) {
+    let was_open = !is_whole(&set, wanted, &before);
+    if was_open {
         shut(perimeter, Shut::All)?;
     }
-    attach_missing(&set, wanted, tc)?;
+    places::attach_missing(&set, wanted, tc)?;
     let other = 1 - active;
     let bank = wanted.bank(perimeter, generation);
     confirm(drift::of_bank(&bank, &maps.fill(other, &bank)?))?;
     maps.activate(other)?;
     set.write_record(&record())?;
-    detach_others(&set, wanted)?;
-    confirm(of_hooks(&set, wanted)?)?;
+    places::detach_others(&set, wanted)?;
+    confirm(places::drift(&set, wanted)?)?;
     maps.clear(active, before.interfaces.into_keys())?;
-    Ok(generation)
+    Ok(Put {
+        generation,
+        was_open,
+    })
 }
 
 /// Loads the programs with maps of their own, attaches them beside those of an earlier policy,
@@ -242,23 +265,30 @@ fn install(
     wanted: &Wanted,
     pins: &Pins,
     tc: Tc,
-) -> Result<u64, PolicyError> {
+) -> Result<Put, PolicyError> {
     let current = pins.current();
     let before = Maps::open(&current).and_then(|maps| in_force(&maps));
     // Maps that cannot be read are no policy.
     let before = before.ok();
-    if !before
+    let was_open = !before
         .as_ref()
-        .is_some_and(|bank| is_whole(&current, wanted, bank))
-    {
-        shut(perimeter, Shut::All)?;
-    }
+        .is_some_and(|bank| is_whole(&current, wanted, bank));
     let last = before.map_or(0, |it| it.generation);
     let generation = last.saturating_add(1);
     let set = pins.next();
-    let built = build(perimeter, wanted, &set, generation)
-        .and_then(|()| attach_missing(&set, wanted, tc))
-        .and_then(|()| of_hooks(&set, wanted))
+    // At the same time: nftables takes as long as the verifier.
+    let (shut, built) = thread::scope(|scope| {
+        let shutting = scope.spawn(|| match was_open {
+            true => shut(perimeter, Shut::All),
+            false => Ok(()),
+        });
+        let built = build(perimeter, wanted, &set, generation);
+        (joined(shutting), built)
+    });
+    let built = shut
+        .and(built)
+        .and_then(|()| places::attach_missing(&set, wanted, tc))
+        .and_then(|()| places::drift(&set, wanted))
         .and_then(confirm);
     if let Err(error) = built {
         // The earlier policy is still in force; what is left of this one goes now, or else with
@@ -267,8 +297,11 @@ fn install(
         return Err(error);
     }
     pins.commit()?;
-    confirm(of_hooks(&pins.current(), wanted)?)?;
-    Ok(generation)
+    confirm(places::drift(&pins.current(), wanted)?)?;
+    Ok(Put {
+        generation,
+        was_open,
+    })
 }
 
 /// Loads the programs, and fills and pins everything but the links.
@@ -285,23 +318,29 @@ fn build(
     }
     let loaded = loader.load(object::object());
     let mut loaded = loaded.map_err(|error| PolicyError::load("their maps", &error))?;
-    load_programs(&mut loaded, Program::of(perimeter.plan.place))?;
-    for program in Program::of(perimeter.plan.place) {
-        let name = program.name();
+    let programs = Program::loaded_of(perimeter.plan.place);
+    thread::scope(|scope| {
+        let filling = scope.spawn(|| {
+            let mut maps = Maps::open(set)?;
+            let bank = wanted.bank(perimeter, generation);
+            confirm(drift::of_bank(&bank, &maps.fill(0, &bank)?))?;
+            maps.activate(0)
+        });
+        let loaded = load_programs(&mut loaded, &programs);
+        joined(filling).and(loaded)
+    })?;
+    for program in programs {
+        let name = program.object_name();
         let loadable = loaded
             .program_mut(name)
             .ok_or_else(|| not_in_object(name))?;
-        let pinned = loadable.pin(set.program(*program));
+        let pinned = loadable.pin(set.program(program));
         pinned.map_err(|error| PolicyError::kernel(format!("pin {name}"), &error))?;
     }
-    let mut maps = Maps::open(set)?;
-    let bank = wanted.bank(perimeter, generation);
-    confirm(drift::of_bank(&bank, &maps.fill(0, &bank)?))?;
-    maps.activate(0)?;
     set.write_record(&record())
 }
 
-/// Has the kernel verify the programs, all at the same time: that is most of a first load.
+/// Has the kernel verify the programs, all at the same time.
 fn load_programs(loaded: &mut Ebpf, programs: &[Program]) -> Result<(), PolicyError> {
     let mut loadables: BTreeMap<String, &mut Loadable> = loaded
         .programs_mut()
@@ -310,18 +349,20 @@ fn load_programs(loaded: &mut Ebpf, programs: &[Program]) -> Result<(), PolicyEr
     thread::scope(|scope| {
         let mut verifying = Vec::new();
         for program in programs {
-            let (name, kind) = (program.name(), program.kind());
+            let (name, kind) = (program.object_name(), program.kind());
             let loadable = loadables.remove(name).ok_or_else(|| not_in_object(name))?;
             verifying.push((name, scope.spawn(move || load_program(loadable, kind))));
         }
         for (name, verified) in verifying {
-            match verified.join() {
-                Ok(result) => result.map_err(|error| PolicyError::load(name, &error))?,
-                Err(panic) => resume_unwind(panic),
-            }
+            joined(verified).map_err(|error| PolicyError::load(name, &error))?;
         }
         Ok(())
     })
+}
+
+/// What a thread came to.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn not_in_object(program: &str) -> PolicyError {
@@ -347,57 +388,9 @@ fn is_whole(set: &Set, wanted: &Wanted, before: &InForce) -> bool {
         At::Cgroup { .. } => true,
     };
     let known: Vec<&Hook> = wanted.hooks.iter().filter(was_there).collect();
-    before.generation != 0 && !known.is_empty() && known.iter().all(|hook| stands(set, hook))
-}
-
-/// Whether a program of a set is attached to its place. What runs before it does not matter: it
-/// may be one that was just removed and that the kernel has not detached yet.
-fn stands(set: &Set, hook: &Hook) -> bool {
-    let (Ok(expected), Ok(found)) = (
-        inspect::program(set, hook.program),
-        inspect::look(set, hook),
-    ) else {
-        return false;
-    };
-    matches!(found, Found::Attached { program, .. } if program == expected)
-}
-
-/// Attaches what does not stand where it should.
-fn attach_missing(set: &Set, wanted: &Wanted, tc: Tc) -> Result<(), PolicyError> {
-    for hook in &wanted.hooks {
-        let found = inspect::look(set, hook)?;
-        let program = inspect::program(set, hook.program)?;
-        if drift::of_hook(hook, &found, &program).is_some() {
-            attach::attach(set, hook, tc)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes programs from where they should not stand any more.
-fn detach_others(set: &Set, wanted: &Wanted) -> Result<(), PolicyError> {
-    let kept: Vec<_> = wanted.hooks.iter().map(|hook| set.link(hook)).collect();
-    for path in set.links()? {
-        if !kept.contains(&path) {
-            attach::remove(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// What is not as it should be at the places of programs.
-pub(super) fn of_hooks(set: &Set, wanted: &Wanted) -> Result<Vec<Drift>, PolicyError> {
-    let mut drift = Vec::new();
-    for hook in &wanted.hooks {
-        match inspect::program(set, hook.program) {
-            Ok(program) => {
-                let found = inspect::look(set, hook)?;
-                drift.extend(drift::of_hook(hook, &found, &program));
-            }
-            Err(error) => drift.push(drift::of_program(hook.program, &error.to_string())),
-        }
-    }
-    Ok(drift)
+    before.generation != 0
+        && !known.is_empty()
+        && known.iter().all(|hook| places::stands(set, hook))
 }
 
 fn confirm(drift: Vec<Drift>) -> Result<(), PolicyError> {
@@ -405,27 +398,6 @@ fn confirm(drift: Vec<Drift>) -> Result<(), PolicyError> {
         return Ok(());
     }
     Err(PolicyError::NotConfirmed(drift))
-}
-
-/// The programs that stand somewhere, with their numbers.
-fn standing(set: &Set, perimeter: &Perimeter) -> Vec<(Hook, u32)> {
-    let Ok(wanted) = Wanted::now(perimeter) else {
-        return Vec::new();
-    };
-    let hooks = wanted.hooks.into_iter();
-    let hooks = hooks.filter_map(|hook| match inspect::look(set, &hook) {
-        Ok(Found::Attached { program, .. }) => Some((hook, program.id)),
-        _ => None,
-    });
-    hooks.collect()
-}
-
-/// The kernel detaches in its own time; this waits for it, but not for ever.
-fn wait_until_gone(stood: &[(Hook, u32)]) {
-    let until = Instant::now() + POLICY_DETACH_WAIT;
-    while stood.iter().any(|(hook, id)| inspect::runs(hook, *id)) && Instant::now() < until {
-        thread::sleep(POLICY_POLL);
-    }
 }
 
 fn record() -> Record {

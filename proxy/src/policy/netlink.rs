@@ -339,7 +339,7 @@ mod tests {
         let head = body.clone();
         body.extend(attribute(1, b"bpf\0"));
         let options = [
-            attribute(7, b"gate_ingress\0"),
+            attribute(7, b"gate\0"),
             attribute(8, &1_u32.to_ne_bytes()),
             attribute(10, &[0xab; 8]),
             attribute(11, &41_u32.to_ne_bytes()),
@@ -348,7 +348,7 @@ mod tests {
         let expect = Filter {
             priority: 1,
             handle: 2,
-            program: Some("gate_ingress".to_owned()),
+            program: Some("gate".to_owned()),
             program_id: 41,
             tag: "abababababababab".to_owned(),
             is_direct: true,

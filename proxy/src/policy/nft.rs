@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::unistd::{AccessFlags, access};
 use postern_core::perimeter::{Place, Plan, Prefix, address_of};
 use ring::digest;
 
@@ -30,7 +32,10 @@ pub(super) enum Shut<'a> {
 /// A table before it is text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
-    chains: Vec<Chain>,
+    /// What becomes of packets to protected prefixes; the same whatever is shut.
+    judges: Vec<Chain>,
+    /// Which packets are judged.
+    entrances: Vec<Chain>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +48,10 @@ struct Chain {
 
 /// The table for a policy.
 pub(super) fn table(plan: &Plan, shut: Shut<'_>) -> Table {
-    let mut chains = Vec::new();
+    let mut judges = Vec::new();
     let mut judge = Vec::new();
     for (number, (ports, prefixes)) in (0..).zip(by_ports(plan)) {
-        chains.push(ports_chain(number, &ports));
+        judges.push(ports_chain(number, &ports));
         for (family, is_v4) in [("ip", true), ("ip6", false)] {
             let of_family = prefixes.iter().filter(|it| it.is_ipv4() == is_v4);
             let elements: Vec<String> = of_family.map(element).collect();
@@ -59,20 +64,15 @@ pub(super) fn table(plan: &Plan, shut: Shut<'_>) -> Table {
             ));
         }
     }
-    let mut covered = String::new();
-    if let Shut::Beyond(interfaces) = shut
-        && !interfaces.is_empty()
-    {
-        let numbers: Vec<String> = interfaces.iter().map(u32::to_string).collect();
-        covered = format!("{{ {} }}", numbers.join(", "));
-    }
-    chains.push(Chain {
+    judges.push(Chain {
         name: "judge".to_owned(),
         hook: None,
         rules: judge,
     });
-    chains.extend(entrances(plan.place, shut, &covered));
-    Table { chains }
+    Table {
+        judges,
+        entrances: entrances(plan.place, shut),
+    }
 }
 
 /// Puts a table in the place of the one that is there.
@@ -82,6 +82,23 @@ pub(super) fn table(plan: &Plan, shut: Shut<'_>) -> Table {
 /// nftables is not there, or refuses.
 pub(super) fn apply(table: &Table) -> Result<(), PolicyError> {
     run(&["-f", "-"], &script(table)).map(drop)
+}
+
+/// Opens a table that shuts everything for the interfaces where programs stand; the prefixes in it
+/// are left as they are, which with thousands of them saves most of the time.
+///
+/// # Errors
+///
+/// nftables is not there, or refuses, also because the table is not there any more.
+pub(super) fn open(plan: &Plan, table: &Table) -> Result<(), PolicyError> {
+    let mut script = String::new();
+    for chain in entrances(plan.place, Shut::All) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(script, "flush chain {TABLE} {}", chain.name);
+    }
+    let body = body(&table.entrances, &comment(&table.mark()));
+    let _ = writeln!(script, "table {TABLE} {{\n{body}}}");
+    run(&["-f", "-"], &script).map(drop)
 }
 
 /// Removes the table.
@@ -98,16 +115,22 @@ pub(super) fn remove() -> Result<(), PolicyError> {
 ///
 /// nftables is not there.
 pub(super) fn check() -> Result<(), PolicyError> {
-    run(&["--version"], "").map(drop)
+    match is_there() {
+        true => Ok(()),
+        false => Err(absent(&ErrorKind::NotFound.into())),
+    }
 }
 
 /// Whether nftables is there.
 pub(super) fn is_there() -> bool {
-    check().is_ok()
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("nft"));
+    let mut places = in_path.chain([PathBuf::from(ELSEWHERE)]);
+    places.any(|it| access(&it, AccessFlags::X_OK).is_ok())
 }
 
 /// What differs between the kernel's table and the one that should be there; nothing if it is
-/// the same. Every rule carries a digest of the whole table.
+/// the same. Every rule carries a digest.
 ///
 /// # Errors
 ///
@@ -133,20 +156,24 @@ fn is_same(expected: &Table, listed: &str) -> bool {
     let listed: serde_json::Value = serde_json::from_str(listed).unwrap_or_default();
     let objects = listed.get("nftables").and_then(|it| it.as_array());
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
-    let comment = expected.mark();
+    let (judges, entrances) = (expected.mark_of_judges(), expected.mark());
     for object in objects.into_iter().flatten() {
         let Some(rule) = object.get("rule") else {
             continue;
         };
-        let is_ours = rule.get("comment").and_then(|it| it.as_str()) == Some(&comment);
-        let chain = rule.get("chain").and_then(|it| it.as_str());
-        if !is_ours {
+        let text = |key| rule.get(key).and_then(|it| it.as_str());
+        let chain = text("chain").unwrap_or_default();
+        let mark = match expected.judges.iter().any(|it| it.name == chain) {
+            true => &judges,
+            false => &entrances,
+        };
+        if text("comment") != Some(mark) {
             return false;
         }
-        *found.entry(chain.unwrap_or_default()).or_default() += 1;
+        *found.entry(chain).or_default() += 1;
     }
     // Chains of earlier tables are left, without rules.
-    let chains = expected.chains.iter().filter(|it| !it.rules.is_empty());
+    let chains = expected.chains().filter(|it| !it.rules.is_empty());
     found
         == chains
             .map(|it| (it.name.as_str(), it.rules.len()))
@@ -190,10 +217,13 @@ fn ports_chain(number: u32, ports: &[u16]) -> Chain {
 }
 
 /// The chains that the kernel calls, by the place.
-fn entrances(place: Place, shut: Shut<'_>, covered: &str) -> Vec<Chain> {
-    let unless = |side: &str| match covered {
-        "" => "jump judge".to_owned(),
-        covered => format!("{side} != {covered} jump judge"),
+fn entrances(place: Place, shut: Shut<'_>) -> Vec<Chain> {
+    let unless = |side: &str| match shut {
+        Shut::All | Shut::Beyond([]) => "jump judge".to_owned(),
+        Shut::Beyond(interfaces) => {
+            let numbers: Vec<String> = interfaces.iter().map(u32::to_string).collect();
+            format!("{side} != {{ {} }} jump judge", numbers.join(", "))
+        }
     };
     let chain = |name: &'static str, rules: Vec<String>| Chain {
         name: name.to_owned(),
@@ -234,27 +264,44 @@ fn element(prefix: &Prefix) -> String {
 }
 
 impl Table {
-    /// What every rule carries: a digest of the whole table.
-    fn mark(&self) -> String {
-        let digest = digest::digest(&digest::SHA256, self.body("").as_bytes());
-        let digest = super::hexadecimal(digest.as_ref());
-        format!("postern {}", digest.get(..16).unwrap_or_default())
+    fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.judges.iter().chain(&self.entrances)
     }
 
-    fn body(&self, comment: &str) -> String {
-        let mut text = String::new();
-        for chain in &self.chains {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  chain {} {{", chain.name);
-            text.push_str(&chain.head());
-            for rule in &chain.rules {
-                // As above.
-                let _ = writeln!(text, "    {rule}{comment}");
-            }
-            text.push_str("  }\n");
-        }
-        text
+    /// What every rule of a judge carries: a digest of all judges.
+    fn mark_of_judges(&self) -> String {
+        mark(&body(&self.judges, ""))
     }
+
+    /// What every other rule carries: a digest of the whole table.
+    fn mark(&self) -> String {
+        mark(&(body(&self.judges, "") + &body(&self.entrances, "")))
+    }
+}
+
+fn mark(text: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let digest = super::hexadecimal(digest.as_ref());
+    format!("postern {}", digest.get(..16).unwrap_or_default())
+}
+
+fn comment(mark: &str) -> String {
+    format!(" comment \"{mark}\"")
+}
+
+fn body(chains: &[Chain], comment: &str) -> String {
+    let mut text = String::new();
+    for chain in chains {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  chain {} {{", chain.name);
+        text.push_str(&chain.head());
+        for rule in &chain.rules {
+            // As above.
+            let _ = writeln!(text, "    {rule}{comment}");
+        }
+        text.push_str("  }\n");
+    }
+    text
 }
 
 impl Chain {
@@ -270,13 +317,15 @@ impl Chain {
 /// The chains stay and get other rules. Were they deleted and made again, also in one transaction,
 /// a packet on its way through both at that moment would meet neither's rules.
 fn script(table: &Table) -> String {
-    let comment = format!(" comment \"{}\"", table.mark());
-    let body = table.body(&comment);
-    let chains = table.chains.iter();
+    let judges = body(&table.judges, &comment(&table.mark_of_judges()));
+    let entrances = body(&table.entrances, &comment(&table.mark()));
+    let chains = table.chains();
     let chains: String = chains
         .map(|it| format!("  chain {} {{\n{}  }}\n", it.name, it.head()))
         .collect();
-    format!("table {TABLE} {{\n{chains}}}\nflush table {TABLE}\ntable {TABLE} {{\n{body}}}\n")
+    format!(
+        "table {TABLE} {{\n{chains}}}\nflush table {TABLE}\ntable {TABLE} {{\n{judges}{entrances}}}\n"
+    )
 }
 
 fn run(arguments: &[&str], input: &str) -> Result<String, PolicyError> {
@@ -284,18 +333,20 @@ fn run(arguments: &[&str], input: &str) -> Result<String, PolicyError> {
         Err(error) if error.kind() == ErrorKind::NotFound => start(ELSEWHERE, arguments, input),
         output => output,
     };
-    let output = output.map_err(|error| {
-        PolicyError::Nft(format!(
-            "nft cannot be run ({error}), so that nothing keeps the protected prefixes shut until \
-             the policy is in force; install nftables, or say default_drop = false in [perimeter]"
-        ))
-    })?;
+    let output = output.map_err(|error| absent(&error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let why = String::from_utf8_lossy(&output.stderr);
     let why = why.lines().next().unwrap_or_default();
     Err(PolicyError::Nft(format!("nft refused: {why}")))
+}
+
+fn absent(error: &std::io::Error) -> PolicyError {
+    PolicyError::Nft(format!(
+        "nft cannot be run ({error}), so that nothing keeps the protected prefixes shut until \
+         the policy is in force; install nftables, or say default_drop = false in [perimeter]"
+    ))
 }
 
 fn start(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {

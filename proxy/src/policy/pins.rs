@@ -252,7 +252,7 @@ impl Set {
 
     /// Where a program is pinned.
     pub(super) fn program(&self, program: Program) -> PathBuf {
-        self.folder.join("programs").join(program.name())
+        self.folder.join("programs").join(program.object_name())
     }
 
     /// Where the link of a hook is pinned, or written down.

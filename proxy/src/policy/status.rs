@@ -13,7 +13,7 @@ use super::inspect::{self, Found, Way};
 use super::maps::{Bank, Counts, Maps};
 use super::pins::{Pins, Record, Set};
 use super::wanted::Wanted;
-use super::{load, nft, object};
+use super::{load, nft, object, places};
 use crate::config::Perimeter;
 
 /// What is in force.
@@ -170,7 +170,7 @@ fn of_kernel(
         let found = inspect::look(set, hook)?;
         status.hooks.push(hook_status(hook, &found));
     }
-    status.drift.extend(load::of_hooks(set, wanted)?);
+    status.drift.extend(places::drift(set, wanted)?);
     match Maps::open(set).and_then(|maps| of_maps(&maps)) {
         Ok((found, counts)) => {
             let expected = wanted.bank(perimeter, found.settings.generation);

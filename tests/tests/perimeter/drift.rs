@@ -91,10 +91,7 @@ fn address_key(address: std::net::Ipv4Addr) -> Vec<u8> {
 }
 
 fn a_link_that_is_gone_is_drift(stage: &Stage) -> Result<()> {
-    for (name, device) in [
-        (program::GATE_INGRESS, "application"),
-        (program::GATE_EGRESS, "database"),
-    ] {
+    for (name, device) in [("gate_ingress", "application"), ("gate_egress", "database")] {
         let policy = stage.gateway(|_| ())?;
         let remove = |pins: &Path| {
             let link = pins.join("links").join(format!("{name}-{device}"));

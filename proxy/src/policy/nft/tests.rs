@@ -66,7 +66,8 @@ fn the_table_of_a_gateway_is_shut_but_for_the_interfaces_where_programs_stand() 
     oif != { 2, 3 } jump judge
   }
 ";
-    assert_eq!(table.body(""), expect);
+    let whole = body(&table.judges, "") + &body(&table.entrances, "");
+    assert_eq!(whole, expect);
     let script = script(&table);
     let (chains, rules) = script
         .split_once("flush table inet postern\n")
@@ -74,21 +75,23 @@ fn the_table_of_a_gateway_is_shut_but_for_the_interfaces_where_programs_stand() 
     assert!(chains.starts_with("table inet postern {\n  chain ports_0 {\n  }\n"));
     assert!(rules.starts_with("table inet postern {\n"));
     assert!(!script.contains("delete"));
-    let rules = table.chains.iter().map(|it| it.rules.len()).sum::<usize>();
-    assert_eq!(
-        script
-            .matches(&format!("comment \"{}\"", table.mark()))
-            .count(),
-        rules
-    );
+    let carry = |mark: String| script.matches(&comment(&mark)).count();
+    let rules = |chains: &[Chain]| chains.iter().map(|it| it.rules.len()).sum::<usize>();
+    assert_eq!(carry(table.mark_of_judges()), rules(&table.judges));
+    assert_eq!(carry(table.mark()), rules(&table.entrances));
 }
 
 #[test]
 fn each_place_has_its_chains() {
     let chains = |place, shut| {
         let table = table(&plan(place), shut);
-        let called = table.chains.into_iter().filter(|it| it.hook.is_some());
-        called.map(|it| (it.name, it.rules)).collect::<Vec<_>>()
+        assert!(table.judges.iter().all(|it| it.hook.is_none()));
+        assert!(table.entrances.iter().all(|it| it.hook.is_some()));
+        table
+            .entrances
+            .into_iter()
+            .map(|it| (it.name, it.rules))
+            .collect::<Vec<_>>()
     };
     let expect = |chains: &[(&str, &[&str])]| {
         let owned = chains.iter().map(|(name, rules)| {
@@ -142,15 +145,27 @@ fn a_listing_with_a_rule_more_or_less_or_of_another_table_is_not_the_same() {
     let table = table(&plan(Place::ProxyHost), Shut::Beyond(&[]));
     let other = self::table(&plan(Place::ProxyHost), Shut::All);
     assert_ne!(table.mark(), other.mark());
-    let chains = |mark: &str| {
-        let chains = table.chains.iter();
-        chains
-            .map(|it| (it.name.as_str(), vec![mark.to_owned(); it.rules.len()]))
-            .collect::<Vec<_>>()
+    assert_eq!(table.mark_of_judges(), other.mark_of_judges());
+    let chains = |judges: &str, entrances: &str| {
+        let of = |chain: &Chain, mark: &str| vec![mark.to_owned(); chain.rules.len()];
+        let judges = table
+            .judges
+            .iter()
+            .map(|it| (it.name.as_str(), of(it, judges)));
+        let entrances = table
+            .entrances
+            .iter()
+            .map(|it| (it.name.as_str(), of(it, entrances)));
+        judges.chain(entrances).collect::<Vec<_>>()
     };
-    let same = chains(&table.mark());
+    let same = chains(&table.mark_of_judges(), &table.mark());
     assert!(is_same(&table, &listing(&same)));
-    assert!(!is_same(&table, &listing(&chains(&other.mark()))));
+    let of_other = chains(&table.mark_of_judges(), &other.mark());
+    assert!(!is_same(&table, &listing(&of_other)));
+    assert!(!is_same(
+        &table,
+        &listing(&chains(&table.mark(), &table.mark()))
+    ));
     let mut more = same.clone();
     more.iter_mut()
         .take(1)
