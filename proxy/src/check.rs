@@ -18,7 +18,7 @@ mod tls;
 pub(crate) use tls::certificate_outcome;
 
 /// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Probe {
     /// The leg or part that it belongs to: `directory`, `role store`, `kernel`.
     pub(crate) leg: String,
@@ -30,7 +30,7 @@ pub(crate) struct Probe {
 }
 
 /// What came of a probe.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub(crate) enum Outcome {
     /// It works.
@@ -84,16 +84,31 @@ pub(crate) fn run(
             probes
         }
     };
+    print(&probes, format)
+}
+
+/// Prints what was tried; the exit code is 0 when nothing failed, and 1 otherwise.
+pub(crate) fn print(probes: &[Probe], format: Format) -> ExitCode {
     let text = match format {
-        Format::Table => table::text(&probes),
-        Format::Json => json(&probes),
+        Format::Table => table::text(probes),
+        Format::Json => json(probes),
     };
     // A reader that closed the pipe has seen enough; the exit code still tells the result.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    if failed(&probes) == 0 {
+    if failed(probes) == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+impl Format {
+    /// That of a command with `--json`, or without.
+    pub(crate) const fn of(json: bool) -> Self {
+        match json {
+            true => Self::Json,
+            false => Self::Table,
+        }
     }
 }
 

@@ -46,6 +46,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the running process whether it and what it rests on are well; the exit code is 1 if not.
+    Health {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the table as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the live sessions of the running process.
     Sessions {
         /// The configuration.

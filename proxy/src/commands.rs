@@ -41,15 +41,12 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Err(code) => Ok(code),
         },
         Command::Check { config, json } => {
-            let format = if json {
-                check::Format::Json
-            } else {
-                check::Format::Table
-            };
             let runtime = runtime()?;
-            Ok(check::run(&config.path, format, |config| {
-                runtime.block_on(probe_remote(config))
-            }))
+            Ok(check::run(
+                &config.path,
+                check::Format::of(json),
+                |config| runtime.block_on(probe_remote(config)),
+            ))
         }
         Command::InitSql(command) => init_sql(&command),
         Command::ExplainLogin {
@@ -69,6 +66,10 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             print!("{}", config::markdown());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Health { config, json } => match read_config(&config.path) {
+            Ok(config) => health(&config, json),
+            Err(code) => Ok(code),
+        },
         Command::Sessions { config, json } => match read_config(&config.path) {
             Ok(config) => list_sessions(&config, json),
             Err(code) => Ok(code),
@@ -159,12 +160,24 @@ fn explain_login(
     })
 }
 
-fn list_sessions(config: &Config, json: bool) -> Result<ExitCode> {
+/// Asks the running process.
+fn ask<A: serde::de::DeserializeOwned>(config: &Config, question: &Question) -> Result<A> {
     let Some(socket) = &config.control.socket else {
         bail!("control.socket is not configured, so the running process cannot be asked");
     };
-    let sessions: Vec<SessionAnswer> = control::ask(socket, &Question::Sessions)
-        .with_context(|| format!("control.socket: {}", socket.display()))?;
+    control::ask(socket, question).with_context(|| format!("control.socket: {}", socket.display()))
+}
+
+fn health(config: &Config, json: bool) -> Result<ExitCode> {
+    let probes: Vec<check::Probe> = ask(config, &Question::Health)?;
+    if probes.is_empty() {
+        bail!("the process has just started, and has not looked yet");
+    }
+    Ok(check::print(&probes, check::Format::of(json)))
+}
+
+fn list_sessions(config: &Config, json: bool) -> Result<ExitCode> {
+    let sessions: Vec<SessionAnswer> = ask(config, &Question::Sessions)?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&sessions)?),
         false => print!("{}", control::table(&sessions)),

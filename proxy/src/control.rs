@@ -33,6 +33,8 @@ pub(crate) enum Question {
     },
     /// What has happened since the start.
     Counts,
+    /// Whether the process and what it rests on are well.
+    Health,
     /// The live sessions.
     Sessions,
 }
@@ -184,6 +186,7 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
     let mut answer = match serde_json::from_str(&line)? {
         Question::Cache { login } => serde_json::to_string(&cache(gate, &login))?,
         Question::Counts => serde_json::to_string(&counts(gate))?,
+        Question::Health => serde_json::to_string(&gate.health.seen())?,
         Question::Sessions => serde_json::to_string(&sessions(gate))?,
     };
     answer.push('\n');

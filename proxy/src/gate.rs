@@ -16,6 +16,7 @@ use crate::backend::Target;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::error::LoginError;
+use crate::health::Health;
 use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, TURNED_AWAY_MAX};
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
@@ -45,6 +46,8 @@ pub(crate) struct Gate {
     pub(crate) stopping: watch::Sender<bool>,
     /// What has happened since the start.
     pub(crate) counts: Counts,
+    /// Whether it and what it rests on are well.
+    pub(crate) health: Health,
 }
 
 /// How many things may be under way at once.

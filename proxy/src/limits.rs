@@ -220,6 +220,22 @@ pub(crate) const POLICY_DETACH_WAIT: Duration = Duration::from_secs(2);
 /// the last program has ended that reads it. Programs run for microseconds.
 pub(crate) const POLICY_GRACE: Duration = Duration::from_millis(200);
 
+/// How often `postern policy watch` compares the kernel with the configuration, and leaves what it
+/// found where the proxy reads it. It takes some ten milliseconds with 10,000 prefixes.
+pub(crate) const POLICY_FINDING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A finding that is older says nothing any more: six intervals.
+pub(crate) const POLICY_FINDING_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest finding that is read, in bytes. A difference is a line of at most some hundred.
+pub(crate) const POLICY_FINDING_BYTES_MAX: u64 = 65_536;
+
+/// How often the running process looks whether it is well.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it asks the database for backends of strangers, which takes a connection.
+pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How often `postern policy watch` asks for counts, and whether the policy is still there.
 pub(crate) const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -17,6 +17,7 @@ mod directory;
 mod error;
 mod explain;
 mod gate;
+mod health;
 mod limits;
 mod listener;
 mod login;

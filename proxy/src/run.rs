@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::control;
 use crate::directory::Directories;
 use crate::gate::{Counts, Gate, Permits, Plane};
+use crate::health::{self, Health};
 use crate::limits::{AUDIT_CLOSE_TIMEOUT, LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
 use crate::listener::{self, Bound};
 use crate::role_store::RoleStore;
@@ -176,6 +177,7 @@ fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {
         permits: Permits::new(&config),
         stopping: watch::channel(false).0,
         counts: Counts::default(),
+        health: Health::default(),
         config,
     })
 }
@@ -273,6 +275,10 @@ fn control_thread(
         // The file is removed when this block ends, and with it the answers.
         let socket = gate.config.control.socket.as_deref();
         let _file = socket.map(|path| serve_control(gate, path)).transpose()?;
+        drop(tokio::spawn(health::watch(
+            gate.clone(),
+            RoleStore::new(&gate.config)?,
+        )));
         let resumed = gate.audit.resumed();
         tracing::info!(
             seq = resumed.seq,

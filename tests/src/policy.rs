@@ -64,6 +64,7 @@ impl Policy {
     pub fn configure(&self, config: &ConfigFile) -> Result<()> {
         let mut config = config.clone();
         config.set("perimeter", "pins", self.pins.path());
+        config.set("perimeter", "state_file", self.state_file().as_path());
         fs::write(&self.config, config.to_string())?;
         Ok(())
     }
@@ -163,6 +164,12 @@ impl Policy {
         let counts = self.counts()?;
         let count = counts.get(reason).copied();
         count.with_context(|| format!("no count of {reason} in {counts:?}"))
+    }
+
+    /// Where a watch leaves what the kernel says.
+    #[must_use]
+    pub fn state_file(&self) -> PathBuf {
+        self.config.with_file_name("state.json")
     }
 
     /// The folder of its pins.

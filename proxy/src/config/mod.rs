@@ -351,6 +351,8 @@ pub(crate) struct Perimeter {
     pub(crate) cgroup: PathBuf,
     /// `default_drop`: whether nftables keeps the prefixes shut until the policy is in force.
     pub(crate) default_drop: bool,
+    /// `state_file`: where a watch leaves what the kernel says, for the proxy.
+    pub(crate) state_file: PathBuf,
     /// `audit_file`: where denials are recorded, if anywhere.
     pub(crate) audit_file: Option<PathBuf>,
 }

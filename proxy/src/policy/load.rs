@@ -430,6 +430,7 @@ mod tests {
             cgroup_root: None,
             cgroup: "postern.slice".into(),
             default_drop: true,
+            state_file: "/run/postern-policy/state.json".into(),
             audit_file: None,
         };
         assert_eq!(notes(&perimeter).map(|it| it.len()).ok(), Some(1));

@@ -97,6 +97,7 @@ pub(super) fn open(plan: &Plan, table: &Table) -> Result<(), PolicyError> {
         let _ = writeln!(script, "flush chain {TABLE} {}", chain.name);
     }
     let body = body(&table.entrances, &comment(&table.mark()));
+    // As above.
     let _ = writeln!(script, "table {TABLE} {{\n{body}}}");
     run(&["-f", "-"], &script).map(drop)
 }
@@ -323,9 +324,8 @@ fn script(table: &Table) -> String {
     let chains: String = chains
         .map(|it| format!("  chain {} {{\n{}  }}\n", it.name, it.head()))
         .collect();
-    format!(
-        "table {TABLE} {{\n{chains}}}\nflush table {TABLE}\ntable {TABLE} {{\n{judges}{entrances}}}\n"
-    )
+    let rules = judges + &entrances;
+    format!("table {TABLE} {{\n{chains}}}\nflush table {TABLE}\ntable {TABLE} {{\n{rules}}}\n")
 }
 
 fn run(arguments: &[&str], input: &str) -> Result<String, PolicyError> {

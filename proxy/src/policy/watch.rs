@@ -21,14 +21,16 @@ use self::denial::{Denial, Names};
 use super::attach::Tc;
 use super::clock::{self, Boot};
 use super::error::PolicyError;
+use super::finding::Finding;
 use super::load;
 use super::machine;
 use super::maps::{self, Maps};
 use super::netlink::Changes;
 use super::pins::Pins;
+use super::status::status;
 use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::config::Perimeter;
-use crate::limits::WATCH_INTERVAL;
+use crate::limits::{POLICY_FINDING_INTERVAL, WATCH_INTERVAL};
 
 /// How denials are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +67,8 @@ struct Watch<'a> {
     unreported: (u64, u64),
     /// Interfaces may have come at which no program stands yet.
     is_behind: bool,
+    /// When what the kernel says was last left for the proxy.
+    found: Option<Instant>,
     /// Nobody reads what is printed any more.
     is_unread: bool,
     /// What was last said to be going wrong, so that it is said once.
@@ -93,9 +97,11 @@ pub(crate) fn watch(
         names: Names::new(perimeter),
         unreported: (0, 0),
         is_behind: true,
+        found: None,
         is_unread: false,
         trouble: String::new(),
     };
+    watch.leave_finding();
     let mut source = Source::open(perimeter)?;
     watch.unreported = source.unreported()?;
     watch.attach_new()?;
@@ -120,7 +126,11 @@ pub(crate) fn watch(
             asked = Instant::now();
             watch.attach_new()?;
             watch.tell_unreported(&source)?;
-            source = source.renewed(perimeter)?;
+            watch.leave_finding();
+            source = source.renewed(perimeter).inspect_err(|_| {
+                watch.found = None;
+                watch.leave_finding();
+            })?;
         }
         let is_over = options.once_idle.is_some_and(|idle| seen.elapsed() >= idle);
         if is_over || stop.has_come()? || watch.is_unread {
@@ -253,6 +263,27 @@ impl Watch<'_> {
             self.print(&line)?;
         }
         Ok(())
+    }
+
+    /// Leaves what the kernel says where the proxy reads it. What cannot be left is said, and the
+    /// watch goes on: an old finding says by its age that it is none.
+    fn leave_finding(&mut self) {
+        let age = self.found.map(|at| at.elapsed());
+        if age.is_some_and(|age| age < POLICY_FINDING_INTERVAL) {
+            return;
+        }
+        self.found = Some(Instant::now());
+        let finding = match status(self.perimeter) {
+            Ok(status) => Finding::of(&status),
+            Err(error) => Finding::unknown(error.to_string()),
+        };
+        let path = &self.perimeter.state_file;
+        if let Err(error) = finding.write(path) {
+            self.say(&format!(
+                "perimeter.state_file: {}: {error}",
+                path.display()
+            ));
+        }
     }
 
     /// Hands a denial to the audit file. One that cannot be written is counted there when that

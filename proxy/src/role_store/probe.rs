@@ -5,6 +5,7 @@ mod strangers;
 use postern_core::perimeter::Plan;
 use tokio_postgres::{Client, Row};
 
+use super::RoleStore;
 use super::error::RoleStoreError;
 use super::pool::Pool;
 use crate::check::Probe;
@@ -25,6 +26,16 @@ const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
 
 /// How many routines the provisioner calls; see [`LOOK`].
 const ROUTINES: i64 = 5;
+
+impl RoleStore {
+    /// The backends that were not reached through this proxy or another allowed one.
+    pub(crate) async fn strangers(&self, plan: &Plan) -> Probe {
+        match self.pool.connect().await {
+            Ok(client) => strangers::probe(&client, plan).await,
+            Err(error) => strangers::unknown(error.to_string()),
+        }
+    }
+}
 
 pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>) -> Vec<Probe> {
     let client = match pool.connect().await {

@@ -131,13 +131,18 @@ impl Stage {
     /// The policy of the proxy's machine: its cgroup passes.
     pub(crate) fn proxy_host_config(&self) -> ConfigFile {
         let mut config = self.config.clone();
+        self.set_proxy_host(&mut config);
+        config
+    }
+
+    /// The same, in a configuration that has none.
+    pub(crate) fn set_proxy_host(&self, config: &mut ConfigFile) {
         config
             .set("perimeter", "place", "proxy-host")
             .set("perimeter", "mode", "enforce")
             .set("perimeter", "cgroup_root", self.cgroup.path())
             .set("perimeter", "cgroup", format!("/{PROXY_CGROUP}"));
-        protect(&mut config);
-        config
+        protect(config);
     }
 
     /// The router's policy, changed; not loaded.

@@ -1,31 +1,39 @@
 //! The whole product: a person gets in through Postern, and nobody in any other way.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
 use postern_tests::cast::{self, HR_DATABASE, HR_GROUP, TESTUSER};
+use postern_tests::config_file::ConfigFile;
 use postern_tests::network::{DATABASE, HOST, PROXY};
 use postern_tests::policy::said;
 use postern_tests::postern::binary;
 use postern_tests::process::Server;
-use postern_tests::{DirectoryServer, Member, Psql};
+use postern_tests::{DirectoryServer, Member, Psql, wait_until};
 
 use crate::Test;
 use crate::stage::Stage;
 
-pub(crate) const TESTS: &[Test] =
-    tests![a_person_is_in_through_postern_and_nobody_in_any_other_way];
+pub(crate) const TESTS: &[Test] = tests![
+    a_person_is_in_through_postern_and_nobody_in_any_other_way,
+    the_running_proxy_says_whether_the_perimeter_is_in_force,
+];
 
 /// Where Postern listens.
 const POSTERN_PORT: u16 = 5050;
 /// How long it may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long until the running process has seen a change: one interval of the watch's and one of
+/// its own, on a busy machine.
+const HEALTH_LIMIT: Duration = Duration::from_secs(30);
+
 /// Starts Postern as its unit does, in its cgroup on the proxy's machine.
-fn start_postern(stage: &Stage) -> Result<Server> {
+fn start_postern(stage: &Stage, change: impl FnOnce(&mut ConfigFile)) -> Result<Server> {
     let listens = SocketAddr::new(PROXY.v4(HOST).into(), POSTERN_PORT).to_string();
     let database = DATABASE.v4(HOST).to_string();
     stage.postern.configure(|config| {
@@ -36,6 +44,7 @@ fn start_postern(stage: &Stage) -> Result<Server> {
                 .set(leg, "host", database.as_str())
                 .set(leg, "sslmode", "verify-ca");
         }
+        change(config);
     });
     cast::make_databases(&stage.postgres)?;
     stage.postern.install_schema(&stage.postgres)?;
@@ -80,7 +89,7 @@ fn a_person_is_in_through_postern_and_nobody_in_any_other_way(stage: &Stage) -> 
         .accounts
         .add_person(TESTUSER.login, TESTUSER.password)?;
     stage.accounts.add_member(HR_GROUP, person)?;
-    let mut postern = start_postern(stage)?;
+    let mut postern = start_postern(stage, |_| ())?;
     ask(stage)?;
     let strangers = [stage.application(), stage.router(), stage.neighbour()];
     stage.expect_psql(&strangers, true)?;
@@ -96,4 +105,34 @@ fn a_person_is_in_through_postern_and_nobody_in_any_other_way(stage: &Stage) -> 
         place.policy.unload()?;
     }
     stage.expect_psql(&strangers, true)
+}
+
+fn the_running_proxy_says_whether_the_perimeter_is_in_force(stage: &Stage) -> Result<()> {
+    let policy = stage.proxy_host(|_| ())?;
+    let _postern = start_postern(stage, |config| {
+        stage.set_proxy_host(config);
+        config.set("perimeter", "state_file", policy.state_file().as_path());
+    })?;
+    let health = || said(&stage.proxy().command(&stage.postern.command(&["health"])?));
+    let says = |code: i32, words: &str| {
+        let mut last = None;
+        let seen = wait_until(words, HEALTH_LIMIT, || {
+            let said = health()?;
+            let found = said.code == code && said.stdout.contains(words);
+            last = Some(said);
+            Ok(found)
+        });
+        seen.with_context(|| format!("{last:?}"))
+    };
+    says(1, "not known")?;
+    policy.load()?;
+    let log = stage.scratch.path().join("health-watch.log");
+    let _watch = policy.start(&["watch"], &log)?;
+    says(0, "in force, as configured")?;
+    fs::remove_file(policy.pins().join("links/proxy_connect4-cgroup"))?;
+    says(1, "proxy_connect4 is not attached")?;
+    policy.load()?;
+    says(0, "in force, as configured")?;
+    policy.unload()?;
+    says(1, "no policy is loaded")
 }

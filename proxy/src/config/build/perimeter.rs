@@ -53,6 +53,7 @@ pub(in crate::config) fn perimeter(
         cgroup_root: section.path("cgroup_root"),
         cgroup: cgroup?,
         default_drop,
+        state_file: section.path("state_file")?,
         audit_file: section.path("audit_file"),
     })
 }

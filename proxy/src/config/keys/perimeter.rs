@@ -104,6 +104,17 @@ pub(super) static PERIMETER: Table = Table {
             ],
         ),
         key(
+            "state_file",
+            Kind::File(FileUse::Append),
+            Absent::Default(r#""/run/postern-policy/state.json""#),
+            &[
+                "Where `postern policy watch` leaves what the kernel says, every 5 seconds.",
+                "The proxy has no capability to ask the kernel itself; `postern health` and \
+                 `postern check` read it here.",
+                "Its folder is made when it is missing, and must be writable for root only.",
+            ],
+        ),
+        key(
             "audit_file",
             Kind::File(FileUse::Append),
             Absent::Unset {

@@ -26,8 +26,13 @@ const LOOK: &str = "SELECT host(a.client_addr), COALESCE(a.usename::text, ''), c
 pub(super) async fn probe(client: &Client, plan: &Plan) -> Probe {
     match look(client).await {
         Ok(seen) => judge(seen, plan),
-        Err(error) => Probe::warning(LEG, WHAT, super::super::describe(&error), ""),
+        Err(error) => unknown(super::super::describe(&error)),
     }
+}
+
+/// That it cannot be said.
+pub(super) fn unknown(why: String) -> Probe {
+    Probe::warning(LEG, WHAT, format!("not known: {why}"), "")
 }
 
 /// What can be seen of the backends.

@@ -1,0 +1,119 @@
+//! Whether the running process and what it rests on are well: what `postern health` prints.
+//!
+//! It is looked at in intervals, on the control thread, and every change is logged, so that
+//! nobody has to ask to be told.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::time::interval;
+
+use crate::check::{Outcome, Probe, failed};
+use crate::gate::Gate;
+use crate::limits::{HEALTH_INTERVAL, STRANGERS_INTERVAL};
+use crate::policy;
+use crate::role_store::RoleStore;
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    seen: Mutex<Vec<Probe>>,
+}
+
+impl Health {
+    /// What was seen last; nothing before the first look.
+    pub(crate) fn seen(&self) -> Vec<Probe> {
+        let seen = self.seen.lock();
+        seen.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what was seen now, and logs what has become of it since the last time.
+    fn see(&self, probes: Vec<Probe>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_empty() || failed(&seen) > 0 || failed(&probes) > 0 {
+            log_changes(&seen, &probes);
+        }
+        *seen = probes;
+    }
+}
+
+/// Looks for as long as the process runs.
+pub(crate) async fn watch(gate: Arc<Gate>, store: RoleStore) {
+    let mut ticks = interval(HEALTH_INTERVAL);
+    let mut strangers = Vec::new();
+    let mut asked = None;
+    loop {
+        ticks.tick().await;
+        let perimeter = gate.config.perimeter.as_ref();
+        if let Some(perimeter) = perimeter
+            && asked.is_none_or(|at: Instant| at.elapsed() >= STRANGERS_INTERVAL)
+        {
+            asked = Some(Instant::now());
+            strangers = vec![store.strangers(&perimeter.plan).await];
+        }
+        let mut probes = vec![of_audit(&gate)];
+        probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
+        probes.extend(strangers.iter().cloned());
+        gate.health.see(probes);
+    }
+}
+
+fn of_audit(gate: &Gate) -> Probe {
+    let what = gate.config.audit.file.display().to_string();
+    match gate.audit.is_broken() {
+        false => Probe::ok("audit", what, "written"),
+        true => Probe::failed(
+            "audit",
+            what,
+            "cannot be written: nobody may log in until it can",
+            "make room on its disk",
+        ),
+    }
+}
+
+fn of_perimeter(state_file: Option<&Path>) -> Vec<Probe> {
+    match state_file {
+        Some(path) => policy::probes(path),
+        None => vec![Probe::ok(
+            "perimeter",
+            "policy of this machine",
+            "none is configured here",
+        )],
+    }
+}
+
+/// Tells what has begun to fail, and what has ended.
+fn log_changes(before: &[Probe], now: &[Probe]) {
+    let failures = |probes: &[Probe]| -> Vec<(String, String)> {
+        let of = |it: &Probe| match &it.outcome {
+            Outcome::Failed { why, .. } => Some((it.leg.clone(), why.clone())),
+            Outcome::Ok { .. } | Outcome::Warning { .. } => None,
+        };
+        probes.iter().filter_map(of).collect()
+    };
+    let (before, now) = (failures(before), failures(now));
+    for (leg, why) in now.iter().filter(|it| !before.contains(it)) {
+        tracing::error!(leg, why, "not well");
+    }
+    for (leg, why) in before.iter().filter(|it| !now.contains(it)) {
+        tracing::info!(leg, why, "well again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_last_is_what_is_told() {
+        let health = Health::default();
+        assert_eq!(health.seen(), []);
+        let probe = Probe::failed("perimeter", "policy", "gone", "load it");
+        health.see(vec![probe.clone()]);
+        assert_eq!(health.seen(), [probe]);
+        let well = Probe::ok("perimeter", "policy", "in force");
+        health.see(vec![well.clone()]);
+        assert_eq!(health.seen(), [well]);
+    }
+}
