@@ -244,6 +244,10 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
                 misfit("this role was disabled by an administrator"),
                 Reason::RoleDisabled,
             ),
+            Refusal::Held => (
+                misfit("an operator has suspended the access of this account"),
+                Reason::RoleHeld,
+            ),
         },
         RoleStoreError::Settings { .. }
         | RoleStoreError::Tls(_)

@@ -23,7 +23,7 @@ use found::Found;
 
 /// The version of the schema that this program installs and works with.
 /// It is raised with every change of a table or of a routine's parameters.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
 /// The role that owns the schema and grants groups.
 pub(crate) const OWNER: &str = "postern_owner";

@@ -18,6 +18,7 @@ AS $$
 DECLARE
     v_step    record;
     v_changed boolean := false;
+    v_groups  boolean := false;
 BEGIN
     PERFORM postern.check_wish(
         p_role, p_directory_id, p_login, p_dn, p_groups, p_verifier, p_missing, p_session);
@@ -25,6 +26,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
             MESSAGE = 'a login needs a verifier';
     END IF;
+    PERFORM postern.lock_entry(p_directory_id);
     PERFORM postern.lock_login(p_role, p_groups, p_missing);
     FOR v_step IN
         SELECT l.* FROM postern.login_plan(
@@ -49,6 +51,7 @@ BEGIN
         END CASE;
         IF v_step.action <> 'skip_group' THEN
             v_changed := true;
+            v_groups := v_groups OR v_step.action IN ('grant', 'revoke');
             PERFORM postern.log_change(v_step.action, p_role, p_directory_id, p_session,
                 p_groups, concat_ws(': ', v_step.target, NULLIF(v_step.note, '')));
         END IF;
@@ -56,6 +59,9 @@ BEGIN
     END LOOP;
     IF v_changed THEN
         PERFORM postern.record_entry(p_role, p_login, p_dn);
+    END IF;
+    IF v_groups THEN
+        PERFORM postern.notify_change('change', p_directory_id, p_role, NULL);
     END IF;
 END
 $$;

@@ -10,10 +10,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_role    text := postern.managed_name(p_role, p_directory_id);
+    v_role    text;
     v_managed postern.managed_role;
     v_login   boolean;
 BEGIN
+    -- A first login that is under way makes the role that is looked for here.
+    PERFORM postern.lock_entry(p_directory_id);
+    v_role := postern.managed_name(p_role, p_directory_id);
     IF v_role IS NULL THEN
         RETURN NULL;
     END IF;
@@ -30,6 +33,7 @@ BEGIN
         WHERE m.role_oid = v_managed.role_oid;
         PERFORM postern.log_change('disable_role', v_role, v_managed.directory_id,
             COALESCE(p_session, ''), '{}', COALESCE(p_why, ''));
+        PERFORM postern.notify_change('revoke', v_managed.directory_id, v_role, NULL);
     END IF;
     RETURN v_role;
 END

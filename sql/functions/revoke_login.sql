@@ -37,6 +37,8 @@ BEGIN
         END;
         PERFORM postern.log_change(
             v_action, v_role, v_entry, COALESCE(p_session, ''), '{}', v_group);
+        -- Once a transaction, however often it is asked for.
+        PERFORM postern.notify_change('revoke', v_entry, v_role, NULL);
     END LOOP;
     RETURN postern.end_backends(v_oid, LEAST(GREATEST(COALESCE(p_wait_ms, 0), 0), 60000));
 END

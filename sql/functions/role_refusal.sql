@@ -10,9 +10,16 @@ DECLARE
     v_login   boolean;
     v_managed postern.managed_role;
     v_other   text;
+    v_hold    postern.hold;
 BEGIN
     IF v_why IS NOT NULL THEN
         RETURN QUERY SELECT 'PN003', format('role %L cannot be a person''s: %s', p_role, v_why);
+        RETURN;
+    END IF;
+    SELECT h.* INTO v_hold FROM postern.hold_of(p_role, p_directory_id) h;
+    IF FOUND THEN
+        RETURN QUERY SELECT 'PN008', format('%s holds this person%s: %s; postern restore ends it',
+            v_hold.placed_by, COALESCE(' until ' || v_hold.until, ''), v_hold.reason);
         RETURN;
     END IF;
     SELECT r.oid, r.rolcanlogin INTO v_oid, v_login FROM pg_roles r WHERE r.rolname = p_role;

@@ -1,5 +1,6 @@
 -- Every change that Postern made to a role: what, to whom, when, for which session, by which
--- provisioner, and from which groups. Rows are only ever added.
+-- provisioner, on which operator's word if on any, and from which groups. Rows are only ever
+-- added.
 CREATE TABLE IF NOT EXISTS postern.change_log (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -9,7 +10,11 @@ CREATE TABLE IF NOT EXISTS postern.change_log (
     session_id   text        NOT NULL,
     provisioner  text        NOT NULL DEFAULT session_user,
     groups       text[]      NOT NULL,
-    detail       text        NOT NULL
+    detail       text        NOT NULL,
+    operator     text        NOT NULL DEFAULT ''
 );
+
+-- Version 1 had no operators.
+ALTER TABLE postern.change_log ADD COLUMN IF NOT EXISTS operator text NOT NULL DEFAULT '';
 
 REVOKE ALL ON TABLE postern.change_log FROM PUBLIC;

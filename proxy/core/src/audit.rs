@@ -275,6 +275,8 @@ labels! {
         NoGroupRoleLeft = "no_group_role_left",
         /// An administrator disabled the role (PN007).
         RoleDisabled = "role_disabled",
+        /// An operator holds the person (PN008).
+        RoleHeld = "role_held",
         /// The role store cannot be reached.
         RoleStoreUnreachable = "role_store_unreachable",
         /// The role store did not answer in time.

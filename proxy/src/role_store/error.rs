@@ -98,6 +98,8 @@ pub(crate) enum Refusal {
     OtherRole,
     /// PN007: an administrator has disabled the role.
     Disabled,
+    /// PN008: an operator holds the person.
+    Held,
 }
 
 impl Refusal {
@@ -111,6 +113,7 @@ impl Refusal {
             "PN005" => Self::NoGroup,
             "PN006" => Self::OtherRole,
             "PN007" => Self::Disabled,
+            "PN008" => Self::Held,
             _ => return None,
         })
     }
@@ -223,7 +226,7 @@ mod tests {
             .filter_map(|n| Refusal::from_sqlstate(&format!("PN00{n}")))
             .collect();
         let different: std::collections::HashSet<_> = found.iter().collect();
-        assert_eq!((found.len(), different.len()), (7, 7));
+        assert_eq!((found.len(), different.len()), (8, 8));
         assert_eq!(Refusal::from_sqlstate("28P01"), None);
     }
 

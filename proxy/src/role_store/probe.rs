@@ -20,12 +20,14 @@ const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
     COALESCE(pg_has_role(o.oid, 'pg_signal_backend', 'USAGE'), false), \
     (SELECT count(*) FROM pg_proc f \
      WHERE f.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'postern') \
-       AND f.proname IN ('version', 'plan_login', 'apply_login', 'disable_login', 'revoke_login') \
+       AND f.proname IN ('version', 'plan_login', 'apply_login', 'change_memberships', \
+         'disable_login', 'revoke_login', 'deprovision_login', 'hold_login', 'release_login', \
+         'list_holds', 'managed_logins') \
        AND has_function_privilege(f.oid, 'EXECUTE')) \
     FROM pg_roles r LEFT JOIN pg_roles o ON o.rolname = $1 WHERE r.rolname = session_user";
 
 /// How many routines the provisioner calls; see [`LOOK`].
-const ROUTINES: i64 = 5;
+const ROUTINES: i64 = 11;
 
 impl RoleStore {
     /// The backends that were not reached through this proxy or another allowed one.
