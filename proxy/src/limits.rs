@@ -61,6 +61,23 @@ pub(crate) const ROLE_STORE_GRACE_MS: u64 = 500;
 /// An idle backend goes within a millisecond; the caller asks again while any is left.
 pub(crate) const REVOKE_WAIT_MS: i32 = 250;
 
+/// The most managed roles that one call returns; the caller asks for the next ones.
+/// A page takes the database some ten milliseconds, well below `statement_timeout_ms`.
+pub(crate) const MANAGED_LOGINS_PAGE: i32 = 500;
+
+/// The most notifications of the role store that wait to be read, each of 8,000 bytes at most.
+/// Everybody in the database can send them. What does not fit counts as missed, which is safe.
+pub(crate) const STORE_NOTICES_WAITING_MAX: usize = 256;
+
+/// How long the connection that listens may be silent before a query proves that it is alive.
+pub(crate) const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The first and the longest pause before a lost connection that listens is made again.
+/// It doubles from one to the other, and is spread, so that proxies do not come back all at once.
+pub(crate) const STORE_RETRY_BASE: Duration = Duration::from_millis(250);
+/// See [`STORE_RETRY_BASE`].
+pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
+
 /// The most levels of nesting that a walk over groups follows.
 /// Deeper nesting is a mistake more often than a wish; groups beyond it are not granted.
 pub(crate) const NESTED_DEPTH_MAX: usize = 10;

@@ -4,8 +4,13 @@
 //! (`sql/functions/apply_login.sql` first of all); this module carries the wish there, and the
 //! steps or the refusal back. The parameters of a client never come near this connection.
 
+pub(crate) mod change;
 pub(crate) mod connect;
+pub(crate) mod deprovision;
 mod error;
+pub(crate) mod hold;
+pub(crate) mod listen;
+pub(crate) mod managed;
 mod pool;
 mod probe;
 mod retry;
@@ -24,7 +29,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::config::Config;
 use crate::limits::{REVOKE_WAIT_MS, ROLE_STORE_GRACE_MS};
 use connect::Connector;
-use pool::Pool;
+use pool::{Access, Pool};
 use step::steps;
 use wish::Bound;
 
@@ -87,7 +92,7 @@ impl RoleStore {
             .options(settings::session_options(limit));
         let connector = Connector::new(&keys.endpoint)?;
         Ok(Self {
-            pool: Pool::new(connector, pg, limit),
+            pool: Pool::new(Access::new(connector, pg, limit)),
             limit,
         })
     }
@@ -131,21 +136,18 @@ impl RoleStore {
         session: &str,
         why: &str,
     ) -> Result<Revoked, RoleStoreError> {
-        let nobody: Option<&str> = None;
+        let Some(role) = self.disable(directory_id, session, why).await? else {
+            return Ok(Revoked::NotManaged);
+        };
         let id = directory_id.as_str();
-        let first: [(&(dyn ToSql + Sync), Type); 4] = [
-            (&nobody, Type::TEXT),
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&None::<&str>, Type::TEXT),
             (&id, Type::TEXT),
             (&session, Type::TEXT),
             (&why, Type::TEXT),
+            (&REVOKE_WAIT_MS, Type::INT4),
         ];
-        let rows = self.call(DISABLE, &first).await?;
-        let Some(role) = value::<Option<String>>(&rows)? else {
-            return Ok(Revoked::NotManaged);
-        };
-        let mut second = first.to_vec();
-        second.push((&REVOKE_WAIT_MS, Type::INT4));
-        let rows = self.call(REVOKE, &second).await?;
+        let rows = self.call(REVOKE, &parameters).await?;
         Ok(match value::<Option<i32>>(&rows)? {
             None => Revoked::NotManaged,
             Some(left) => Revoked::Stripped {
@@ -153,6 +155,23 @@ impl RoleStore {
                 backends_left: u32::try_from(left).unwrap_or(0),
             },
         })
+    }
+
+    /// Takes LOGIN away from the role of a directory entry, and returns its name if it has one.
+    async fn disable(
+        &self,
+        directory_id: &EntryId,
+        session: &str,
+        why: &str,
+    ) -> Result<Option<String>, RoleStoreError> {
+        let id = directory_id.as_str();
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&None::<&str>, Type::TEXT),
+            (&id, Type::TEXT),
+            (&session, Type::TEXT),
+            (&why, Type::TEXT),
+        ];
+        value(&self.call(DISABLE, &parameters).await?)
     }
 
     /// Looks at everything that a sync depends on, for `postern check`.
@@ -227,13 +246,25 @@ impl Applied {
     }
 }
 
+/// One column of a row.
+fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    index: usize,
+) -> Result<T, RoleStoreError> {
+    row.try_get(index).map_err(|e| malformed(&e))
+}
+
 /// The only column of the only row.
 fn value<'a, T: tokio_postgres::types::FromSql<'a>>(rows: &'a [Row]) -> Result<T, RoleStoreError> {
-    let row = rows.first().ok_or_else(|| RoleStoreError::Database {
+    let row = rows.first().ok_or_else(no_row)?;
+    column(row, 0)
+}
+
+fn no_row() -> RoleStoreError {
+    RoleStoreError::Database {
         sqlstate: "02000".to_owned(),
         message: "the routine returned no row".to_owned(),
-    })?;
-    row.try_get(0).map_err(|e| malformed(&e))
+    }
 }
 
 fn malformed(error: &tokio_postgres::Error) -> RoleStoreError {
@@ -251,3 +282,6 @@ fn random() -> u8 {
     let [byte] = byte;
     byte
 }
+
+#[cfg(test)]
+mod tests;

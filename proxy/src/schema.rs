@@ -8,6 +8,7 @@
 //! Everything happens in one transaction. What has to be done is read from the catalogs first and
 //! is data ([`Step`]), so that the dry run prints exactly what a real run would execute.
 
+pub(crate) mod adopt;
 mod found;
 mod manifest;
 mod plan;

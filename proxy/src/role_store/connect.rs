@@ -1,13 +1,15 @@
 //! One connection to PostgreSQL as libpq would make it.
 
+use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{Endpoint, SslMode};
@@ -50,6 +52,10 @@ impl Drop for Connection {
         self.driver.abort();
     }
 }
+
+/// What is called with every notification of a connection (`NOTIFY`), at once: it must not wait.
+/// Dropped when the connection ends.
+pub(super) type Hear = Arc<dyn Fn(Notification) + Send + Sync>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +126,20 @@ impl Connector {
     ///
     /// [`ConnectError`].
     pub(crate) async fn connect(&self, config: &Config) -> Result<Connection, ConnectError> {
-        match tokio::time::timeout(self.timeout, self.attempts(config)).await {
+        self.connect_hearing(config, None).await
+    }
+
+    /// [`Connector::connect`], for a connection that will `LISTEN`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    pub(super) async fn connect_hearing(
+        &self,
+        config: &Config,
+        hear: Option<Hear>,
+    ) -> Result<Connection, ConnectError> {
+        match tokio::time::timeout(self.timeout, self.attempts(config, hear)).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(source)) if source.as_db_error().is_some() => Err(ConnectError::Server {
                 place: self.place.clone(),
@@ -143,27 +162,35 @@ impl Connector {
     /// `allow` asks without TLS first and `prefer` with; the other way is tried only when it was
     /// the encryption that the server or the handshake objected to. libpq also tries again after
     /// a wrong password, which would count every mistake twice.
-    async fn attempts(&self, config: &Config) -> Result<Connection, tokio_postgres::Error> {
+    async fn attempts(
+        &self,
+        config: &Config,
+        hear: Option<Hear>,
+    ) -> Result<Connection, tokio_postgres::Error> {
         let Some(tls) = &self.tls else {
-            return attempt(config, Negotiation::Disable, NoTls).await;
+            return attempt(config, Negotiation::Disable, NoTls, hear).await;
         };
         match self.mode {
-            SslMode::Disable => attempt(config, Negotiation::Disable, NoTls).await,
+            SslMode::Disable => attempt(config, Negotiation::Disable, NoTls, hear).await,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                attempt(config, Negotiation::Require, tls.clone()).await
+                attempt(config, Negotiation::Require, tls.clone(), hear).await
             }
-            SslMode::Allow => match attempt(config, Negotiation::Disable, NoTls).await {
-                Err(error) if is_refused(&error) => {
-                    attempt(config, Negotiation::Require, tls.clone()).await
+            SslMode::Allow => {
+                match attempt(config, Negotiation::Disable, NoTls, hear.clone()).await {
+                    Err(error) if is_refused(&error) => {
+                        attempt(config, Negotiation::Require, tls.clone(), hear).await
+                    }
+                    result => result,
                 }
-                result => result,
-            },
-            SslMode::Prefer => match attempt(config, Negotiation::Prefer, tls.clone()).await {
-                Err(error) if is_refused(&error) || is_handshake(&error) => {
-                    attempt(config, Negotiation::Disable, NoTls).await
+            }
+            SslMode::Prefer => {
+                match attempt(config, Negotiation::Prefer, tls.clone(), hear.clone()).await {
+                    Err(error) if is_refused(&error) || is_handshake(&error) => {
+                        attempt(config, Negotiation::Disable, NoTls, hear).await
+                    }
+                    result => result,
                 }
-                result => result,
-            },
+            }
         }
     }
 }
@@ -193,6 +220,7 @@ async fn attempt<T>(
     config: &Config,
     negotiation: Negotiation,
     tls: T,
+    hear: Option<Hear>,
 ) -> Result<Connection, tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
@@ -201,12 +229,21 @@ where
 {
     let mut config = config.clone();
     config.ssl_mode(negotiation);
-    let (client, connection) = config.connect(tls).await?;
+    let (client, mut connection) = config.connect(tls).await?;
     let driver = tokio::spawn(async move {
-        // The client of this connection sees the same end as a closed connection, with the
-        // error of its own call, so that nothing is lost by saying it only here.
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %describe(&error), "a connection to the role store ended");
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match (message, &hear) {
+                (Ok(AsyncMessage::Notification(notification)), Some(hear)) => hear(notification),
+                // Warnings of the server are in its own log.
+                (Ok(_), _) => {}
+                // The client of this connection sees the same end as a closed connection, with
+                // the error of its own call, so that nothing is lost by saying it only here.
+                (Err(error), _) => {
+                    let error = describe(&error);
+                    tracing::debug!(%error, "a connection to the role store ended");
+                    break;
+                }
+            }
         }
     });
     Ok(Connection { client, driver })

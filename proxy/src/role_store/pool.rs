@@ -7,18 +7,24 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config};
 
-use super::connect::{Connection, Connector};
+use super::connect::{Connection, Connector, Hear};
 use super::error::RoleStoreError;
 use crate::limits::{ROLE_STORE_CONNECTIONS_MAX, ROLE_STORE_GRACE_MS};
 use crate::schema::VERSION;
 
-/// The connections of one login thread.
-pub(super) struct Pool {
+/// How one gets at the routines of the role store.
+#[derive(Clone)]
+pub(super) struct Access {
     connector: Connector,
     config: Config,
+    limit: Duration,
+}
+
+/// The connections of one login thread.
+pub(super) struct Pool {
+    access: Access,
     permits: Semaphore,
     idle: Mutex<Vec<Connection>>,
-    limit: Duration,
 }
 
 /// A connection that is in use. It is closed when it is dropped, unless [`Lease::keep`] is
@@ -31,17 +37,35 @@ pub(super) struct Lease<'a> {
     _permit: SemaphorePermit<'a>,
 }
 
-impl Pool {
+impl Access {
     pub(super) fn new(connector: Connector, mut config: Config, limit: Duration) -> Self {
         // A standby says so at once instead of at the first change (25006).
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Self {
             connector,
             config,
-            permits: Semaphore::new(ROLE_STORE_CONNECTIONS_MAX),
-            idle: Mutex::new(Vec::new()),
             limit,
         }
+    }
+
+    /// A new connection to a schema of the right version. The answer about the version is waited
+    /// for as long as that of any call: a server that hangs may still accept connections.
+    pub(super) async fn connect(&self, hear: Option<Hear>) -> Result<Connection, RoleStoreError> {
+        let client = self.connector.connect_hearing(&self.config, hear).await?;
+        let rows = self
+            .answer(client.query_typed("SELECT postern.version()", &[]))
+            .await?;
+        let found = rows
+            .first()
+            .and_then(|row| row.try_get::<_, i32>(0).ok())
+            .unwrap_or(0);
+        if found != VERSION {
+            return Err(RoleStoreError::SchemaVersion {
+                found,
+                wanted: VERSION,
+            });
+        }
+        Ok(client)
     }
 
     /// Host and port, for messages.
@@ -49,23 +73,56 @@ impl Pool {
         self.connector.place()
     }
 
+    /// Waits for the answer to one statement as long as a call may take.
+    pub(super) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, RoleStoreError> {
+        let limit_ms = self.limit.as_millis();
+        let patience = self.limit + Duration::from_millis(ROLE_STORE_GRACE_MS);
+        tokio::time::timeout(patience, call)
+            .await
+            .map_err(|_| RoleStoreError::TimedOut { limit_ms })?
+            .map_err(|e| RoleStoreError::from_call(&e, self.place(), limit_ms))
+    }
+}
+
+impl Pool {
+    pub(super) fn new(access: Access) -> Self {
+        Self {
+            access,
+            permits: Semaphore::new(ROLE_STORE_CONNECTIONS_MAX),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// How the connections are made.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Host and port, for messages.
+    pub(super) fn place(&self) -> &str {
+        self.access.place()
+    }
+
     /// How the server's certificate is checked, in words.
     pub(super) fn verification(&self) -> &'static str {
-        self.connector.verification()
+        self.access.connector.verification()
     }
 
     /// Whether `sslmode` is content without TLS.
     pub(super) fn plaintext_allowed(&self) -> bool {
-        self.connector.plaintext_allowed()
+        self.access.connector.plaintext_allowed()
     }
 
     /// An idle connection, or a new one. Waits as long as a call may take while all are in use.
     pub(super) async fn lease(&self) -> Result<Lease<'_>, RoleStoreError> {
-        let waited = tokio::time::timeout(self.limit, self.permits.acquire());
+        let waited = tokio::time::timeout(self.access.limit, self.permits.acquire());
         // The semaphore is never closed; both errors mean that no connection came free.
         let Ok(Ok(permit)) = waited.await else {
             return Err(RoleStoreError::TimedOut {
-                limit_ms: self.limit.as_millis(),
+                limit_ms: self.access.limit.as_millis(),
             });
         };
         while let Some(client) = self.pop() {
@@ -87,29 +144,9 @@ impl Pool {
         })
     }
 
-    /// A new connection to a schema of the right version. The answer about the version is waited
-    /// for as long as that of any call: a server that hangs may still accept connections.
+    /// A new connection; see [`Access::connect`].
     pub(super) async fn connect(&self) -> Result<Connection, RoleStoreError> {
-        let client = self.connector.connect(&self.config).await?;
-        let limit_ms = self.limit.as_millis();
-        let rows = tokio::time::timeout(
-            self.limit + Duration::from_millis(ROLE_STORE_GRACE_MS),
-            client.query_typed("SELECT postern.version()", &[]),
-        )
-        .await
-        .map_err(|_| RoleStoreError::TimedOut { limit_ms })?
-        .map_err(|e| RoleStoreError::from_call(&e, self.place(), limit_ms))?;
-        let found = rows
-            .first()
-            .and_then(|row| row.try_get::<_, i32>(0).ok())
-            .unwrap_or(0);
-        if found != VERSION {
-            return Err(RoleStoreError::SchemaVersion {
-                found,
-                wanted: VERSION,
-            });
-        }
-        Ok(client)
+        self.access.connect(None).await
     }
 
     /// Forgets the idle connections: the server has changed under them.
@@ -194,7 +231,7 @@ mod tests {
             .port(endpoint.port)
             .user("postern");
         let connector = Connector::new(&endpoint).map_err(io::Error::other)?;
-        let pool = Pool::new(connector, config, Duration::from_millis(20));
+        let pool = Pool::new(Access::new(connector, config, Duration::from_millis(20)));
         let connecting = tokio::time::timeout(Duration::from_secs(20), pool.connect());
         let outcome = connecting.await?;
         assert!(

@@ -2,24 +2,34 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use postern_core::secret::Secret;
 
 use super::error::RoleStoreError;
 use crate::limits::SECRET_FILE_BYTES_MAX;
+use crate::random;
 
 /// What is pinned for the whole session. Only numbers are put into the text.
 /// The session runs the same few statements, so that each is planned once.
 pub(super) fn session_options(statement_timeout: Duration) -> String {
     let ms = statement_timeout.as_millis();
+    let instance = instance();
     format!(
         "-c search_path=pg_catalog,pg_temp -c client_min_messages=warning \
          -c statement_timeout={ms} -c lock_timeout={ms} \
          -c idle_in_transaction_session_timeout={ms} \
          -c default_transaction_isolation=read\\ committed \
-         -c plan_cache_mode=force_generic_plan -c jit=off"
+         -c plan_cache_mode=force_generic_plan -c jit=off -c postern.instance={instance}"
     )
+}
+
+/// Who this process is among the proxies that share a role store: other than any other, and new
+/// with every start. What it changes there is told to all of them under this name.
+pub(crate) fn instance() -> &'static str {
+    static INSTANCE: LazyLock<String> = LazyLock::new(random::uuid);
+    &INSTANCE
 }
 
 /// The provisioner's password: the file without the line end that editors leave.

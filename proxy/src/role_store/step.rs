@@ -2,8 +2,8 @@
 
 use tokio_postgres::Row;
 
+use super::column;
 use super::error::RoleStoreError;
-use super::malformed;
 
 /// One row of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +86,12 @@ impl Action {
 pub(super) fn steps(rows: &[Row]) -> Result<Vec<Step>, RoleStoreError> {
     rows.iter()
         .map(|row| {
-            let action: &str = row.try_get(0).map_err(|e| malformed(&e))?;
+            let action: &str = column(row, 0)?;
             Ok(Step {
                 action: Action::parse(action)
                     .ok_or_else(|| RoleStoreError::UnknownAction(action.to_owned()))?,
-                target: row.try_get(1).map_err(|e| malformed(&e))?,
-                note: row.try_get(2).map_err(|e| malformed(&e))?,
+                target: column(row, 1)?,
+                note: column(row, 2)?,
             })
         })
         .collect()

@@ -49,11 +49,7 @@ impl<'a> Bound<'a> {
             directory_id: wish.directory_id.as_str(),
             groups: wish.groups.iter().map(RoleName::as_str).collect(),
             verifier: Secret::new(wish.verifier.to_string()),
-            missing: match wish.missing {
-                MissingGroup::Create => "create",
-                MissingGroup::Skip => "skip",
-                MissingGroup::Refuse => "refuse",
-            },
+            missing: missing_policy(wish.missing),
         }
     }
 
@@ -70,5 +66,14 @@ impl<'a> Bound<'a> {
             (&self.wish.force_secret, Type::BOOL),
             (&self.wish.session, Type::TEXT),
         ]
+    }
+}
+
+/// The policy for groups without a role as the schema writes it.
+pub(super) const fn missing_policy(missing: MissingGroup) -> &'static str {
+    match missing {
+        MissingGroup::Create => "create",
+        MissingGroup::Skip => "skip",
+        MissingGroup::Refuse => "refuse",
     }
 }

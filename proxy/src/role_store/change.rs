@@ -1,0 +1,89 @@
+//! Memberships that change between two logins.
+
+use postern_core::mapping::RoleName;
+use postern_core::principal::EntryId;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::error::RoleStoreError;
+use super::step::{Action, Step, steps};
+use super::wish::missing_policy;
+use super::{RoleStore, Row};
+use crate::config::MissingGroup;
+
+/// What the directory says of somebody who has a role.
+#[derive(Debug, Clone)]
+pub(crate) struct MembershipWish<'a> {
+    /// The directory entry.
+    pub(crate) entry: &'a EntryId,
+    /// The roles of the groups that count; without one, the login is to be revoked instead.
+    pub(crate) groups: &'a [RoleName],
+    /// What happens to a group whose role does not exist.
+    pub(crate) missing: MissingGroup,
+    /// Who asks, for the change log.
+    pub(crate) session: &'a str,
+}
+
+/// What became of somebody's memberships.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct MembershipChange {
+    /// Everything that was done, and the groups that were left out.
+    pub(crate) steps: Vec<Step>,
+}
+
+const CHANGE: &str = "SELECT c.action, c.target, c.note \
+    FROM postern.change_memberships($1, $2, $3, $4) c ORDER BY c.step";
+
+impl RoleStore {
+    /// Makes the memberships of a person match without a login: no role is made, none gets LOGIN
+    /// back and no secret is touched. Nothing is done where Postern manages no role of the entry,
+    /// or has taken LOGIN away from it.
+    ///
+    /// # Errors
+    ///
+    /// [`RoleStoreError::Refused`] when a rule forbids it, `NoGroup` first of all, and what any
+    /// call may fail with.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the watch over the directory calls it")
+    )]
+    pub(crate) async fn change_memberships(
+        &self,
+        wish: &MembershipWish<'_>,
+    ) -> Result<MembershipChange, RoleStoreError> {
+        let entry = wish.entry.as_str();
+        let groups: Vec<&str> = wish.groups.iter().map(RoleName::as_str).collect();
+        let missing = missing_policy(wish.missing);
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&entry, Type::TEXT),
+            (&groups, Type::TEXT_ARRAY),
+            (&missing, Type::TEXT),
+            (&wish.session, Type::TEXT),
+        ];
+        let rows: Vec<Row> = self.call(CHANGE, &parameters).await?;
+        Ok(MembershipChange {
+            steps: steps(&rows)?,
+        })
+    }
+}
+
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the watch over the directory calls it")
+)]
+impl MembershipChange {
+    /// The roles that the person has become a member of.
+    pub(crate) fn gained(&self) -> impl Iterator<Item = &str> {
+        self.targets(Action::Grant)
+    }
+
+    /// The roles that the person is no longer a member of; one of them may still be the current
+    /// role of a live session.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &str> {
+        self.targets(Action::Revoke)
+    }
+
+    fn targets(&self, action: Action) -> impl Iterator<Item = &str> {
+        let steps = self.steps.iter().filter(move |step| step.action == action);
+        steps.map(|step| step.target.as_str())
+    }
+}
