@@ -16,10 +16,7 @@ DECLARE
     v_until     timestamptz;
     v_reason    text := COALESCE(p_reason, '');
 BEGIN
-    IF COALESCE(p_by, '') = '' THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
-            MESSAGE = 'a hold needs the name of who places it';
-    END IF;
+    PERFORM postern.check_operator(p_by, p_reason);
     IF p_for_s NOT BETWEEN 1 AND c_for_s_max THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'a hold lasts from a second to a hundred years, or until it is released';

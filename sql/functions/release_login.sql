@@ -11,10 +11,7 @@ DECLARE
     v_hold     postern.hold;
     v_released boolean := false;
 BEGIN
-    IF COALESCE(p_by, '') = '' THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
-            MESSAGE = 'a release needs the name of who does it';
-    END IF;
+    PERFORM postern.check_operator(p_by, NULL);
     SELECT p.role_name, p.entry INTO v_role, v_entry
     FROM postern.lock_person(p_role, p_directory_id) p;
     -- Without an entry, a hold by entry is found by the name that it was placed with: the person

@@ -117,6 +117,13 @@ SELECT pg_temp.fails($$SELECT postern.hold_login('tp-bob', NULL, NULL, 'why', NU
     'a real one');
 SELECT pg_temp.fails($$SELECT postern.release_login('tp-bob', NULL, NULL)$$, '22004',
     'so does a release');
+SELECT pg_temp.fails(format('SELECT postern.hold_login(''tp-bob'', NULL, NULL, %L, %L)', h.reason,
+    h.operator), '22001', 'who is brief')
+FROM (VALUES (repeat('x', 1001), 'olga'), ('', repeat('x', 201))) AS h (reason, operator);
+-- 8000 bytes and more would be an error.
+SELECT pg_temp.ok(held_until IS NULL, format('an entry of %s characters fits a notification', n))
+FROM unnest(ARRAY[500, 501, 2000]) AS n, LATERAL postern.hold_login(repeat(E'\x01', 63),
+    repeat(E'\x01', n), NULL, repeat(E'\x01', 1000), repeat(E'\x01', 200));
 SELECT pg_temp.fails($$SELECT pg_temp.held(NULL, NULL)$$, '22004', 'a hold needs a person');
 SELECT pg_temp.fails($$SELECT pg_temp.held('', NULL)$$, '22004', 'who is somebody');
 SELECT pg_temp.fails(format('SELECT pg_temp.held(%L, NULL, %s)', 'tp-bob', s.for_s), '22023',

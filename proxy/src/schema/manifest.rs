@@ -43,6 +43,7 @@ pub(crate) const FILES: &[File] = files![
     "functions/group_plan.sql",
     "functions/login_plan.sql",
     "functions/check_wish.sql",
+    "functions/check_operator.sql",
     "functions/lock_entry.sql",
     "functions/lock_login.sql",
     "functions/lock_person.sql",
