@@ -156,7 +156,7 @@ async fn hear(
     };
     let mut next = Some(match *tries {
         0 => "listening has begun",
-        _ => "the connection had been lost",
+        _ => "nothing was heard for a while",
     });
     *tries = 1;
     loop {
