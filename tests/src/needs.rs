@@ -122,7 +122,7 @@ pub fn missing_for_samba() -> Option<String> {
     if !has_acl_module() {
         return Some("the package samba-vfs-modules is not installed".to_owned());
     }
-    first_missing(&["samba", "samba-tool", "ldapmodify"])
+    first_missing(&["samba", "samba-tool", "ldapmodify", "ldbmodify"])
 }
 
 /// Why the perimeter cannot be tested here, if so.

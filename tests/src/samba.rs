@@ -174,6 +174,35 @@ impl Samba {
         run(command.arg("-H").arg(self.data().join("private/sam.ldb")))
     }
 
+    /// Lets the service principal see what has been deleted, which only administrators may do at
+    /// first.
+    ///
+    /// # Errors
+    /// If the domain's data cannot be changed.
+    pub fn show_deletions(&self) -> Result<()> {
+        let filter = format!("sAMAccountName={SERVICE_NAME}");
+        let data = self.data().join("private/sam.ldb");
+        let found = run(Command::new("ldbsearch")
+            .arg("-H")
+            .arg(&data)
+            .args([&filter, "objectSid"]))?;
+        let sid = found.lines().find_map(|it| it.strip_prefix("objectSid: "));
+        let sid = sid.context("the service principal has no objectSid")?;
+        // What it is at first, and list and read for the principal.
+        let access =
+            format!("O:SYG:SYD:PAI(A;;RPWPCCDCLCRCWOWDSDSW;;;SY)(A;;RPLC;;;BA)(A;;RPLC;;;{sid})");
+        let change = format!(
+            "dn: CN=Deleted Objects,{BASE_DN}\nchangetype: modify\n\
+             replace: nTSecurityDescriptor\nnTSecurityDescriptor: {access}\n"
+        );
+        let mut command = Command::new("ldbmodify");
+        let output = run_with_input(command.arg("--show-deleted").arg("-H").arg(&data), &change)?;
+        if !output.status.success() {
+            bail!("ldbmodify: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     /// The DN of a person or group.
     #[must_use]
     pub fn dn(name: &str) -> String {

@@ -172,6 +172,7 @@ fn packages(need: Need) -> Vec<String> {
             "samba-ad-dc",
             "samba-ad-provision",
             "samba-dsdb-modules",
+            "ldb-tools",
             "samba-vfs-modules",
             "winbind",
             "python3-samba",
