@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use postern_core::audit::Source;
 use postern_core::cache::{Entry, Outage, PasswordDigest};
 use postern_core::login_name::LoginName;
-use postern_core::principal::Principal;
+use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -39,7 +39,7 @@ pub(crate) struct Authenticated {
 
 impl Authenticated {
     /// The person and their groups.
-    pub(crate) fn principal(&self) -> &Principal {
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
@@ -247,6 +247,26 @@ impl Authenticator {
     /// Forgets what is remembered of a login, so that the directory is asked.
     pub(crate) fn forget(&self, login: &str) {
         self.memory.accepted.remove(login);
+    }
+
+    /// Forgets what is remembered of a person, under every spelling of the login name.
+    pub(crate) fn forget_person(&self, entry: &EntryId) {
+        let of_others = |it: &Remembered| it.entry.principal().id != *entry;
+        self.memory.accepted.retain(|_, it| of_others(it));
+    }
+
+    /// Forgets what is remembered of a person, unless it is just what the directory says now.
+    pub(crate) fn forget_unless(&self, principal: &Principal) {
+        let agrees = |it: &Remembered| {
+            it.entry.principal().id != principal.id || **it.entry.principal() == *principal
+        };
+        self.memory.accepted.retain(|_, it| agrees(it));
+    }
+
+    /// Everybody who is remembered, each at most once for each spelling.
+    pub(crate) fn people(&self) -> Vec<Arc<Principal>> {
+        let people = self.memory.accepted.iter();
+        people.map(|(_, it)| it.entry.principal().clone()).collect()
     }
 
     /// What is remembered of a login, for `explain-login`.

@@ -1,5 +1,7 @@
 //! What an authenticated person may do: which role, which memberships, which database.
 
+use std::sync::Arc;
+
 use postern_core::mapping::{Grants, RoleName, person_role};
 
 use crate::authenticate::Authenticated;
@@ -29,6 +31,12 @@ impl Authorized {
     /// The memberships that the role is to have.
     pub(crate) fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// The names of these roles.
+    pub(crate) fn granted(&self) -> Arc<[RoleName]> {
+        let roles = self.grants.roles.iter();
+        roles.map(|grant| grant.role.clone()).collect()
     }
 
     /// The database that was asked for.

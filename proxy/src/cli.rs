@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -64,6 +65,56 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep a person out, on every proxy of the database, and end what they have open.
+    Revoke {
+        /// The login name, or the name of the role.
+        name: String,
+        /// For how long: a number with s, m, h or d; until `postern restore` if not given.
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        lasts: Option<Duration>,
+        /// Why, for the record; the person is not told.
+        #[arg(long)]
+        reason: String,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Let a person in again who was revoked.
+    Restore {
+        /// The login name, or the name of the role.
+        name: String,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// List who is kept out by `postern revoke`.
+    Revoked {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// End one live session.
+    Kill {
+        /// Its identifier, as `postern sessions` shows it.
+        session: String,
+        /// Why; the person is told.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Compare every managed role with the directory, and make it as the directory says.
+    Reconcile {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Hand an existing role over to Postern, as the role of a person of the directory.
+    Adopt(Adopt),
     /// Print what a configuration may hold.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -90,27 +141,51 @@ pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
 }
 
+/// `postern adopt`.
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// The role.
+    pub(crate) role: String,
+    /// The login name of the person whose it becomes; the name of the role if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) login: Option<String>,
+    /// The database's administrator.
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
 /// `postern init-sql`.
 #[derive(Debug, Args)]
 pub(crate) struct InitSql {
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigFile,
-    /// The administrator who installs; a superuser, or on managed services its stand-in.
-    #[arg(long, value_name = "NAME", default_value = "postgres")]
-    pub(crate) admin_user: String,
-    /// The file with the administrator's password; without it none is sent.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) admin_password_file: Option<PathBuf>,
-    /// Another way to the same server: a host name, or the folder of its unix socket.
-    #[arg(long, value_name = "HOST")]
-    pub(crate) admin_host: Option<String>,
-    /// The port that goes with it.
-    #[arg(long, value_name = "PORT")]
-    pub(crate) admin_port: Option<u16>,
+    /// The database's administrator.
+    #[command(flatten)]
+    pub(crate) admin: Admin,
     /// Print the statements, and do nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// As whom, and where, an administrator connects to the role store's server.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// The administrator; a superuser, or on managed services its stand-in.
+    #[arg(long = "admin-user", value_name = "NAME", default_value = "postgres")]
+    pub(crate) user: String,
+    /// The file with the administrator's password; without it none is sent.
+    #[arg(long = "admin-password-file", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Another way to the same server: a host name, or the folder of its unix socket.
+    #[arg(long = "admin-host", value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// The port that goes with it.
+    #[arg(long = "admin-port", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
 }
 
 /// `postern config`.
@@ -261,6 +336,51 @@ impl PolicyCommand {
             Self::Unload(command) => &command.config,
             Self::Watch(command) => &command.config,
             Self::Explain(command) => &command.config,
+        }
+    }
+}
+
+/// A time such as `90s`, `15m`, `1h` or `2d`.
+fn lasting(text: &str) -> Result<Duration, String> {
+    let why = || format!("{text:?} is not a number with s, m, h or d, such as 1h");
+    let unit = text.chars().next_back().ok_or_else(why)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(why()),
+    };
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    let number: u64 = number.parse().map_err(|_| why())?;
+    match number.checked_mul(seconds) {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        Some(0) | None => Err(why()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_number_and_a_unit() {
+        let seconds = |text| lasting(text).ok().map(|it| it.as_secs());
+        assert_eq!(seconds("90s"), Some(90));
+        assert_eq!(seconds("15m"), Some(900));
+        assert_eq!(seconds("1h"), Some(3_600));
+        assert_eq!(seconds("2d"), Some(172_800));
+        for text in [
+            "",
+            "1",
+            "h",
+            "-1h",
+            "0s",
+            "1 h",
+            "1é",
+            "99999999999999999999d",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
         }
     }
 }

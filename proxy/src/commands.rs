@@ -1,5 +1,6 @@
 //! What each command of the command line does.
 
+mod access;
 mod policy;
 
 use std::io::{IsTerminal as _, Read as _};
@@ -8,22 +9,20 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use postern_core::credential::{ClusterKey, SCRAM_ITERATIONS};
-use postern_core::mapping::RoleName;
 use postern_core::scram::Verifier;
 use postern_core::secret::Secret;
 use tracing_subscriber::EnvFilter;
 
 use crate::audit::Verified;
-use crate::cli::{AuditCommand, Command, ConfigCommand, InitSql, LocalCommand};
-use crate::config::{self, Config, Credential, SslMode};
+use crate::cli::{AuditCommand, Command, ConfigCommand, LocalCommand};
+use crate::config::{self, Config, Credential};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
+use crate::revocation::Command as Order;
 use crate::role_store::RoleStore;
-use crate::role_store::connect::Connector;
-use crate::schema::Install;
 use crate::sync::Synchronizer;
-use crate::{audit, check, explain, random, run, schema};
+use crate::{audit, check, explain, random, run};
 
 /// The exit code of a command that could not start for want of a usable configuration
 /// (`EX_CONFIG` of sysexits.h).
@@ -48,7 +47,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
                 |config| runtime.block_on(probe_remote(config)),
             ))
         }
-        Command::InitSql(command) => init_sql(&command),
+        Command::InitSql(command) => access::init_sql(&command),
+        Command::Adopt(command) => access::adopt(&command),
         Command::ExplainLogin {
             name,
             database,
@@ -74,6 +74,30 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Ok(config) => list_sessions(&config, json),
             Err(code) => Ok(code),
         },
+        Command::Revoke {
+            name,
+            lasts,
+            reason,
+            config,
+        } => {
+            let for_s = lasts.map(|it| it.as_secs());
+            let order = Order::Revoke {
+                name,
+                for_s,
+                reason,
+            };
+            access::order(&config.path, order)
+        }
+        Command::Restore { name, config } => access::order(&config.path, Order::Restore { name }),
+        Command::Revoked { config } => access::order(&config.path, Order::Holds),
+        Command::Kill {
+            session,
+            reason,
+            config,
+        } => access::order(&config.path, Order::Kill { session, reason }),
+        Command::Reconcile { dry_run, config } => {
+            access::order(&config.path, Order::Reconcile { dry_run })
+        }
         Command::Local(command) => edit_local(command),
         Command::Audit(AuditCommand::Verify { file, config }) => verify(file, &config.path),
         Command::Policy(command) => policy::execute(&command),
@@ -183,66 +207,6 @@ fn list_sessions(config: &Config, json: bool) -> Result<ExitCode> {
         false => print!("{}", control::table(&sessions)),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn init_sql(command: &InitSql) -> Result<ExitCode> {
-    let config = match read_config(&command.config.path) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    let store = &config.role_store;
-    let mut endpoint = store.endpoint.clone();
-    if let Some(host) = &command.admin_host {
-        endpoint.host.clone_from(host);
-    }
-    endpoint.port = command.admin_port.unwrap_or(endpoint.port);
-    if endpoint.host.starts_with('/') {
-        // A unix socket has no TLS and needs none.
-        endpoint.sslmode = SslMode::Disable;
-    }
-    let mut admin = tokio_postgres::Config::new();
-    admin
-        .host(&endpoint.host)
-        .port(endpoint.port)
-        .dbname(&store.database);
-    admin
-        .user(&command.admin_user)
-        .application_name("postern init-sql");
-    if let Some(path) = &command.admin_password_file {
-        admin.password(config::secret_file(path)?.expose());
-    }
-    let password = Secret::new(
-        config::secret_file(&store.password_file)?
-            .expose()
-            .clone()
-            .into(),
-    );
-    let order = Install {
-        provisioner: &RoleName::new(&store.user)?,
-        password: &password,
-        dry_run: command.dry_run,
-    };
-    let connector = Connector::new(&endpoint)?;
-    let steps = runtime()?.block_on(schema::connect_and_install(&connector, &admin, &order))?;
-    print_steps(&steps, command.dry_run, &store.database);
-    Ok(ExitCode::SUCCESS)
-}
-
-fn print_steps(steps: &[schema::Step], dry_run: bool, database: &str) {
-    for step in steps {
-        match dry_run {
-            true => println!("-- {}\n{};\n", step.what, step.sql),
-            false => println!("{}", step.what),
-        }
-    }
-    let version = schema::VERSION;
-    match (steps.is_empty(), dry_run) {
-        (true, _) => {
-            println!("the postern schema in {database} is at version {version}: nothing to do")
-        }
-        (false, true) => println!("-- {} steps; nothing was done", steps.len()),
-        (false, false) => println!("the postern schema in {database} is at version {version}"),
-    }
 }
 
 fn edit_local(command: LocalCommand) -> Result<ExitCode> {

@@ -13,10 +13,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::gate::Gate;
-use crate::limits::CONTROL_LINE_BYTES_MAX;
+use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
+use crate::revocation::{Command, LagSummary};
 use crate::session::{LiveSession, SessionId};
 
 /// How long a question may take to be asked, and its answer to be read.
@@ -37,6 +39,11 @@ pub(crate) enum Question {
     Health,
     /// The live sessions.
     Sessions,
+    /// An operator's command.
+    Command {
+        /// Which.
+        command: Command,
+    },
 }
 
 /// One live session, in the answer to [`Question::Sessions`].
@@ -90,6 +97,8 @@ pub(crate) struct CountsAnswer {
     pub(crate) audit_is_written: bool,
     /// People whose password is remembered.
     pub(crate) remembered: usize,
+    /// How long it took until lost access had gone.
+    pub(crate) revocations: LagSummary,
 }
 
 /// The socket file of this process. It is removed when this is dropped, unless another process has
@@ -155,18 +164,27 @@ impl Drop for SocketFile {
     }
 }
 
-/// Answers questions, one at a time, for as long as the process runs.
+/// Answers questions for as long as the process runs, [`CONTROL_ASKERS_MAX`] at a time.
 pub(crate) async fn serve(gate: Arc<Gate>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(CONTROL_ASKERS_MAX));
     loop {
+        // It is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(crate::limits::ACCEPT_PAUSE).await;
             continue;
         };
-        match timeout(EXCHANGE_TIMEOUT, answer(&gate, stream)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a question on the control socket failed"),
-            Err(_) => tracing::warn!("a question on the control socket took too long"),
-        }
+        let gate = gate.clone();
+        drop(tokio::spawn(async move {
+            match timeout(COMMAND_TIMEOUT, answer(&gate, stream)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a question on the control socket failed"),
+                Err(_) => tracing::warn!("a question on the control socket took too long"),
+            }
+            drop(place);
+        }));
     }
 }
 
@@ -182,19 +200,30 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
     let mut line = String::new();
     let limit = CONTROL_LINE_BYTES_MAX as u64;
     let mut reader = BufReader::new(stream.take(limit));
-    reader.read_line(&mut line).await?;
+    let asked = timeout(EXCHANGE_TIMEOUT, reader.read_line(&mut line)).await;
+    asked.map_err(io::Error::from)??;
     let mut answer = match serde_json::from_str(&line)? {
         Question::Cache { login } => serde_json::to_string(&cache(gate, &login))?,
         Question::Counts => serde_json::to_string(&counts(gate))?,
         Question::Health => serde_json::to_string(&gate.health.seen())?,
         Question::Sessions => serde_json::to_string(&sessions(gate))?,
+        Question::Command { command } => {
+            let answer = gate.orders.command(command, operator(asker)).await;
+            let ending = || Err("the process is ending".to_owned());
+            serde_json::to_string(&answer.unwrap_or_else(ending))?
+        }
     };
     answer.push('\n');
-    reader
-        .into_inner()
-        .into_inner()
-        .write_all(answer.as_bytes())
-        .await
+    let mut stream = reader.into_inner().into_inner();
+    let told = timeout(EXCHANGE_TIMEOUT, stream.write_all(answer.as_bytes())).await;
+    told.map_err(io::Error::from)?
+}
+
+/// What a user of this machine is called on record.
+fn operator(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    let name = user.ok().flatten().map(|user| user.name);
+    name.unwrap_or_else(|| format!("uid {uid}"))
 }
 
 fn cache(gate: &Gate, login: &str) -> Option<CacheAnswer> {
@@ -210,7 +239,7 @@ fn sessions(gate: &Gate) -> Vec<SessionAnswer> {
     let answer = |(id, live): (SessionId, LiveSession)| SessionAnswer {
         session: id.to_string(),
         role: live.role.to_string(),
-        entry: live.entry.to_string(),
+        entry: live.entry().to_string(),
         client: live.client.to_string(),
         database: live.database,
         backend: live.backend.address.to_string(),
@@ -272,6 +301,7 @@ fn counts(gate: &Gate) -> CountsAnswer {
         role_store_calls: gate.synchronizer.calls(),
         audit_is_written: !gate.audit.is_broken(),
         remembered: gate.authenticator.remembered(),
+        revocations: gate.lag.summary(),
     }
 }
 
@@ -286,7 +316,13 @@ pub(crate) fn ask<A: serde::de::DeserializeOwned>(
 ) -> io::Result<A> {
     use std::io::{BufRead as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
+    let patience = match question {
+        Question::Command { .. } => COMMAND_TIMEOUT,
+        Question::Cache { .. } | Question::Counts | Question::Health | Question::Sessions => {
+            EXCHANGE_TIMEOUT
+        }
+    };
+    stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_string(question)?;
     line.push('\n');
     stream.write_all(line.as_bytes())?;

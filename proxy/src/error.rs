@@ -31,6 +31,8 @@ pub(crate) enum LoginError {
     Backend(BackendError),
     /// There are too many of something already.
     Full(Full),
+    /// The person lost access, or a part of it, while they were logging in.
+    Revoked,
     /// The audit file cannot be written.
     AuditUnavailable,
     /// The process is about to stop.
@@ -156,9 +158,11 @@ impl LoginError {
                 | BackendError::StartupTooLong,
             ) => Fault::Client,
             Self::Backend(_) => Fault::Backend,
-            Self::Full(_) | Self::AuditUnavailable | Self::ShuttingDown | Self::Internal => {
-                Fault::Proxy
-            }
+            Self::Full(_)
+            | Self::Revoked
+            | Self::AuditUnavailable
+            | Self::ShuttingDown
+            | Self::Internal => Fault::Proxy,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::directory::Directories;
 use crate::error::LoginError;
 use crate::health::Health;
 use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, TURNED_AWAY_MAX};
+use crate::revocation::{Lag, Orders};
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
@@ -48,6 +49,10 @@ pub(crate) struct Gate {
     pub(crate) counts: Counts,
     /// Whether it and what it rests on are well.
     pub(crate) health: Health,
+    /// The way to the watch over everybody's access.
+    pub(crate) orders: Orders,
+    /// How long it took until lost access had gone.
+    pub(crate) lag: Lag,
 }
 
 /// How many things may be under way at once.
@@ -137,8 +142,16 @@ impl Gate {
     /// The file cannot be written, or not within [`AUDIT_WAIT`]. The log says so when it begins;
     /// each refusal says it again.
     pub(crate) async fn record(&self, id: SessionId, record: &Record) -> Result<(), LoginError> {
-        let session = id.to_string();
-        let written = acknowledged(AUDIT_WAIT, self.audit.write(&session, record)).await;
+        self.record_for(&id.to_string(), record).await
+    }
+
+    /// As [`Gate::record`], for a session's text or that of the process.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be in the file.
+    pub(crate) async fn record_for(&self, of: &str, record: &Record) -> Result<(), LoginError> {
+        let written = acknowledged(AUDIT_WAIT, self.audit.write(of, record)).await;
         let failed_before = self
             .counts
             .audit_failed

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::time::interval;
 
 use crate::check::{Outcome, Probe, failed};
+use crate::directory::feed::FeedSource;
 use crate::gate::Gate;
 use crate::limits::{HEALTH_INTERVAL, STRANGERS_INTERVAL};
 use crate::policy;
@@ -19,6 +20,45 @@ use crate::role_store::RoleStore;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     seen: Mutex<Vec<Probe>>,
+    feed: Mutex<Option<FeedState>>,
+}
+
+/// How the directory's changes are heard of.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedState {
+    /// The source and the server, or why there is none.
+    what: Result<String, String>,
+    since: Instant,
+}
+
+impl FeedState {
+    /// They are followed.
+    pub(crate) fn following(source: FeedSource, server: &str) -> Self {
+        Self {
+            what: Ok(format!("{source}, {server}")),
+            since: Instant::now(),
+        }
+    }
+
+    /// They are not.
+    pub(crate) fn lost(error: String) -> Self {
+        Self {
+            what: Err(error),
+            since: Instant::now(),
+        }
+    }
+
+    fn probe(&self) -> Probe {
+        let what = "changes of access";
+        let since_s = self.since.elapsed().as_secs();
+        match &self.what {
+            Ok(source) => Probe::ok("directory", what, format!("{source}, for {since_s} s")),
+            Err(error) => {
+                let why = format!("not heard of for {since_s} s: {error}");
+                Probe::failed("directory", what, why, "look at the directory's servers")
+            }
+        }
+    }
 }
 
 impl Health {
@@ -26,6 +66,22 @@ impl Health {
     pub(crate) fn seen(&self) -> Vec<Probe> {
         let seen = self.seen.lock();
         seen.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The feed follows a server, or does not any more.
+    pub(crate) fn feed(&self, state: FeedState) {
+        let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |before: &FeedState| before.what.is_err() && state.what.is_err();
+        let since = feed.as_ref().filter(|it| goes_on(it)).map(|it| it.since);
+        *feed = Some(FeedState {
+            since: since.unwrap_or(state.since),
+            ..state
+        });
+    }
+
+    fn of_feed(&self) -> Option<Probe> {
+        let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
+        feed.as_ref().map(FeedState::probe)
     }
 
     /// Takes what was seen now, and logs what has become of it since the last time.
@@ -53,6 +109,7 @@ pub(crate) async fn watch(gate: Arc<Gate>, store: RoleStore) {
             strangers = vec![store.strangers(&perimeter.plan).await];
         }
         let mut probes = vec![of_audit(&gate)];
+        probes.extend(gate.health.of_feed());
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
         probes.extend(strangers.iter().cloned());
         gate.health.see(probes);

@@ -114,6 +114,43 @@ pub(crate) const LDAP_SERVER_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Nobody waits for it; the socket must not stay open for ever.
 pub(crate) const LDAP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The pause before the feed tries a directory again, at first; it doubles each time.
+pub(crate) const FEED_RETRY_MIN: Duration = Duration::from_millis(250);
+
+/// The longest such pause: a directory that is back is followed again within it.
+pub(crate) const FEED_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How often the feed asks a server that it follows whether it is there.
+/// With the time for an answer, a server that is cut off silently is noticed within 20 s.
+pub(crate) const FEED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the answer to that may take.
+pub(crate) const FEED_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take to tell what has happened since the feed followed last.
+/// A first refresh without a place to start from sends every entry's identifier, a million in
+/// about a minute.
+pub(crate) const FEED_REFRESH_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The longest cookie of a directory that is kept, in bytes.
+/// OpenLDAP's has 41 for each of its providers, Active Directory's 24 for each domain controller
+/// that ever was; with a longer one everybody is compared after each reconnect.
+pub(crate) const FEED_COOKIE_BYTES_MAX: usize = 65_536;
+
+/// How often DirSync is asked also when no notification came, which is not sent for everything.
+pub(crate) const FEED_DIRSYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon after an answer DirSync is asked again when a notification comes.
+/// Each question costs the server a look through its newest changes, and a domain where
+/// everybody logs in at nine notifies by the hundred a second.
+pub(crate) const FEED_DIRSYNC_SPACING: Duration = Duration::from_millis(200);
+
+/// The longest answer that DirSync is asked for, in bytes; what is left comes in the next one.
+pub(crate) const FEED_DIRSYNC_BYTES_MAX: i32 = 1_048_576;
+
+/// How long a server that tells no changes is polled before it is looked whether it does now.
+pub(crate) const FEED_POLL_AGE_MAX: Duration = Duration::from_secs(600);
+
 /// The longest diagnostic text of a directory that is kept, in bytes; the rest is cut.
 pub(crate) const LDAP_DIAGNOSTIC_BYTES_MAX: usize = 256;
 
@@ -246,6 +283,49 @@ pub(crate) const POLICY_FINDING_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// The longest finding that is read, in bytes. A difference is a line of at most some hundred.
 pub(crate) const POLICY_FINDING_BYTES_MAX: u64 = 65_536;
+
+/// Changes of the directory that may wait to be looked at; more become one comparison of
+/// everybody.
+pub(crate) const FEED_NOTICES_MAX: usize = 1_024;
+
+/// Changes of the role store that may wait to be looked at.
+pub(crate) const STORE_NOTICES_MAX: usize = 1_024;
+
+/// What logins and operators may ask of the watch before it has taken it.
+pub(crate) const ORDERS_MAX: usize = 1_024;
+
+/// People that are looked at between logins at the same time: a conversation with the directory
+/// and one with the role store each, beside those of the logins.
+pub(crate) const PEOPLE_AT_ONCE_MAX: usize = 8;
+
+/// How often everybody is compared with the directory though nothing was heard: what makes no
+/// event, as the end of an account, is found by it.
+pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How often is looked whether the file of local accounts is another one.
+pub(crate) const LOCAL_FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Many changes at once become one comparison of everybody after this time.
+pub(crate) const COMPARE_PAUSE: Duration = Duration::from_millis(200);
+
+/// After this time somebody is looked at again, whose entry or role could not be.
+pub(crate) const SETTLE_RETRY: Duration = Duration::from_secs(2);
+
+/// The longest lag that is counted as it was: whatever takes longer than an hour counts as one.
+pub(crate) const LAG_MAX: Duration = Duration::from_secs(3_600);
+
+/// Decimal places of a lag that are kept: 1 in 1,000.
+pub(crate) const LAG_FIGURES: u8 = 3;
+
+/// Questions on the control socket that are answered at the same time.
+pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
+
+/// How long an operator's command may take; a comparison of thousands of people is the longest.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long it is remembered that somebody lost something: longer than any login takes, so that
+/// none that began before is let in on what the directory said then.
+pub(crate) const FENCE_LIFE: Duration = Duration::from_secs(600);
 
 /// How often the running process looks whether it is well.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);

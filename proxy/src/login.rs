@@ -37,7 +37,7 @@ use crate::limits::{FIRST_TURN_WAIT, LINGER, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, Encrypted, negotiate};
 use crate::open::{Arrived, open};
 use crate::report::{Report, report};
-use crate::revoke::revoke;
+use crate::revocation::end_at_login;
 use crate::session::SessionId;
 use crate::splice::splice;
 use crate::stream::Stream;
@@ -170,6 +170,12 @@ async fn line(
         }
     };
     let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
+    if let Err(error) = not_fenced(gate, synced.authorized()) {
+        // This very login may have given back what was taken away.
+        let principal = synced.authorized().authenticated().principal();
+        gate.orders.look_at(&principal.id);
+        return Err(error);
+    }
     Ok(Some(Arrived {
         synced,
         ready,
@@ -295,7 +301,7 @@ async fn authorized(
         return Err(LoginError::Backend(BackendError::NotServed { database }));
     }
     if matches!(decided, Err(LoginError::Denied(Denied::NoGroup { .. }))) && !from_memory {
-        revoke(plane, &entry, startup.user(), visit.id).await?;
+        end_at_login(plane, &entry, startup.user(), visit.id).await?;
     }
     decided
 }
@@ -313,10 +319,14 @@ async fn sync(
 ) -> Result<Synced, LoginError> {
     visit.go_cold(&plane.gate).map_err(LoginError::Full)?;
     let synchronizer = &plane.gate.synchronizer;
+    not_fenced(&plane.gate, &authorized)?;
     let synced = synchronizer
         .sync(&plane.role_store, authorized, visit.id, force)
         .await?;
     if !synced.changes().is_empty() {
+        // Other sessions of the person may rest on what has just gone.
+        let principal = synced.authorized().authenticated().principal();
+        plane.gate.orders.look_at(&principal.id);
         let role = synced.authorized().role().to_string();
         let record = Record::RolesChanged {
             role,
@@ -325,6 +335,19 @@ async fn sync(
         plane.gate.record(visit.id, &record).await?;
     }
     Ok(synced)
+}
+
+/// An older answer of the directory gives nothing back that was taken away since.
+fn not_fenced(gate: &Gate, authorized: &Authorized) -> Result<(), LoginError> {
+    let authenticated = authorized.authenticated();
+    let (entry, asked_at) = (&authenticated.principal().id, authenticated.asked_at());
+    match gate
+        .sessions
+        .is_fenced(entry, asked_at, &authorized.granted())
+    {
+        true => Err(LoginError::Revoked),
+        false => Ok(()),
+    }
 }
 
 /// The SQLSTATE with which a server refuses a role that may not log in.

@@ -26,7 +26,7 @@ mod open;
 mod policy;
 mod random;
 mod report;
-mod revoke;
+mod revocation;
 mod role_store;
 mod run;
 mod schema;

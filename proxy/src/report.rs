@@ -97,6 +97,11 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
             };
             (told, Reason::TooManyConnections, limit.to_owned())
         }
+        LoginError::Revoked => {
+            let text = "access was changed while you were logging in; log in again".to_owned();
+            let told = Told::Error(Sqlstate::ADMIN_SHUTDOWN, text, None);
+            (told, Reason::Revoked, String::new())
+        }
         LoginError::AuditUnavailable => (
             unavailable("logins cannot be recorded at the moment, and are refused"),
             Reason::AuditUnavailable,
@@ -182,7 +187,7 @@ fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
 
 fn directory_verdict(error: &DirectoryError) -> (Told, Reason, String) {
     let reason = match error {
-        DirectoryError::UnknownLogin => Reason::UnknownLogin,
+        DirectoryError::UnknownLogin | DirectoryError::EntryGone { .. } => Reason::UnknownLogin,
         DirectoryError::WrongPassword => Reason::WrongPassword,
         DirectoryError::AmbiguousLogin | DirectoryError::OtherEntry => Reason::AmbiguousLogin,
         DirectoryError::AccountRefused(_) | DirectoryError::TooManyGroups { .. } => {

@@ -4,13 +4,13 @@
 //! (`sql/functions/apply_login.sql` first of all); this module carries the wish there, and the
 //! steps or the refusal back. The parameters of a client never come near this connection.
 
-pub(crate) mod change;
+mod change;
 pub(crate) mod connect;
-pub(crate) mod deprovision;
+mod deprovision;
 mod error;
-pub(crate) mod hold;
-pub(crate) mod listen;
-pub(crate) mod managed;
+mod hold;
+mod listen;
+mod managed;
 mod pool;
 mod probe;
 mod retry;
@@ -27,13 +27,18 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::Config;
-use crate::limits::{REVOKE_WAIT_MS, ROLE_STORE_GRACE_MS};
+use crate::limits::ROLE_STORE_GRACE_MS;
 use connect::Connector;
 use pool::{Access, Pool};
 use step::steps;
 use wish::Bound;
 
+pub(crate) use change::{MembershipChange, MembershipWish};
+pub(crate) use deprovision::{Deprovision, Deprovisioned};
 pub(crate) use error::{Refusal, RoleStoreError, describe};
+pub(crate) use hold::Whom;
+pub(crate) use listen::{StoreNotice, What};
+pub(crate) use managed::ManagedLogin;
 pub(crate) use settings::read_password;
 pub(crate) use step::{Action, Step};
 pub(crate) use wish::Wish;
@@ -42,20 +47,6 @@ pub(crate) use wish::Wish;
 #[derive(Debug)]
 pub(crate) struct Applied {
     steps: Vec<Step>,
-}
-
-/// What was left when everything was taken away from a role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Revoked {
-    /// Postern manages no such role: there was nothing to take.
-    NotManaged,
-    /// The role is disabled and stripped.
-    Stripped {
-        /// Its name in the database.
-        role: String,
-        /// Backends that were told to end and had not yet; ask again until there is none.
-        backends_left: u32,
-    },
 }
 
 /// The connections of one login thread to the role store.
@@ -69,7 +60,6 @@ const APPLY: &str = "SELECT a.action, a.target, a.note \
 const PLAN: &str = "SELECT p.action, p.target, p.note \
     FROM postern.plan_login($1, $2, $3, $4, $5, $6, $7, $8) p ORDER BY p.step";
 const DISABLE: &str = "SELECT postern.disable_login($1, $2, $3, $4)";
-const REVOKE: &str = "SELECT postern.revoke_login($1, $2, $3, $4, $5)";
 
 impl RoleStore {
     /// Reads the password and certificate files. Connects to nothing yet.
@@ -121,40 +111,6 @@ impl RoleStore {
         // The last one is the session, which only a change is logged with.
         parameters.pop();
         steps(&self.call(PLAN, &parameters).await?)
-    }
-
-    /// Takes LOGIN, the memberships that Postern granted and the live backends away from the role
-    /// of a directory entry. LOGIN goes first, in a transaction of its own, so that no backend
-    /// can appear behind the look at the running ones.
-    ///
-    /// # Errors
-    ///
-    /// What any call may fail with. LOGIN may be gone by then; calling again does the rest.
-    pub(crate) async fn revoke(
-        &self,
-        directory_id: &EntryId,
-        session: &str,
-        why: &str,
-    ) -> Result<Revoked, RoleStoreError> {
-        let Some(role) = self.disable(directory_id, session, why).await? else {
-            return Ok(Revoked::NotManaged);
-        };
-        let id = directory_id.as_str();
-        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
-            (&None::<&str>, Type::TEXT),
-            (&id, Type::TEXT),
-            (&session, Type::TEXT),
-            (&why, Type::TEXT),
-            (&REVOKE_WAIT_MS, Type::INT4),
-        ];
-        let rows = self.call(REVOKE, &parameters).await?;
-        Ok(match value::<Option<i32>>(&rows)? {
-            None => Revoked::NotManaged,
-            Some(left) => Revoked::Stripped {
-                role,
-                backends_left: u32::try_from(left).unwrap_or(0),
-            },
-        })
     }
 
     /// Takes LOGIN away from the role of a directory entry, and returns its name if it has one.

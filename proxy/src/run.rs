@@ -14,7 +14,8 @@ use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_ring::{Ring, RingConfig};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
 
 use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::authenticate::Authenticator;
@@ -26,6 +27,7 @@ use crate::gate::{Counts, Gate, Permits, Plane};
 use crate::health::{self, Health};
 use crate::limits::{AUDIT_CLOSE_TIMEOUT, LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
 use crate::listener::{self, Bound};
+use crate::revocation::{self, Lag, Order, Orders};
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
 use crate::sync::Synchronizer;
@@ -108,7 +110,8 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         sessions_max,
         ..RingConfig::new(workers)
     })?;
-    let gate = Arc::new(assemble(config, &ring)?);
+    let (orders, orders_taken) = Orders::new();
+    let gate = Arc::new(assemble(config, &ring, orders)?);
     let groups = listener::bind(&gate.config.listen.addresses, threads)
         .map_err(|(address, error)| RunError::Listen { address, error })?;
     let addresses: Vec<_> = groups
@@ -129,7 +132,7 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     for (number, group) in groups.into_iter().enumerate() {
         login_threads.push(login_thread(gate.clone(), number, group)?);
     }
-    let ended = control_thread(&gate, &addresses, &mut login_threads);
+    let ended = control_thread(&gate, &addresses, &mut login_threads, orders_taken);
     stop(&gate, ring, login_threads);
     ended
 }
@@ -144,7 +147,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {
+fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunError> {
     let path = &config.credential.cluster_key_file;
     let text = config::secret_file(path)?;
     let cluster_key =
@@ -178,6 +181,8 @@ fn assemble(config: Config, ring: &Ring) -> Result<Gate, RunError> {
         stopping: watch::channel(false).0,
         counts: Counts::default(),
         health: Health::default(),
+        orders,
+        lag: Lag::new(),
         config,
     })
 }
@@ -224,11 +229,7 @@ fn start_accepting(
     gate: &Arc<Gate>,
     group: Vec<Bound>,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
-    let plane = Rc::new(Plane {
-        gate: gate.clone(),
-        directories: Rc::new(Directories::new(&gate.config)?),
-        role_store: Rc::new(RoleStore::new(&gate.config)?),
-    });
+    let plane = Rc::new(plane(gate)?);
     let mut accepting = Vec::new();
     for bound in group {
         let address = bound.address();
@@ -243,11 +244,22 @@ fn start_accepting(
     Ok(accepting)
 }
 
-/// The control plane, on the main thread: signals and the control socket.
+/// What one thread needs to talk to the directory and the role store.
+fn plane(gate: &Arc<Gate>) -> Result<Plane, RunError> {
+    Ok(Plane {
+        gate: gate.clone(),
+        directories: Rc::new(Directories::new(&gate.config)?),
+        role_store: Rc::new(RoleStore::new(&gate.config)?),
+    })
+}
+
+/// The control plane, on the main thread: signals, the control socket, and the watch over
+/// everybody's access.
 fn control_thread(
     gate: &Arc<Gate>,
     addresses: &[SocketAddr],
     login_threads: &mut [LoginThread],
+    orders: mpsc::Receiver<Order>,
 ) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -256,7 +268,7 @@ fn control_thread(
         what: "event loop",
         error,
     })?;
-    runtime.block_on(async {
+    LocalSet::new().block_on(&runtime, async {
         let listen = |kind| {
             signal(kind).map_err(|error| RunError::System {
                 what: "signal handler",
@@ -288,7 +300,9 @@ fn control_thread(
         for address in addresses {
             tracing::info!(version = crate::VERSION, "listening on {address}");
         }
+        let plane = Rc::new(plane(gate)?);
         tokio::select! {
+            ended = revocation::watch(plane, orders) => ended?,
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use postern_core::mapping::RoleName;
-use postern_core::principal::EntryId;
+use postern_core::principal::{EntryId, Principal};
 
+use crate::limits::FENCE_LIFE;
 use crate::random;
 
 /// The identifier that one connection carries from its first packet to its last record.
@@ -33,8 +34,10 @@ impl std::fmt::Display for SessionId {
 pub(crate) struct LiveSession {
     /// The role that it has in the database.
     pub(crate) role: RoleName,
-    /// The person behind it.
-    pub(crate) entry: EntryId,
+    /// The person behind it, with the groups that the directory named when they logged in.
+    pub(crate) principal: Arc<Principal>,
+    /// The roles that it was let in with, and those that it was given since.
+    pub(crate) granted: Arc<[RoleName]>,
     /// The client's address.
     pub(crate) client: SocketAddr,
     /// The database.
@@ -45,8 +48,24 @@ pub(crate) struct LiveSession {
     pub(crate) cancel: Option<CancelKey>,
     /// When it was opened.
     pub(crate) opened: Instant,
-    /// True when it is being ended because the person lost their access.
-    pub(crate) revoked: bool,
+    /// Why it is being ended, if it is by Postern: for its record.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// Why Postern ends a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The person lost their access, or a part of it.
+    Revoked,
+    /// An operator said so.
+    Ended,
+}
+
+impl LiveSession {
+    /// The directory's identifier of the person.
+    pub(crate) fn entry(&self) -> &EntryId {
+        &self.principal.id
+    }
 }
 
 /// The process number and the key that a backend gave out in its BackendKeyData.
@@ -88,6 +107,22 @@ struct Live {
     sessions: HashMap<SessionId, LiveSession>,
     by_cancel_key: HashMap<CancelKey, SessionId>,
     reserved: usize,
+    /// What the directory has said last of people whose access was looked at between logins.
+    fences: HashMap<EntryId, Fence>,
+    fences_swept: Option<Instant>,
+}
+
+/// What a person may have, by the directory's last word between logins. A login that rests on an
+/// older one, and would have more, is not let in.
+struct Fence {
+    asked_at: Instant,
+    granted: Arc<[RoleName]>,
+}
+
+impl Fence {
+    fn keeps_out(&self, asked_at: Instant, granted: &[RoleName]) -> bool {
+        asked_at <= self.asked_at && !granted.iter().all(|role| self.granted.contains(role))
+    }
 }
 
 /// A place for one session, given back when it is dropped.
@@ -123,13 +158,52 @@ impl Sessions {
         })
     }
 
-    /// Enters a session, before its first byte is spliced.
-    pub(crate) fn open(&self, id: SessionId, session: LiveSession) {
+    /// Enters a session that rests on what the directory was asked at a moment, before its first
+    /// byte is spliced; false if the person has lost something since.
+    #[must_use]
+    pub(crate) fn open(&self, id: SessionId, session: LiveSession, asked_at: Instant) -> bool {
         let mut live = self.live();
+        let fence = live.fences.get(session.entry());
+        if fence.is_some_and(|fence| fence.keeps_out(asked_at, &session.granted)) {
+            return false;
+        }
         if let Some(cancel) = &session.cancel {
             live.by_cancel_key.insert(cancel.clone(), id);
         }
         live.sessions.insert(id, session);
+        true
+    }
+
+    /// The directory was asked about a person at a moment, and this is what they may have: from
+    /// now on no login gets more by an older answer.
+    pub(crate) fn fence(&self, entry: &EntryId, asked_at: Instant, granted: Arc<[RoleName]>) {
+        let mut live = self.live();
+        let is_swept = live
+            .fences_swept
+            .is_some_and(|at| at.elapsed() < FENCE_LIFE);
+        if !is_swept {
+            // A login that is older than this has been timed out.
+            let is_needed = |fence: &Fence| fence.asked_at.elapsed() < FENCE_LIFE;
+            live.fences.retain(|_, fence| is_needed(fence));
+            live.fences_swept = Some(Instant::now());
+        }
+        let newer = live.fences.get(entry);
+        if newer.is_none_or(|fence| fence.asked_at <= asked_at) {
+            live.fences
+                .insert(entry.clone(), Fence { asked_at, granted });
+        }
+    }
+
+    /// Whether a person has lost some of these roles since the directory was asked at a moment.
+    pub(crate) fn is_fenced(
+        &self,
+        entry: &EntryId,
+        asked_at: Instant,
+        granted: &[RoleName],
+    ) -> bool {
+        let live = self.live();
+        let fence = live.fences.get(entry);
+        fence.is_some_and(|fence| fence.keeps_out(asked_at, granted))
     }
 
     /// Takes a session out, and returns what was known of it.
@@ -151,18 +225,46 @@ impl Sessions {
         Some(live.sessions.get(id)?.backend)
     }
 
-    /// Marks the sessions of a person as revoked, and returns them.
-    pub(crate) fn revoke(&self, entry: &EntryId) -> Vec<SessionId> {
+    /// Marks the sessions that `ends` says yes to, and returns those that were not marked before.
+    pub(crate) fn end(
+        &self,
+        why: Ending,
+        ends: impl Fn(SessionId, &LiveSession) -> bool,
+    ) -> Vec<SessionId> {
         let mut live = self.live();
-        let theirs = live
-            .sessions
-            .iter_mut()
-            .filter(|(_, session)| session.entry == *entry);
-        let marked = theirs.map(|(id, session)| {
-            session.revoked = true;
+        let live = live.sessions.iter_mut();
+        let ended = live.filter(|(id, it)| it.ending.is_none() && ends(**id, it));
+        let marked = ended.map(|(id, session)| {
+            session.ending = Some(why);
             *id
         });
         marked.collect()
+    }
+
+    /// Notes what the sessions of a person were given since they were let in.
+    pub(crate) fn regrant(&self, principal: &Arc<Principal>, granted: &Arc<[RoleName]>) {
+        let mut live = self.live();
+        let theirs = live.sessions.values_mut();
+        for session in theirs.filter(|it| *it.entry() == principal.id) {
+            session.principal = principal.clone();
+            session.granted = granted.clone();
+        }
+    }
+
+    /// The sessions of a person.
+    pub(crate) fn of(&self, entry: &EntryId) -> Vec<(SessionId, LiveSession)> {
+        let live = self.live();
+        let theirs = live.sessions.iter().filter(|(_, it)| it.entry() == entry);
+        theirs.map(|(id, session)| (*id, session.clone())).collect()
+    }
+
+    /// Everybody who has a session, each once.
+    pub(crate) fn people(&self) -> HashMap<EntryId, Arc<Principal>> {
+        let live = self.live();
+        let people = live.sessions.values();
+        people
+            .map(|it| (it.entry().clone(), it.principal.clone()))
+            .collect()
     }
 
     /// All live sessions, the oldest first.
@@ -197,6 +299,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn session(pid: u32) -> LiveSession {
@@ -204,7 +308,13 @@ mod tests {
         LiveSession {
             #[expect(clippy::unwrap_used, reason = "a literal that is a valid role name")]
             role: RoleName::new("testuser").unwrap(),
-            entry: EntryId::new("uuid:1"),
+            principal: Arc::new(Principal {
+                id: EntryId::new("uuid:1"),
+                dn: "uid=testuser".to_owned(),
+                name: "testuser".to_owned(),
+                groups: Vec::new(),
+            }),
+            granted: [].into(),
             client: address,
             database: "hr".to_owned(),
             backend: BackendAddress { index: 0, address },
@@ -213,15 +323,60 @@ mod tests {
                 key: vec![1, 2, 3, 4],
             }),
             opened: Instant::now(),
-            revoked: false,
+            ending: None,
         }
+    }
+
+    fn roles(names: &[&str]) -> Arc<[RoleName]> {
+        names
+            .iter()
+            .filter_map(|it| RoleName::new(it).ok())
+            .collect()
+    }
+
+    #[test]
+    fn an_answer_from_before_a_loss_opens_no_session() {
+        let sessions = Sessions::new(3);
+        let entry = EntryId::new("uuid:1");
+        let (before, after) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let asking = |granted: &[&str]| LiveSession {
+            granted: roles(granted),
+            ..session(7)
+        };
+        let open = |granted: &[&str], asked_at| {
+            let id = sessions.identify();
+            sessions.open(id, asking(granted), asked_at)
+        };
+        assert!(open(&["hr", "it"], before));
+        sessions.fence(&entry, before + Duration::from_millis(1), roles(&["it"]));
+        assert!(sessions.is_fenced(&entry, before, &roles(&["hr"])));
+        assert!(!open(&["hr", "it"], before));
+        assert!(open(&["it"], before), "nothing that was lost");
+        assert!(open(&["hr", "it"], after), "given back since");
+        sessions.fence(&entry, before, roles(&["hr", "it"]));
+        assert!(
+            !open(&["hr"], before),
+            "a late word does not outrank a newer one"
+        );
+        assert_eq!(sessions.count(), 3);
+    }
+
+    #[test]
+    fn who_ended_a_session_first_is_on_its_record() {
+        let sessions = Sessions::new(2);
+        let id = sessions.identify();
+        assert!(sessions.open(id, session(7), Instant::now()));
+        assert_eq!(sessions.end(Ending::Revoked, |_, _| true), [id]);
+        assert_eq!(sessions.end(Ending::Ended, |_, _| true), []);
+        let closed = sessions.close(id).and_then(|it| it.ending);
+        assert_eq!(closed, Some(Ending::Revoked));
     }
 
     #[test]
     fn a_cancel_key_leads_to_its_backend_until_the_session_closes() {
         let sessions = Sessions::new(2);
         let id = sessions.identify();
-        sessions.open(id, session(7));
+        assert!(sessions.open(id, session(7), Instant::now()));
         let key = CancelKey {
             pid: 7,
             key: vec![1, 2, 3, 4],
@@ -250,8 +405,9 @@ mod tests {
     fn closing_an_old_session_leaves_the_key_of_a_newer_one() {
         let sessions = Sessions::new(2);
         let (old, new) = (sessions.identify(), sessions.identify());
-        sessions.open(old, session(7));
-        sessions.open(new, session(7));
+        for id in [old, new] {
+            assert!(sessions.open(id, session(7), Instant::now()));
+        }
         sessions.close(old);
         assert!(
             sessions

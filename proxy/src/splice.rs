@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_core::audit::{ClosedReason, Record};
 use postern_ring::{CloseReason, Closed, Session};
+use tokio::time::timeout;
 
+use crate::authorize::Authorized;
+use crate::error::LoginError;
 use crate::gate::Gate;
+use crate::limits::LINGER;
 use crate::login::Visit;
 use crate::open::Opened;
-use crate::session::{LiveSession, SessionId};
+use crate::report::report;
+use crate::session::{Ending, LiveSession, SessionId};
 use crate::stream::Stream;
 
 /// Gives both sockets to a splice worker.
@@ -19,18 +24,23 @@ use crate::stream::Stream;
 /// sent before it was told that it is in goes to the backend first.
 pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &Visit) {
     let (synced, ready, place) = opened.into_parts();
+    let authorized = synced.authorized();
     let live = LiveSession {
-        role: synced.authorized().role().clone(),
-        entry: synced.authorized().authenticated().principal().id.clone(),
+        role: authorized.role().clone(),
+        principal: authorized.authenticated().principal().clone(),
+        granted: authorized.granted(),
         client: visit.client,
-        database: synced.authorized().database().to_owned(),
+        database: authorized.database().to_owned(),
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
         opened: Instant::now(),
-        revoked: false,
+        ending: None,
     };
     let id = visit.id;
-    gate.sessions.open(id, live);
+    let asked_at = authorized.authenticated().asked_at();
+    if !gate.sessions.open(id, live, asked_at) {
+        return turned_away(gate, client, visit, authorized);
+    }
     gate.counts.opened.fetch_add(1, Ordering::Relaxed);
     let mut to_client = ready.greeting().to_vec();
     let on_close = {
@@ -60,22 +70,49 @@ pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &V
     }
 }
 
+/// The person lost something after the session was on record as opened: it ends on record.
+fn turned_away(gate: &Arc<Gate>, mut client: Stream, visit: &Visit, authorized: &Authorized) {
+    // This very login may have given back what was taken away.
+    gate.orders
+        .look_at(&authorized.authenticated().principal().id);
+    put_end(
+        gate,
+        visit.id,
+        ClosedReason::Revoked,
+        (0, 0),
+        Duration::ZERO,
+    );
+    let Some(message) = report(&LoginError::Revoked, None).message else {
+        return;
+    };
+    drop(tokio_uring::spawn(async move {
+        // A client that does not read is not waited for.
+        if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
+            client.close().await;
+        }
+    }));
+}
+
 /// Takes the session out of the books and writes its one terminal record.
 fn record_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64)) {
     let Some(live) = gate.sessions.close(id) else {
         return;
     };
     // The database ends the backend, so the splice sees that go; it is not why the session ended.
-    let reason = if live.revoked {
-        ClosedReason::Revoked
-    } else {
-        reason
+    let reason = match live.ending {
+        Some(Ending::Revoked) => ClosedReason::Revoked,
+        Some(Ending::Ended) => ClosedReason::Ended,
+        None => reason,
     };
+    put_end(gate, id, reason, bytes, live.opened.elapsed());
+}
+
+fn put_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64), lasted: Duration) {
     let record = Record::Closed {
         reason,
         bytes_to_client: bytes.0,
         bytes_to_backend: bytes.1,
-        duration_ms: u64::try_from(live.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
     };
     if let Err(error) = gate.audit.write_detached(&id.to_string(), record) {
         tracing::error!(session = %id, %error, "the end of a session is not on record");

@@ -18,7 +18,10 @@ use crate::authorize::Authorized;
 use crate::config::{CredentialMode, MissingGroup};
 use crate::error::LoginError;
 use crate::limits::{ANSWER_IS_CURRENT, SYNCED_ROLES_MAX};
-use crate::role_store::{Applied, Revoked, RoleStore, RoleStoreError, Step, Wish};
+use crate::role_store::{
+    Applied, Deprovision, Deprovisioned, MembershipChange, MembershipWish, RoleStore,
+    RoleStoreError, Step, Wish,
+};
 use crate::session::SessionId;
 use crate::single_flight::SingleFlight;
 
@@ -266,26 +269,43 @@ impl Synchronizer {
         }
     }
 
-    /// Takes everything away from the role of a directory entry, if it has one.
+    /// Takes everything away from the role of a directory entry, if it has one; `session` and
+    /// `why` are for the change log.
     ///
     /// # Errors
     ///
     /// The role store could not be reached, or could not do it.
-    pub(crate) async fn revoke(
+    pub(crate) async fn deprovision(
         &self,
         store: &RoleStore,
         entry: &EntryId,
-        session: SessionId,
-    ) -> Result<Revoked, RoleStoreError> {
+        what: Deprovision,
+        (session, why): (&str, &str),
+    ) -> Result<Deprovisioned, RoleStoreError> {
+        self.forget(entry);
+        store.deprovision(entry, what, session, why).await
+    }
+
+    /// Makes the memberships of a role match what the directory says between two logins.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) async fn change_memberships(
+        &self,
+        store: &RoleStore,
+        wish: &MembershipWish<'_>,
+    ) -> Result<MembershipChange, RoleStoreError> {
+        let change = store.change_memberships(wish).await?;
+        if change.has_changed() {
+            self.forget(wish.entry);
+        }
+        Ok(change)
+    }
+
+    fn forget(&self, entry: &EntryId) {
         self.memory.retain(|_, memory| memory.entry != *entry);
         self.calls.fetch_add(1, Ordering::Relaxed);
-        store
-            .revoke(
-                entry,
-                &session.to_string(),
-                "no group of the directory counts any more",
-            )
-            .await
     }
 
     /// How many times the role store was asked.

@@ -107,6 +107,45 @@ pub enum Record {
         /// From open to close, in milliseconds.
         duration_ms: u64,
     },
+    /// A person loses all access, or a part of it; written before anything is taken away.
+    AccessLost {
+        /// The directory's identifier of the entry.
+        principal: String,
+        /// The person's name, or what is known of it.
+        name: String,
+        /// Why, from a closed list.
+        reason: LostReason,
+        /// Why, in words, for a reader.
+        detail: String,
+        /// Where it was heard of: `feed`, `comparison`, `timer`, `login`, `role_store`, `operator`.
+        heard: String,
+        /// When, as RFC 3339.
+        detected_at: String,
+        /// Live sessions that are ended.
+        sessions: u64,
+    },
+    /// What was to be taken away is gone.
+    AccessEnded {
+        /// The directory's identifier of the entry.
+        principal: String,
+        /// The role in the database; none where Postern manages none of this person.
+        role: Option<String>,
+        /// Backends that were told to end and had not when it was given up.
+        backends_left: u64,
+        /// From when it was heard of until the last backend had gone, in milliseconds.
+        took_ms: u64,
+    },
+    /// An operator did something.
+    Ordered {
+        /// Who: the name of the user on this machine.
+        by: String,
+        /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`.
+        order: String,
+        /// To whom or what.
+        subject: String,
+        /// Why, and what else was said.
+        detail: String,
+    },
     /// The perimeter refused a packet or a call.
     Denied {
         /// When it was refused, by the kernel's clock, as RFC 3339: the record is written later.
@@ -161,6 +200,9 @@ impl Record {
             Self::SecretForced { .. } => "secret_forced",
             Self::Opened { .. } => "opened",
             Self::Closed { .. } => "closed",
+            Self::AccessLost { .. } => "access_lost",
+            Self::AccessEnded { .. } => "access_ended",
+            Self::Ordered { .. } => "ordered",
             Self::Denied { .. } => "denied",
             Self::DenialsUnreported { .. } => "denials_unreported",
             Self::Recovered { .. } => "recovered",
@@ -307,6 +349,30 @@ labels! {
         Revoked = "revoked",
         /// A defect of Postern.
         Internal = "internal",
+    }
+}
+
+labels! {
+    /// Why a person loses access, or a part of it.
+    LostReason {
+        /// No group of the person counts any more.
+        NoGroup = "no_group",
+        /// Some of the groups that counted do not any more.
+        LostGroup = "lost_group",
+        /// No group opens a database any more that the person has a session with.
+        LostDatabase = "lost_database",
+        /// The account is disabled, locked, expired, or must change its password.
+        AccountRefused = "account_refused",
+        /// The entry is not in the directory any more.
+        EntryGone = "entry_gone",
+        /// What the directory says of the person cannot be used.
+        Unusable = "unusable",
+        /// The directory has been out of reach for longer than sessions may last without it.
+        DirectoryAway = "directory_away",
+        /// An operator holds the person.
+        Held = "held",
+        /// Another proxy of the same database took it away.
+        OtherProxy = "other_proxy",
     }
 }
 

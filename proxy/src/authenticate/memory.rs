@@ -187,6 +187,7 @@ fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
     match error {
         DirectoryError::WrongPassword => Some(Refusal::WrongPassword),
         DirectoryError::UnknownLogin
+        | DirectoryError::EntryGone { .. }
         | DirectoryError::AmbiguousLogin
         | DirectoryError::OtherEntry => Some(Refusal::UnknownLogin),
         DirectoryError::AccountRefused(_) | DirectoryError::TooManyGroups { .. } => {

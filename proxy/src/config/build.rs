@@ -12,7 +12,7 @@ use super::keys;
 use super::section::{Reading, Section};
 use super::{
     Audit, AuthMethod, Backend, Cache, Control, Credential, CredentialMode, Endpoint, Groups,
-    Limits, Listen, ListenTls, RoleStore, SslMode,
+    Limits, Listen, ListenTls, Revocation, RoleStore, SslMode,
 };
 use crate::tls::server_name;
 
@@ -359,6 +359,16 @@ pub(super) fn cache(section: &Section, reading: &mut Reading<'_>) -> Option<Cach
     })
 }
 
+/// `[revocation]`.
+pub(super) fn revocation(section: &Section) -> Option<Revocation> {
+    Some(Revocation {
+        lost_group: section.choice("lost_group", &keys::LOST_GROUP)?,
+        deprovision: section.choice("deprovision", &keys::DEPROVISION)?,
+        directory_away: seconds(section, "directory_away_s")?,
+        after: section.choice("after_directory_away", &keys::AFTER_DIRECTORY_AWAY)?,
+    })
+}
+
 /// `[audit]`.
 pub(super) fn audit(section: &Section) -> Option<Audit> {
     Some(Audit {
@@ -390,6 +400,7 @@ pub(super) fn milliseconds(section: &Section, key: &str) -> Option<Duration> {
     section.integer(key).map(Duration::from_millis)
 }
 
-fn seconds(section: &Section, key: &str) -> Option<Duration> {
+/// A key with the unit seconds.
+pub(super) fn seconds(section: &Section, key: &str) -> Option<Duration> {
     section.integer(key).map(Duration::from_secs)
 }

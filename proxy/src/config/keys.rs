@@ -8,6 +8,7 @@ use super::{
 
 mod directory;
 mod perimeter;
+mod revocation;
 mod servers;
 
 /// The tables, in the order of the documentation.
@@ -21,6 +22,7 @@ pub(super) const TABLES: &[&Table] = &[
     &servers::BACKEND,
     &CREDENTIAL,
     &CACHE,
+    &revocation::REVOCATION,
     &AUDIT,
     &CONTROL,
     &LIMITS,
@@ -79,7 +81,9 @@ pub(super) const CREDENTIAL_MODE: [(&str, CredentialMode); 2] = [
     ("mirror", CredentialMode::Mirror),
 ];
 
+pub(super) use directory::FEED;
 pub(super) use perimeter::{MODE, PLACE};
+pub(super) use revocation::{AFTER_DIRECTORY_AWAY, DEPROVISION, LOST_GROUP};
 
 /// The first halves of a list of choices.
 pub(super) const fn names<T: Copy, const N: usize>(

@@ -28,6 +28,8 @@ mod tests;
 
 pub(crate) use problem::Problem;
 
+use crate::role_store::Deprovision;
+
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) credential: Credential,
     /// How long a directory's answer is believed.
     pub(crate) cache: Cache,
+    /// What becomes of access when the directory changes between logins.
+    pub(crate) revocation: Revocation,
     /// The audit file.
     pub(crate) audit: Audit,
     /// The control socket.
@@ -140,6 +144,27 @@ pub(crate) struct Ldap {
     pub(crate) operation_timeout: Duration,
     /// `total_timeout_ms`: everything that one login asks the directory. Default 8,000.
     pub(crate) total_timeout: Duration,
+    /// `feed`: how changes of the directory are heard of.
+    pub(crate) feed: FeedChoice,
+    /// `poll_interval_s`: how often everybody is compared where changes are not heard of.
+    pub(crate) poll_interval: Duration,
+}
+
+/// How changes of the directory are heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FeedChoice {
+    /// `auto`: the best that the server offers and allows.
+    Auto,
+    /// `syncrepl`: content synchronization (RFC 4533).
+    Syncrepl,
+    /// `notification`: change notification, with DirSync where that is allowed.
+    Notification,
+    /// `dirsync`: DirSync alone.
+    DirSync,
+    /// `poll`: everybody is compared at an interval.
+    Poll,
+    /// `off`: changes are found at the next login only.
+    Off,
 }
 
 /// One directory server.
@@ -320,6 +345,37 @@ pub(crate) struct Cache {
     pub(crate) entries_max: usize,
     /// The rules themselves.
     pub(crate) policy: postern_core::cache::Policy,
+}
+
+/// `[revocation]`: what becomes of access when the directory changes between logins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Revocation {
+    /// `lost_group`: what becomes of sessions of a person who loses some groups.
+    pub(crate) lost_group: LostGroup,
+    /// `deprovision`: what becomes of the role of a person who is gone.
+    pub(crate) deprovision: Deprovision,
+    /// `directory_away_s`: how long sessions may last while the directory is out of reach.
+    pub(crate) directory_away: Duration,
+    /// `after_directory_away`: what becomes of them then.
+    pub(crate) after: AwayPolicy,
+}
+
+/// What becomes of the sessions of a person who loses some groups and keeps others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LostGroup {
+    /// `end`: a membership that is revoked does not undo a `SET ROLE`.
+    End,
+    /// `keep`: they go on with what is left.
+    Keep,
+}
+
+/// What becomes of live sessions when the directory has been out of reach for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AwayPolicy {
+    /// `end`.
+    End,
+    /// `keep`.
+    Keep,
 }
 
 /// `[audit]`: the audit file.

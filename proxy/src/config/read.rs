@@ -164,6 +164,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let backends = build::backends(sections.many("backend"), reading);
     let credential = build::credential(sections.one("credential")?, reading);
     let cache = build::cache(sections.one("cache")?, reading);
+    let revocation = build::revocation(sections.one("revocation")?);
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
     let limits = build::limits(sections.one("limits")?);
@@ -181,6 +182,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         backends: backends?,
         credential: credential?,
         cache: cache?,
+        revocation: revocation?,
         audit: audit?,
         control,
         limits: limits?,

@@ -3,6 +3,8 @@
 //! Referrals and search references are never followed: following one would hand a password, or
 //! the service principal's, to a host that the configuration does not name.
 
+pub(super) mod live;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -164,10 +166,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`DirectoryError`] for no answer and for any result code but success.
-    pub(super) async fn search_all(
-        &mut self,
-        query: &Query<'_>,
-    ) -> Result<Vec<Entry>, DirectoryError> {
+    pub(super) async fn search_all(&self, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
         let mut entries = Vec::new();
         let mut cookie = Vec::new();
         loop {
@@ -204,7 +203,7 @@ impl Connection {
     ///
     /// [`DirectoryError`] for no answer and for any result code but success and size limit.
     pub(super) async fn search_some(
-        &mut self,
+        &self,
         query: &Query<'_>,
         entries_max: u16,
     ) -> Result<Vec<Entry>, DirectoryError> {
@@ -249,14 +248,14 @@ impl Connection {
 
     /// One request and its entries, at most `entries_max` and one more.
     async fn page(
-        &mut self,
+        &self,
         query: &Query<'_>,
         options: SearchOptions,
         paging: Option<RawControl>,
         entries_max: usize,
     ) -> Result<(Vec<Entry>, LdapResult), DirectoryError> {
         let mut controls: Vec<RawControl> = paging.into_iter().collect();
-        let ldap = &mut self.ldap;
+        let mut ldap = self.ldap.clone();
         let searching = async move {
             if let Some(filter) = query.matched_values {
                 controls.push(MatchedValues::new(filter));

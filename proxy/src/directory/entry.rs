@@ -1,30 +1,13 @@
 //! What a directory entry says: attributes, identifiers, and whether the account may log in.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod state;
 
 use ldap3::asn1::StructureTag;
-use postern_core::login_name::escape_dn;
+use postern_core::login_name::{escape_dn, escape_filter};
 use postern_core::principal::EntryId;
 
-use super::error::{AccountRefusal, DirectoryError};
-
-/// `userAccountControl`: the account is disabled.
-const UF_ACCOUNTDISABLE: u32 = 0x2;
-/// `msDS-User-Account-Control-Computed`: locked out at this moment.
-const UF_LOCKOUT: u32 = 0x10;
-/// `msDS-User-Account-Control-Computed`: the password is expired or must be changed.
-const UF_PASSWORD_EXPIRED: u32 = 0x80_0000;
-/// Seconds from the epoch of Windows' file times, 1601, to Unix's.
-const SECONDS_1601_TO_1970: u64 = 11_644_473_600;
-
-/// The attributes that tell whether an account may log in, of Active Directory.
-pub(super) const ACTIVE_DIRECTORY_STATE: [&str; 3] = [
-    "userAccountControl",
-    "msDS-User-Account-Control-Computed",
-    "accountExpires",
-];
-/// The same of OpenLDAP's password policy and of 389 Directory Server.
-pub(super) const OPENLDAP_STATE: [&str; 3] = ["pwdAccountLockedTime", "pwdReset", "nsAccountLock"];
+pub(super) use self::state::{ACTIVE_DIRECTORY_STATE, OPENLDAP_STATE};
+use super::error::DirectoryError;
 
 /// An entry that a search found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,52 +123,6 @@ impl Entry {
         let sid = self.values("objectSid").first()?;
         sid_with_rid(sid, self.number("primaryGroupID")?)
     }
-
-    /// Why the account may not log in at `now`, as far as its attributes tell.
-    pub(super) fn refusal(&self, now: SystemTime) -> Option<AccountRefusal> {
-        let control: u32 = self.number("userAccountControl").unwrap_or(0);
-        // The attribute is a signed 32-bit number on the wire.
-        let computed: i64 = self
-            .number("msDS-User-Account-Control-Computed")
-            .unwrap_or(0);
-        let computed = |flag: u32| computed & i64::from(flag) != 0;
-        let is_true = |attribute| {
-            self.text(attribute)
-                .is_some_and(|t| t.eq_ignore_ascii_case("true"))
-        };
-        if control & UF_ACCOUNTDISABLE != 0 || is_true("nsAccountLock") {
-            Some(AccountRefusal::Disabled)
-        } else if self
-            .number("accountExpires")
-            .is_some_and(|at| has_passed(at, now))
-        {
-            Some(AccountRefusal::AccountExpired)
-        } else if computed(UF_LOCKOUT)
-            || self
-                .text("pwdAccountLockedTime")
-                .is_some_and(|t| t.starts_with("000001010000"))
-        {
-            // A lock of OpenLDAP that has an end is the bind's to judge: only the policy knows
-            // the end. The year 0 means that an administrator must lift it.
-            Some(AccountRefusal::Locked)
-        } else if computed(UF_PASSWORD_EXPIRED) {
-            Some(AccountRefusal::PasswordExpired)
-        } else if is_true("pwdReset") {
-            Some(AccountRefusal::PasswordMustChange)
-        } else {
-            None
-        }
-    }
-}
-
-/// Whether a Windows file time (100 ns since 1601) has passed. 0 and the largest mean never.
-fn has_passed(file_time: i64, now: SystemTime) -> bool {
-    let Ok(ticks @ 1..) = u64::try_from(file_time) else {
-        return false;
-    };
-    let since_1601 = Duration::from_secs(ticks / 10_000_000);
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    now + Duration::from_secs(SECONDS_1601_TO_1970) >= since_1601
 }
 
 /// The canonical text of an identifier; `None` when the value cannot be one.
@@ -202,6 +139,27 @@ fn entry_id(attribute: &str, value: &[u8]) -> Option<EntryId> {
         "entryuuid" => format!("uuid:{}", text.to_ascii_lowercase()),
         kind => format!("{kind}:{text}"),
     }))
+}
+
+/// The filter that finds the entry with an identifier; `None` when it is of no directory.
+pub(super) fn id_filter(id: &EntryId) -> Option<String> {
+    let (kind, value) = id.as_str().split_once(':')?;
+    match kind {
+        "guid" => {
+            let number = u128::from_str_radix(&value.replace('-', ""), 16).ok()?;
+            let [a0, a1, a2, a3, b0, b1, c0, c1, rest @ ..] = number.to_be_bytes();
+            // As in `guid`, the first three fields are turned around.
+            let escaped: String = [a3, a2, a1, a0, b1, b0, c1, c0]
+                .iter()
+                .chain(&rest)
+                .map(|byte| format!("\\{byte:02x}"))
+                .collect();
+            Some(format!("(objectGUID={escaped})"))
+        }
+        "uuid" => Some(format!("(entryUUID={})", escape_filter(value))),
+        "local" => None,
+        attribute => Some(format!("({attribute}={})", escape_filter(value))),
+    }
 }
 
 /// The text form of a GUID. Its first three fields are little-endian on the wire, the rest is in
@@ -295,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn an_identifier_is_found_by_its_own_attribute() {
+        let filter = |id: &str| id_filter(&EntryId::new(id));
+        let guid = filter("guid:0f8fd50e-d9cb-469f-a165-70867728950e");
+        let bytes = "\\0e\\d5\\8f\\0f\\cb\\d9\\9f\\46\\a1\\65\\70\\86\\77\\28\\95\\0e";
+        assert_eq!(guid, Some(format!("(objectGUID={bytes})")));
+        let uuid = filter("uuid:0f8fad5b)(uid=*");
+        assert_eq!(
+            uuid.as_deref(),
+            Some("(entryUUID=0f8fad5b\\29\\28uid=\\2a)")
+        );
+        let other = filter("employeenumber:42");
+        assert_eq!(other.as_deref(), Some("(employeenumber=42)"));
+        assert_eq!(filter("guid:odd"), None);
+        assert_eq!(filter("local:1"), None);
+        assert_eq!(filter("odd"), None);
+    }
+
+    #[test]
     fn an_entry_uuid_is_lower_cased_and_a_missing_one_says_what_to_do() {
         let entry = Entry::for_test("uid=a", &[("entryUUID", &["0F8FAD5B-D9CB"])]);
         assert_eq!(
@@ -334,44 +310,6 @@ mod tests {
         assert_eq!(unclear.name("uid"), None);
         assert_eq!(Entry::for_test("cn=a", &[("uid", &[""])]).name("uid"), None);
         assert_eq!(Entry::for_test("cn=a", &[]).name("uid"), None);
-    }
-
-    #[test]
-    fn account_attributes_tell_why_a_login_is_refused() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let refusal =
-            |attribute, value| Entry::for_test("CN=a", &[(attribute, &[value])]).refusal(now);
-        assert_eq!(refusal("userAccountControl", "512"), None);
-        assert_eq!(
-            refusal("userAccountControl", "514"),
-            Some(AccountRefusal::Disabled)
-        );
-        assert_eq!(
-            refusal("nsAccountLock", "TRUE"),
-            Some(AccountRefusal::Disabled)
-        );
-        assert_eq!(refusal("accountExpires", "0"), None);
-        assert_eq!(refusal("accountExpires", "9223372036854775807"), None);
-        // 2023-11-14 22:13:20, to the second, and one second later.
-        let at = refusal("accountExpires", "133444736000000000");
-        assert_eq!(at, Some(AccountRefusal::AccountExpired));
-        assert_eq!(refusal("accountExpires", "133444736010000000"), None);
-        let computed = "msDS-User-Account-Control-Computed";
-        assert_eq!(refusal(computed, "16"), Some(AccountRefusal::Locked));
-        assert_eq!(
-            refusal(computed, "8388608"),
-            Some(AccountRefusal::PasswordExpired)
-        );
-        let locked = "pwdAccountLockedTime";
-        assert_eq!(
-            refusal(locked, "000001010000Z"),
-            Some(AccountRefusal::Locked)
-        );
-        assert_eq!(refusal(locked, "20231114221320Z"), None);
-        assert_eq!(
-            refusal("pwdReset", "TRUE"),
-            Some(AccountRefusal::PasswordMustChange)
-        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use postern_core::principal::EntryId;
 use thiserror::Error;
 
 use crate::tls::TlsError;
@@ -16,6 +17,12 @@ pub(crate) enum DirectoryError {
     /// No entry has this login name.
     #[error("no entry has this login name")]
     UnknownLogin,
+    /// The entry that is asked for by its identifier is gone, or out of what may be seen.
+    #[error("the entry {id} is gone, or out of what the service principal may see")]
+    EntryGone {
+        /// The identifier.
+        id: EntryId,
+    },
     /// The password is not this person's, or cannot be anybody's (empty, or with a NUL byte).
     #[error("wrong password")]
     WrongPassword,
@@ -132,6 +139,7 @@ impl DirectoryError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::UnknownLogin
+            | Self::EntryGone { .. }
             | Self::WrongPassword
             | Self::AmbiguousLogin
             | Self::AccountRefused(_)
@@ -159,6 +167,7 @@ impl DirectoryError {
                 matches!(*code, code::BUSY | code::UNAVAILABLE)
             }
             Self::UnknownLogin
+            | Self::EntryGone { .. }
             | Self::WrongPassword
             | Self::AmbiguousLogin
             | Self::AccountRefused(_)
@@ -269,6 +278,7 @@ fn code_meaning(code: u32) -> &'static str {
         51 => "busy",
         52 => "unavailable",
         53 => "unwilling to perform",
+        4_096 => "refresh required: it has forgotten the place to go on from",
         _ => "see RFC 4511, Appendix A",
     }
 }

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use ldap3::{Scope, parse_filter};
 use postern_core::login_name::{LoginName, escape_dn, escape_filter};
-use postern_core::principal::Principal;
+use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use tokio::time::timeout;
 
 use super::connection::{BindAnswer, Connection, Query};
-use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE};
+use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE, id_filter};
 use super::error::{DirectoryError, code, refusal_of_bind};
+use super::feed::is_within;
 use super::groups;
 use super::servers::Servers;
 use crate::config::{Ldap, LdapBind, LdapFlavor};
@@ -23,6 +24,8 @@ const LOGIN: &str = "{login}";
 pub(super) struct LdapDirectory {
     config: Ldap,
     servers: Servers,
+    /// The login filter for whatever name: who is a person.
+    anybody: String,
 }
 
 impl LdapDirectory {
@@ -45,7 +48,12 @@ impl LdapDirectory {
                 });
             }
         }
+        // Where the name stands in a place that takes no pattern, the identifier alone decides.
+        let anybody = Some(config.login_filter.replace(LOGIN, "*"))
+            .filter(|filter| parse_filter(filter).is_ok())
+            .unwrap_or_else(|| "(objectClass=*)".to_owned());
         Ok(Self {
+            anybody,
             config: config.clone(),
             servers: Servers::new(config)?,
         })
@@ -88,6 +96,56 @@ impl LdapDirectory {
             self.principal(entry).await
         })
         .await
+    }
+
+    /// The entry with this identifier and its groups, and when it will be refused by the passing
+    /// of time alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]; [`DirectoryError::EntryGone`] also when it is no person's any more.
+    pub(super) async fn look_up_entry(
+        &self,
+        id: &EntryId,
+    ) -> Result<(Principal, Option<SystemTime>), DirectoryError> {
+        let gone = || DirectoryError::EntryGone { id: id.clone() };
+        let own = id_filter(id).ok_or_else(gone)?;
+        let filter = format!("(&{}{own})", self.anybody);
+        let base = people_base(&self.config);
+        self.in_time(async {
+            let entry = match self.find_one(base, Scope::Subtree, &filter).await {
+                Err(DirectoryError::UnknownLogin) => return Err(gone()),
+                found => found?,
+            };
+            let refused_from = entry.refused_from(SystemTime::now());
+            Ok((self.principal(entry).await?, refused_from))
+        })
+        .await
+    }
+
+    /// Whether the entry with this name is a group; also when there is none any more, because it
+    /// may have been one.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`], when that cannot be said.
+    pub(super) async fn is_group(&self, dn: &str) -> Result<bool, DirectoryError> {
+        let query = Query {
+            base: dn,
+            scope: Scope::Base,
+            filter: &self.config.group_class_filter,
+            // No attribute at all (RFC 4511, 4.5.1.8).
+            attributes: &["1.1"],
+            matched_values: None,
+        };
+        let ask = self
+            .servers
+            .as_service(async |connection| connection.search_some(&query, 1).await);
+        match self.in_time(ask).await {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(DirectoryError::Refused { code, .. }) if code == code::NO_SUCH_OBJECT => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The settings.
@@ -269,6 +327,19 @@ fn accepted(connection: &Connection, answer: BindAnswer) -> Result<(), Directory
         .unwrap_or_else(|| connection.bind_refused(answer)))
 }
 
+/// Where people are: below `base_dn`, or below what the bind template says if that is elsewhere.
+pub(super) fn people_base(config: &Ldap) -> &str {
+    if let LdapBind::Template(template) = &config.bind
+        && is_dn(template)
+        && let Some((_, named)) = template.split_once(LOGIN)
+        && let Some((_, parent)) = named.split_once(',')
+        && !is_within(parent, &config.base_dn)
+    {
+        return parent;
+    }
+    &config.base_dn
+}
+
 /// Whether a bind template is a DN; otherwise it is a principal name, `{login}@domain`.
 fn is_dn(template: &str) -> bool {
     template.contains('=')
@@ -317,6 +388,7 @@ async fn bound_sids(connection: &mut Connection) -> Result<Vec<Vec<u8>>, Directo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::tests::ldap_config;
 
     #[test]
     fn a_bound_identity_must_be_the_entry_that_was_found() {
@@ -332,6 +404,24 @@ mod tests {
         assert!(sids(&["sid of alice", "sid of a group"]));
         assert!(!sids(&["sid of bob", "sid of a group"]) && !sids(&[]));
         assert!(!Bound::Sids(vec![vec![]]).is(&Entry::for_test("CN=Alice,DC=x", &[])));
+    }
+
+    #[test]
+    fn people_are_where_the_template_says() {
+        let base = |template: &str| {
+            let config = Ldap {
+                base_dn: "ou=people,dc=x".to_owned(),
+                bind: LdapBind::Template(template.to_owned()),
+                ..ldap_config()
+            };
+            people_base(&config).to_owned()
+        };
+        assert_eq!(
+            base("uid={login},ou=staff, ou=people,dc=x"),
+            "ou=people,dc=x"
+        );
+        assert_eq!(base("uid={login},ou=others,dc=x"), "ou=others,dc=x");
+        assert_eq!(base("{login}@x"), "ou=people,dc=x");
     }
 
     #[test]

@@ -30,6 +30,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{AccountRefusal, DirectoryError, LocalError};
 use crate::limits::{DIRECTORY_FILE_BYTES_MAX, NESTED_DEPTH_MAX};
 
+/// What the identifiers of its accounts begin with.
+pub(super) const LOCAL: &str = "local:";
+
 /// The file, read again whenever it has changed.
 pub(super) struct LocalFile {
     path: PathBuf,
@@ -127,6 +130,20 @@ impl LocalFile {
         let accounts = self.accounts()?;
         accounts.principal(accounts.find(name).ok_or(DirectoryError::UnknownLogin)?)
     }
+
+    /// The account with this identifier and its groups, whatever it is called now.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]: gone, refused, or the file cannot be used.
+    pub(super) fn look_up_entry(&self, id: &EntryId) -> Result<Principal, DirectoryError> {
+        let accounts = self.accounts()?;
+        let own = id.as_str().strip_prefix(LOCAL);
+        let mut all = accounts.accounts.values();
+        let found = all.find(|account| own == Some(account.id.as_str()));
+        let gone = || DirectoryError::EntryGone { id: id.clone() };
+        accounts.principal(found.ok_or_else(gone)?)
+    }
 }
 
 /// The content of the file, checked.
@@ -169,7 +186,7 @@ impl Accounts {
             return Err(DirectoryError::AccountRefused(AccountRefusal::Disabled));
         }
         Ok(Principal {
-            id: EntryId::new(format!("local:{}", account.id)),
+            id: EntryId::new(format!("{LOCAL}{}", account.id)),
             dn: format!("local:{}", account.name),
             name: account.name.clone(),
             groups: self.groups(&account.groups),

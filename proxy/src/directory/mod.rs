@@ -1,9 +1,11 @@
 //! Who knows the passwords and the groups: LDAP servers, the local file, or both in order.
 
+mod ber;
 mod connection;
 mod endpoint;
 mod entry;
 mod error;
+pub(crate) mod feed;
 mod groups;
 mod ldap;
 pub(crate) mod local;
@@ -12,8 +14,10 @@ mod replace;
 mod servers;
 mod starttls;
 
+use std::time::SystemTime;
+
 use postern_core::login_name::LoginName;
-use postern_core::principal::Principal;
+use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 
 pub(crate) use self::error::DirectoryError;
@@ -34,6 +38,17 @@ impl Verified {
     pub(crate) fn into_principal(self) -> Principal {
         self.principal
     }
+}
+
+/// What a directory says of a person when nobody logs in; it proves nothing about anybody who
+/// asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// The entry and its groups.
+    pub(crate) principal: Principal,
+    /// When the account will be refused by the passing of time alone, which no feed tells: it
+    /// expires, its password does, or its hours of work end.
+    pub(crate) refused_from: Option<SystemTime>,
 }
 
 /// The sources that may be asked, in the configured order.
@@ -139,6 +154,46 @@ impl Directories {
                 Ok(principal) => Ok(principal),
                 Err(error) => last_resort(file, name, error)?.look_up(name),
             },
+        }
+    }
+
+    /// What the directory says now of the person with this identifier, whatever their name is.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]: [`DirectoryError::EntryGone`] and [`DirectoryError::AccountRefused`] are
+    /// the directory's word; when [`DirectoryError::is_outage`], nothing is known.
+    pub(crate) async fn look_up_entry(&self, id: &EntryId) -> Result<Person, DirectoryError> {
+        let (ldap, file) = match &self.sources {
+            Sources::Ldap(ldap) => (Some(ldap), None),
+            Sources::Local(file) => (None, Some(file)),
+            Sources::LocalFirst(file, ldap) | Sources::LocalLast(ldap, file) => {
+                (Some(ldap), Some(file))
+            }
+        };
+        let is_local = id.as_str().starts_with(local::LOCAL);
+        let (principal, refused_from) = match (ldap, file) {
+            (_, Some(file)) if is_local => (file.look_up_entry(id)?, None),
+            (Some(ldap), _) if !is_local => ldap.look_up_entry(id).await?,
+            _ => return Err(DirectoryError::EntryGone { id: id.clone() }),
+        };
+        Ok(Person {
+            principal,
+            refused_from,
+        })
+    }
+
+    /// Whether an entry of the directory is a group, or may have been one.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`], when that cannot be said.
+    pub(crate) async fn is_group(&self, dn: &str) -> Result<bool, DirectoryError> {
+        match &self.sources {
+            Sources::Ldap(ldap) | Sources::LocalFirst(_, ldap) | Sources::LocalLast(ldap, _) => {
+                ldap.is_group(dn).await
+            }
+            Sources::Local(_) => Ok(true),
         }
     }
 

@@ -8,12 +8,16 @@ use x509_cert::der::Decode as _;
 
 use super::connection::{Connection, Query};
 use super::error::{DirectoryError, code};
+use super::feed::{self, FeedSource};
 use super::groups;
 use super::ldap::LdapDirectory;
 use super::local::LocalFile;
 use crate::check::Probe;
-use crate::config::Ldap;
+use crate::config::{FeedChoice, Ldap};
 use crate::limits::{CERTIFICATE_WARNING_DAYS, GROUP_MEMBERS_COUNTED_MAX};
+
+/// What the probes belong to.
+const LEG: &str = "directory";
 
 /// How many groups are looked at to find one with members.
 const GROUPS_LOOKED_AT: u16 = 20;
@@ -50,8 +54,8 @@ pub(super) fn local(file: &LocalFile) -> Probe {
 
 fn probe(what: String, outcome: Result<String, Trouble>) -> Probe {
     match outcome {
-        Ok(seen) => Probe::ok("directory", what, seen),
-        Err(Trouble { why, advice }) => Probe::failed("directory", what, why, advice),
+        Ok(seen) => Probe::ok(LEG, what, seen),
+        Err(Trouble { why, advice }) => Probe::failed(LEG, what, why, advice),
     }
 }
 
@@ -103,7 +107,48 @@ async fn server(directory: &LdapDirectory, index: usize, probes: &mut Vec<Probe>
         "group search",
         group(&mut connection, directory.config()).await,
     );
+    probes.push(changes(&connection, directory.config()).await);
     connection.close();
+}
+
+/// How changes would be heard of, and why not in a better way.
+async fn changes(connection: &Connection, config: &Ldap) -> Probe {
+    let what = format!("{}: changes", connection.server());
+    if config.feed == FeedChoice::Off {
+        let why = "directory.feed is \"off\": a change is found at the person's next login only";
+        return Probe::warning(LEG, what, why, "set directory.feed to \"auto\"");
+    }
+    match feed::seen(connection, config).await {
+        Ok(seen) => {
+            let told = told_by(seen.source, config);
+            if seen.shortfalls.is_empty() {
+                return Probe::ok(LEG, what, told);
+            }
+            let why: String = seen
+                .shortfalls
+                .iter()
+                .map(|s| format!("; {}", s.why))
+                .collect();
+            let cures: Vec<&str> = seen.shortfalls.iter().map(|s| s.cure).collect();
+            Probe::warning(LEG, what, told + &why, cures.join("; "))
+        }
+        Err(error) => {
+            let cure = "see the directory server's log";
+            Probe::failed(LEG, what, error.to_string(), cure)
+        }
+    }
+}
+
+fn told_by(source: FeedSource, config: &Ldap) -> String {
+    match source {
+        FeedSource::Syncrepl | FeedSource::Notification | FeedSource::DirSync => {
+            format!("told by {source}")
+        }
+        FeedSource::Poll => {
+            let interval = config.poll_interval.as_secs();
+            format!("not told: everybody is compared every {interval} s")
+        }
+    }
 }
 
 /// The server's certificate and the day on which it ends.

@@ -185,7 +185,7 @@ impl Servers {
     }
 
     /// Servers in the configured order, those that failed lately after the others.
-    fn order(&self) -> Vec<usize> {
+    pub(super) fn order(&self) -> Vec<usize> {
         let failed_at = lock(&self.failed_at);
         let lately = |index: &usize| {
             let at = failed_at.get(*index).copied().flatten();
@@ -196,7 +196,8 @@ impl Servers {
         order
     }
 
-    fn failed(&self, index: usize, error: &DirectoryError) {
+    /// Notes that a server failed: it is asked last for a while.
+    pub(super) fn failed(&self, index: usize, error: &DirectoryError) {
         tracing::warn!(%error, "a directory server failed");
         if let Some(at) = lock(&self.failed_at).get_mut(index) {
             *at = Some(Instant::now());

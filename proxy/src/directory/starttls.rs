@@ -10,15 +10,12 @@ use std::io;
 use ldap3::{LdapError, LdapResult};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::ber::{ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, take};
 use crate::limits::STARTTLS_ANSWER_BYTES_MAX;
 
 /// An extended request with message identifier 1 and the name 1.3.6.1.4.1.1466.20037.
 const REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const ENUMERATED: u8 = 0x0a;
 const EXTENDED_RESPONSE: u8 = 0x78;
 
 /// Asks for TLS. After success the next byte on the stream belongs to TLS: not one more than the
@@ -80,24 +77,6 @@ fn parse(mut message: &[u8]) -> Option<LdapResult> {
         refs: Vec::new(),
         ctrls: Vec::new(),
     })
-}
-
-/// Takes one element with this tag; its content.
-fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let length = if first < 0x80 {
-        usize::from(first)
-    } else {
-        let (digits, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        rest = after;
-        digits.iter().try_fold(0_usize, |n, d| {
-            n.checked_mul(256)?.checked_add(usize::from(*d))
-        })?
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    *bytes = rest;
-    (found == tag).then_some(content)
 }
 
 fn malformed(why: &'static str) -> LdapError {

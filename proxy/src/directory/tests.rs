@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::error::{AccountRefusal, LocalError};
 use super::*;
-use crate::config::{Ldap, LdapBind, LdapFlavor, LdapUrl, NestedStrategy};
+use crate::config::{FeedChoice, Ldap, LdapBind, LdapFlavor, LdapUrl, NestedStrategy};
 
 /// Settings of a directory that nobody runs: the port is one that is never listened on.
 pub(super) fn ldap_config() -> Ldap {
@@ -44,6 +44,8 @@ pub(super) fn ldap_config() -> Ldap {
         connect_timeout: Duration::from_secs(3),
         operation_timeout: Duration::from_secs(5),
         total_timeout: Duration::from_secs(8),
+        feed: FeedChoice::Auto,
+        poll_interval: Duration::from_secs(30),
     }
 }
 
@@ -118,6 +120,43 @@ fn a_local_account_logs_in_with_its_password_only() {
             .authenticate(&login("bob"), &secret("right"))
             .await;
         assert!(matches!(unknown, Err(DirectoryError::UnknownLogin)));
+    });
+}
+
+#[test]
+fn a_local_account_is_found_by_its_identifier() {
+    let folder = TempDir::new().unwrap();
+    let path = accounts_file(folder.path());
+    let directories = only_local(&path);
+    let (id, other) = (EntryId::new("local:id-1"), EntryId::new("local:id-2"));
+    run(async {
+        let person = directories.look_up_entry(&id).await.unwrap();
+        assert_eq!(
+            (person.principal.name.as_str(), person.refused_from),
+            ("Alice", None)
+        );
+        for gone in [&other, &EntryId::new("uuid:1")] {
+            let error = directories.look_up_entry(gone).await.unwrap_err();
+            assert!(matches!(&error, DirectoryError::EntryGone { id } if id == gone));
+            assert!(!error.is_outage());
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("disabled = false", "disabled = true")).unwrap();
+        let error = directories.look_up_entry(&id).await.unwrap_err();
+        assert!(matches!(
+            error,
+            DirectoryError::AccountRefused(AccountRefusal::Disabled)
+        ));
+        // The directory beside the file is not asked for what is the file's.
+        let fresh = TempDir::new().unwrap();
+        let both = with_dead_directory(&fresh, LocalOrder::Last);
+        assert!(both.look_up_entry(&id).await.is_ok());
+        assert!(
+            both.look_up_entry(&EntryId::new("uuid:1"))
+                .await
+                .unwrap_err()
+                .is_outage()
+        );
     });
 }
 

@@ -42,10 +42,6 @@ impl RoleStore {
     ///
     /// [`RoleStoreError::Refused`] when a rule forbids it, `NoGroup` first of all, and what any
     /// call may fail with.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) async fn change_memberships(
         &self,
         wish: &MembershipWish<'_>,
@@ -66,24 +62,16 @@ impl RoleStore {
     }
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the watch over the directory calls it")
-)]
 impl MembershipChange {
-    /// The roles that the person has become a member of.
-    pub(crate) fn gained(&self) -> impl Iterator<Item = &str> {
-        self.targets(Action::Grant)
+    /// What was changed, one step a text; groups that were left out are none.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let steps = self.steps.iter();
+        let changes = steps.filter(|step| step.action != Action::SkipGroup);
+        changes.map(Step::describe).collect()
     }
 
-    /// The roles that the person is no longer a member of; one of them may still be the current
-    /// role of a live session.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &str> {
-        self.targets(Action::Revoke)
-    }
-
-    fn targets(&self, action: Action) -> impl Iterator<Item = &str> {
-        let steps = self.steps.iter().filter(move |step| step.action == action);
-        steps.map(|step| step.target.as_str())
+    /// Whether anything was changed.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.changes().is_empty()
     }
 }

@@ -9,10 +9,6 @@ use crate::limits::REVOKE_WAIT_MS;
 
 /// What to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the watch over the directory calls it")
-)]
 pub(crate) enum Deprovision {
     /// NOLOGIN and stripped, with everything that it owns.
     Keep,
@@ -45,16 +41,13 @@ const DEPROVISION: &str = "SELECT d.role, d.dropped, d.note, d.backends_left \
     FROM postern.deprovision_login($1, $2, $3, $4, $5) d";
 
 impl RoleStore {
-    /// Revokes everything as [`RoleStore::revoke`] does, and then does with the role what `what`
-    /// says.
+    /// Takes LOGIN, the memberships that Postern granted and the live backends away from the role
+    /// of a directory entry, and then does with it what `what` says. LOGIN goes first, in a
+    /// transaction of its own, so that no backend can appear behind the look at the running ones.
     ///
     /// # Errors
     ///
     /// What any call may fail with. LOGIN may be gone by then; calling again does the rest.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) async fn deprovision(
         &self,
         entry: &EntryId,

@@ -52,16 +52,13 @@ const HOLDS: &str = "SELECT h.directory_id, h.role, h.until, h.reason, h.placed_
 impl RoleStore {
     /// Keeps a person out from now on, for as long as `lasts`, or until somebody releases them.
     /// No login is let through that begins after this, on any proxy, and the role loses LOGIN;
-    /// what the person has open is ended by [`RoleStore::revoke`]. A hold from before is replaced.
+    /// what the person has open is ended by [`RoleStore::deprovision`]. A hold from before is
+    /// replaced.
     ///
     /// # Errors
     ///
     /// [`RoleStoreError::Refused`] when entry and role are of two people, and what any call may
     /// fail with.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the operators' commands call it")
-    )]
     pub(crate) async fn hold(
         &self,
         whom: Whom<'_>,
@@ -89,10 +86,6 @@ impl RoleStore {
     /// # Errors
     ///
     /// As those of [`RoleStore::hold`].
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the operators' commands call it")
-    )]
     pub(crate) async fn release(
         &self,
         whom: Whom<'_>,
@@ -112,10 +105,6 @@ impl RoleStore {
     /// # Errors
     ///
     /// What any call may fail with.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the operators' commands call it")
-    )]
     pub(crate) async fn holds(&self) -> Result<Vec<Hold>, RoleStoreError> {
         let rows = self.call(HOLDS, &[]).await?;
         let holds = rows.iter().map(|row| {

@@ -77,10 +77,6 @@ impl RoleStore {
     /// Listens on a connection of its own until the receiver goes, and makes it again whenever it
     /// is lost. A connection that is dead without saying so is noticed after
     /// [`STORE_PROBE_INTERVAL`] and the time that a call may take.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) fn listen(
         &self,
         notices: mpsc::Sender<StoreNotice>,
@@ -91,10 +87,6 @@ impl RoleStore {
 
 impl StoreChange {
     /// Whether it was this process that did it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) fn is_own(&self) -> bool {
         self.by == instance()
     }

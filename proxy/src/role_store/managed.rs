@@ -45,10 +45,6 @@ impl RoleStore {
     /// # Errors
     ///
     /// What any call may fail with.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) async fn managed_logins(
         &self,
         after: Option<&EntryId>,
@@ -61,10 +57,6 @@ impl RoleStore {
     /// # Errors
     ///
     /// What any call may fail with.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the watch over the directory calls it")
-    )]
     pub(crate) async fn managed_login(
         &self,
         entry: &EntryId,

@@ -19,10 +19,6 @@ use crate::role_store::connect::Connector;
 ///
 /// [`SchemaError::Connect`], and [`SchemaError::Database`] with the words of the schema's routine
 /// when a rule forbids it: a superuser, the role of somebody else, a group's role.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the operators' commands call it")
-)]
 pub(crate) async fn connect_and_adopt(
     connector: &Connector,
     admin: &tokio_postgres::Config,

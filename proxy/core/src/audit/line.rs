@@ -66,17 +66,10 @@ impl Line {
                 self.text("backend", backend);
             }
             Record::Opened { .. } => self.opened(record),
-            Record::Closed {
-                reason,
-                bytes_to_client,
-                bytes_to_backend,
-                duration_ms,
-            } => {
-                self.text("reason", reason.label());
-                self.number("bytes_to_client", *bytes_to_client);
-                self.number("bytes_to_backend", *bytes_to_backend);
-                self.number("duration_ms", *duration_ms);
-            }
+            Record::Closed { .. } => self.closed(record),
+            Record::AccessLost { .. } => self.access_lost(record),
+            Record::AccessEnded { .. } => self.access_ended(record),
+            Record::Ordered { .. } => self.ordered(record),
             Record::Denied { .. } => self.denied(record),
             Record::DenialsUnreported { suppressed, lost } => {
                 self.number("suppressed", *suppressed);
@@ -132,6 +125,76 @@ impl Line {
             None => self.null("backend_pid"),
         }
         self.optional_text("application_name", application_name.as_deref());
+    }
+
+    fn access_lost(&mut self, record: &Record) {
+        let Record::AccessLost {
+            principal,
+            name,
+            reason,
+            detail,
+            heard,
+            detected_at,
+            sessions,
+        } = record
+        else {
+            return;
+        };
+        self.text("principal", principal);
+        self.text("name", name);
+        self.text("reason", reason.label());
+        self.text("detail", detail);
+        self.text("heard", heard);
+        self.text("detected_at", detected_at);
+        self.number("sessions", *sessions);
+    }
+
+    fn closed(&mut self, record: &Record) {
+        let Record::Closed {
+            reason,
+            bytes_to_client,
+            bytes_to_backend,
+            duration_ms,
+        } = record
+        else {
+            return;
+        };
+        self.text("reason", reason.label());
+        self.number("bytes_to_client", *bytes_to_client);
+        self.number("bytes_to_backend", *bytes_to_backend);
+        self.number("duration_ms", *duration_ms);
+    }
+
+    fn access_ended(&mut self, record: &Record) {
+        let Record::AccessEnded {
+            principal,
+            role,
+            backends_left,
+            took_ms,
+        } = record
+        else {
+            return;
+        };
+        self.text("principal", principal);
+        self.optional_text("role", role.as_deref());
+        self.number("backends_left", *backends_left);
+        self.number("took_ms", *took_ms);
+    }
+
+    fn ordered(&mut self, record: &Record) {
+        let Record::Ordered {
+            by,
+            order,
+            subject,
+            detail,
+        } = record
+        else {
+            return;
+        };
+        self.text("by", by);
+        self.text("order", order);
+        self.text("subject", subject);
+        self.text("detail", detail);
     }
 
     fn denied(&mut self, record: &Record) {

@@ -27,7 +27,7 @@ fn refused(detail: &str) -> Record {
 /// One record of each kind, with text in every field.
 fn one_of_each() -> Vec<Record> {
     let text = || "a \"b\" \\ \n\u{1b}[31m é".to_owned();
-    vec![
+    let mut records = vec![
         Record::Started {
             version: text(),
             config_digest: None,
@@ -89,6 +89,35 @@ fn one_of_each() -> Vec<Record> {
             lost_records: 0,
         },
         Record::Stopped,
+    ];
+    records.extend(losses(text));
+    records
+}
+
+/// What becomes of access between logins.
+fn losses(text: impl Fn() -> String) -> Vec<Record> {
+    vec![
+        Record::AccessLost {
+            principal: text(),
+            name: text(),
+            reason: LostReason::LostGroup,
+            detail: text(),
+            heard: text(),
+            detected_at: text(),
+            sessions: 3,
+        },
+        Record::AccessEnded {
+            principal: text(),
+            role: Some(text()),
+            backends_left: 0,
+            took_ms: 41,
+        },
+        Record::Ordered {
+            by: text(),
+            order: text(),
+            subject: text(),
+            detail: text(),
+        },
     ]
 }
 
@@ -116,7 +145,12 @@ fn why(lines: &[&str]) -> Why {
 fn labels_are_unique_and_plain() {
     let refused = RefusedReason::ALL.iter().map(|reason| reason.label());
     let closed = ClosedReason::ALL.iter().map(|reason| reason.label());
-    for labels in [refused.collect::<Vec<_>>(), closed.collect()] {
+    let lost = LostReason::ALL.iter().map(|reason| reason.label());
+    for labels in [
+        refused.collect::<Vec<_>>(),
+        closed.collect(),
+        lost.collect(),
+    ] {
         let unique: HashSet<_> = labels.iter().collect();
         assert_eq!(unique.len(), labels.len());
         for label in labels {
@@ -158,8 +192,8 @@ fn every_record_is_json_whose_event_is_its_name() {
 fn a_whole_log_verifies_and_is_summed_up() {
     let lines = log(&one_of_each());
     let summary = verify(lines.concat().as_bytes()).unwrap();
-    assert_eq!((summary.records, summary.seq), (12, Some((1, 12))));
-    assert!(lines[11].contains(&summary.last_hash.unwrap()));
+    assert_eq!((summary.records, summary.seq), (15, Some((1, 15))));
+    assert!(lines[14].contains(&summary.last_hash.unwrap()));
     let empty = verify(b"").unwrap();
     assert_eq!((empty.records, empty.seq, empty.last_hash), (0, None, None));
 }
@@ -167,14 +201,14 @@ fn a_whole_log_verifies_and_is_summed_up() {
 #[test]
 fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
     let mut lines = log(&one_of_each());
-    let mut chain = Chain::resume(&key(1), lines[11].as_bytes()).unwrap();
+    let mut chain = Chain::resume(&key(1), lines[14].as_bytes()).unwrap();
     let before = chain.position().clone();
     chain.seal(0, "s-2", &refused("never written"));
     chain.rewind(before);
     lines.push(chain.seal(0, "s-2", &refused("written")));
     assert_eq!(
         verify(lines.concat().as_bytes()).unwrap().seq,
-        Some((1, 13))
+        Some((1, 16))
     );
 
     let resume = |key_byte, line: &str| {
@@ -182,8 +216,8 @@ fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
             .err()
             .map(|error| error.0)
     };
-    assert_eq!(resume(2, &lines[11]), Some(Why::Edited));
-    assert_eq!(resume(1, lines[11].trim_end()), Some(Why::Unfinished));
+    assert_eq!(resume(2, &lines[14]), Some(Why::Edited));
+    assert_eq!(resume(1, lines[14].trim_end()), Some(Why::Unfinished));
     assert_eq!(resume(1, "{}\n"), Some(Why::NotARecord));
     assert_eq!(resume(1, "hello\n"), Some(Why::NotJson));
     assert_eq!(resume(1, ""), Some(Why::Unfinished));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::milliseconds;
+use super::{milliseconds, seconds};
 use crate::config::keys;
 use crate::config::section::{Reading, Section};
 use crate::config::{Directory, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, NestedStrategy};
@@ -100,6 +100,8 @@ fn ldap(section: &Section, reading: &mut Reading<'_>) -> Option<Ldap> {
         connect_timeout,
         operation_timeout,
         total_timeout,
+        feed: section.choice("feed", &keys::FEED)?,
+        poll_interval: seconds(section, "poll_interval_s")?,
     })
 }
 

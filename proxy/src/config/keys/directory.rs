@@ -1,7 +1,18 @@
 //! The keys of `[directory]`.
 
-use super::{BIND, DIRECTORY_KIND, FLAVOR, NESTED_STRATEGY, key, milliseconds, names};
+use super::{BIND, DIRECTORY_KIND, FLAVOR, NESTED_STRATEGY, key, milliseconds, names, seconds};
+use crate::config::FeedChoice;
 use crate::config::schema::{Absent, FileUse, Form, Item, Key, Kind, Table};
+
+/// `directory.feed`.
+pub(in crate::config) const FEED: [(&str, FeedChoice); 6] = [
+    ("auto", FeedChoice::Auto),
+    ("syncrepl", FeedChoice::Syncrepl),
+    ("notification", FeedChoice::Notification),
+    ("dirsync", FeedChoice::DirSync),
+    ("poll", FeedChoice::Poll),
+    ("off", FeedChoice::Off),
+];
 
 const LDAP: Absent = Absent::RequiredWhen("`kind` is \"ldap\"");
 
@@ -141,6 +152,13 @@ pub(super) static DIRECTORY: Table = Table {
             Absent::Default("8000"),
             &["The longest time for everything that one login asks the directory."],
         ),
+        FEED_KEY,
+        key(
+            "poll_interval_s",
+            seconds(5, 3_600),
+            Absent::Default("30"),
+            &["How often everybody is compared with the directory where changes are not told."],
+        ),
     ],
 };
 
@@ -237,5 +255,21 @@ const NESTED: Key = key(
         "How nested groups are found.",
         "`in-chain` lets the server follow them (rule 1.2.840.113556.1.4.1941, Active Directory).",
         "`walk` asks level by level, up to 10 levels.",
+    ],
+);
+
+const FEED_KEY: Key = key(
+    "feed",
+    Kind::Choice(&names(&FEED)),
+    Absent::Default(r#""auto""#),
+    &[
+        "How changes of the directory are heard of, so that they reach live sessions.",
+        "`auto` takes the best that the server offers and allows; `postern check` says which.",
+        "`syncrepl` is content synchronization (RFC 4533, OpenLDAP).",
+        "`notification` is Active Directory's change notification, with DirSync where it is \
+         allowed; `dirsync` is DirSync alone.",
+        "`poll` compares everybody every `poll_interval_s`, which is also what happens where the \
+         server refuses what is asked for.",
+        "`off` finds changes at a person's next login only.",
     ],
 );

@@ -40,7 +40,9 @@ fn every_change_is_told_in_its_order_and_a_restart_as_well() -> Outcome {
                 .sql("notify postern, 'anything'; notify other, '{}'")?;
             world.change("ann", &[RoleName::new("writers")?]).await?;
             store.hold(whom, None, "why", "olga").await?;
-            store.revoke(&ann, "s", "held").await?;
+            store
+                .deprovision(&ann, Deprovision::Keep, "s", "held")
+                .await?;
             store.release(whom, "otto").await?;
             let drop = Deprovision::DropIfUnused;
             store.deprovision(&ann, drop, "s", "deleted").await?;
@@ -179,7 +181,10 @@ fn a_full_queue_of_notifications_does_not_stop_a_revocation() -> Outcome {
         idle.batch_execute("begin; select 1").await?;
         let fill = "select pg_notify('postern', repeat('x', 7900))";
         while world.postgres.superuser("postgres").run(fill)?.ok {}
-        world.store.revoke(&entry("ann"), "s", "left").await?;
+        world
+            .store
+            .deprovision(&entry("ann"), Deprovision::Keep, "s", "left")
+            .await?;
         let login = world.store.managed_login(&entry("ann")).await?;
         let login = login.ok_or("no role")?;
         assert!(!login.can_login && login.groups.is_empty(), "{login:?}");

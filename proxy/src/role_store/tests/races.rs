@@ -5,7 +5,7 @@ use postern_core::mapping::RoleName;
 use super::world::{LIMIT, Outcome, PROVISIONER, World, entry, on_each_version};
 use crate::role_store::connect::Connection;
 use crate::role_store::hold::Whom;
-use crate::role_store::{Revoked, RoleStoreError};
+use crate::role_store::{Deprovision, Deprovisioned, RoleStoreError};
 
 /// Begins a first login and leaves it before its commit.
 async fn first_login(world: &World, role: &str) -> Result<Connection, RoleStoreError> {
@@ -80,11 +80,11 @@ fn a_revocation_waits_for_the_first_login_that_is_under_way() -> Outcome {
         async |world| {
             let login = first_login(world, "ann").await?;
             let id = entry("ann");
-            let revoked = world.store.revoke(&id, "s", "left");
+            let revoked = world.store.deprovision(&id, Deprovision::Keep, "s", "left");
             let (revoked, committed) = tokio::join!(revoked, commit_when_waited_for(world, login));
             committed?;
             let revoked = revoked?;
-            assert!(matches!(revoked, Revoked::Stripped { .. }), "{revoked:?}");
+            assert!(matches!(revoked, Deprovisioned::Kept { .. }), "{revoked:?}");
             has_no_login(world, "ann").await
         },
     )

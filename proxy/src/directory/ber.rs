@@ -1,0 +1,123 @@
+//! The little of BER that the library does not read or write: the values of controls, and the
+//! answer to StartTLS (X.690; RFC 4511, 5.1).
+//!
+//! The library reads elements of any depth by recursion; here nothing recurs, so that no value
+//! from a server can overflow the stack.
+
+pub(super) const BOOLEAN: u8 = 0x01;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const ENUMERATED: u8 = 0x0a;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+
+/// Takes one element with this tag; its content.
+pub(super) fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    let mut rest = *bytes;
+    let (found, content) = take_any(&mut rest)?;
+    *bytes = rest;
+    (found == tag).then_some(content)
+}
+
+/// Takes one element if it has this tag; its content. Nothing is taken otherwise.
+pub(super) fn take_if<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    (bytes.first() == Some(&tag))
+        .then(|| take(bytes, tag))
+        .flatten()
+}
+
+/// Takes one element, whatever it is: its tag and content.
+pub(super) fn take_any<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, mut rest) = rest.split_first()?;
+    let length = if first < 0x80 {
+        usize::from(first)
+    } else {
+        let (digits, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        rest = after;
+        digits.iter().try_fold(0_usize, |n, d| {
+            n.checked_mul(256)?.checked_add(usize::from(*d))
+        })?
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    *bytes = rest;
+    Some((tag, content))
+}
+
+/// The content of a whole number, as far as it fits.
+pub(super) fn number(content: &[u8]) -> Option<i64> {
+    let (&first, rest) = content.split_first()?;
+    if rest.len() > 7 {
+        return None;
+    }
+    let start = i64::from(i8::from_be_bytes([first]));
+    Some(rest.iter().fold(start, |n, d| n << 8 | i64::from(*d)))
+}
+
+/// An element with this tag and content.
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match u8::try_from(content.len()) {
+        Ok(length @ ..0x80) => out.push(length),
+        Ok(_) | Err(_) => {
+            // Eight digits always fit and are allowed, but the shortest form is what peers expect.
+            let digits = content.len().to_be_bytes();
+            let zeros = digits.iter().take_while(|d| **d == 0).count();
+            let digits = digits.get(zeros..).unwrap_or_default();
+            out.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
+            out.extend_from_slice(digits);
+        }
+    }
+    out.extend_from_slice(content);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for length in [0, 1, 127, 128, 255, 256, 65_536] {
+            let content = vec![7; length];
+            let bytes = element(OCTET_STRING, &content);
+            let mut rest = bytes.as_slice();
+            assert_eq!(take(&mut rest, OCTET_STRING), Some(content.as_slice()));
+            assert_eq!(rest, b"");
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_not_whole_is_none() {
+        let whole = element(OCTET_STRING, &[7; 300]);
+        for end in 0..whole.len() {
+            let mut part = whole.get(..end).unwrap_or_default();
+            assert_eq!(take_any(&mut part), None, "{end}");
+        }
+        for odd in [
+            &b"\x04\x80"[..],
+            b"\x04\x89\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            let mut odd_rest = odd;
+            assert!(take_any(&mut odd_rest).is_none_or(|(_, content)| content.is_empty()));
+        }
+    }
+
+    #[test]
+    fn an_optional_element_stays_when_it_is_another() {
+        let bytes = element(BOOLEAN, &[255]);
+        let mut rest = bytes.as_slice();
+        assert_eq!(take_if(&mut rest, OCTET_STRING), None);
+        assert_eq!(take_if(&mut rest, BOOLEAN), Some(&[255][..]));
+    }
+
+    #[test]
+    fn numbers_have_a_sign() {
+        assert_eq!(number(&[0]), Some(0));
+        assert_eq!(number(&[0xff]), Some(-1));
+        assert_eq!(number(&[0x10, 0x00]), Some(4_096));
+        assert_eq!(number(&[0x80, 0, 0, 0]), Some(-2_147_483_648));
+        assert_eq!(number(&[]), None);
+        assert_eq!(number(&[1; 9]), None);
+    }
+}

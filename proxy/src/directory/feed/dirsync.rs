@@ -1,0 +1,315 @@
+//! DirSync: what has changed in a naming context since a cookie (MS-ADTS, 3.1.1.3.4.1.3).
+//!
+//! An entry comes when one of the attributes asked for has changed, so that a login, which the
+//! server notes in the entry too, is not told. Of `member` only the values that changed come.
+
+use ldap3::Scope;
+use ldap3::controls::RawControl;
+
+use super::outlet::Outlet;
+use super::place::Place;
+use super::{NO_PLACE, Notice};
+use crate::config::Ldap;
+use crate::directory::ber::{INTEGER, OCTET_STRING, SEQUENCE, element, number, take};
+use crate::directory::connection::live::Answer;
+use crate::directory::connection::{Connection, Query};
+use crate::directory::entry::Entry;
+use crate::directory::error::{DirectoryError, code};
+use crate::limits::FEED_DIRSYNC_BYTES_MAX;
+
+/// The control.
+pub(super) const DIRSYNC: &str = "1.2.840.113556.1.4.841";
+
+/// What the search is called in errors.
+const ASKED: &str = "DirSync";
+/// `LDAP_DIRSYNC_INCREMENTAL_VALUES`: the sign of a number of 32 bits.
+const INCREMENTAL_VALUES: [u8; 4] = [0x80, 0, 0, 0];
+/// The same and `LDAP_DIRSYNC_OBJECT_SECURITY`: what the principal may read, instead of
+/// everything, for which it would need a right.
+const WITH_OBJECT_SECURITY: [u8; 4] = [0x80, 0, 0, 1];
+/// A filter that nothing satisfies.
+const NOTHING: &str = "(!(objectClass=*))";
+
+/// What decides about access, beside what the configuration names. `name` changes with a rename
+/// and with a move.
+const ATTRIBUTES: [&str; 11] = [
+    "objectGUID",
+    "name",
+    "isDeleted",
+    "sAMAccountName",
+    "member",
+    "primaryGroupID",
+    "userAccountControl",
+    "accountExpires",
+    "pwdLastSet",
+    "lockoutTime",
+    "logonHours",
+];
+
+/// DirSync of one naming context.
+pub(super) struct DirSync {
+    root: String,
+    /// Whether the principal has the right to see every change.
+    sees_all: bool,
+    attributes: Vec<String>,
+    id_attribute: String,
+}
+
+/// The answer's control.
+#[derive(Debug, PartialEq, Eq)]
+struct Reached<'a> {
+    /// There is more to ask for.
+    more: bool,
+    cookie: &'a [u8],
+}
+
+impl DirSync {
+    /// Tells what has changed since the last place that is known, or finds out the newest one.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] when the server refuses, or cannot be talked to any more.
+    pub(super) async fn open(
+        connection: &Connection,
+        config: &Ldap,
+        root: &str,
+        (place, outlet): (&mut Place, &mut Outlet),
+    ) -> Result<Self, DirectoryError> {
+        let mut opened = Self {
+            root: root.to_owned(),
+            sees_all: true,
+            attributes: attributes(config),
+            id_attribute: config.id_attribute.clone(),
+        };
+        match opened.begin(connection, place, outlet).await {
+            Err(DirectoryError::Refused { code, .. }) if code == code::INSUFFICIENT_ACCESS => {
+                opened.sees_all = false;
+                opened.begin(connection, place, outlet).await?;
+            }
+            begun => begun?,
+        }
+        Ok(opened)
+    }
+
+    async fn begin(
+        &self,
+        connection: &Connection,
+        place: &mut Place,
+        outlet: &mut Outlet,
+    ) -> Result<(), DirectoryError> {
+        if place.cookie(&self.root).is_some() {
+            match self.tell(connection, place, outlet).await {
+                Err(error @ DirectoryError::Refused { code, .. })
+                    if code != code::INSUFFICIENT_ACCESS && !error.is_transport() =>
+                {
+                    tracing::info!(%error, "the directory cannot tell what happened meanwhile");
+                    place.forget(&self.root);
+                }
+                told => return told,
+            }
+        }
+        let mut cookie = Vec::new();
+        loop {
+            let query = self.query(NOTHING, &["objectGUID"]);
+            let (more, reached) = self.ask(connection, &query, &cookie, |_entry| {}).await?;
+            cookie = reached;
+            if !more {
+                break;
+            }
+        }
+        // In this order: what changes while everybody is compared is told afterwards.
+        place.advance(&self.root, &cookie);
+        outlet.gap(NO_PLACE);
+        Ok(())
+    }
+
+    /// Tells what has changed since the last time.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] when the server refuses, or cannot be talked to any more.
+    pub(super) async fn tell(
+        &self,
+        connection: &Connection,
+        place: &mut Place,
+        outlet: &mut Outlet,
+    ) -> Result<(), DirectoryError> {
+        let attributes: Vec<&str> = self.attributes.iter().map(String::as_str).collect();
+        let query = self.query("(objectClass=*)", &attributes);
+        loop {
+            let cookie = place.cookie(&self.root).unwrap_or_default().to_owned();
+            let heard = |entry: Entry| tell(&entry, &self.id_attribute, outlet);
+            let (more, reached) = self.ask(connection, &query, &cookie, heard).await?;
+            place.advance(&self.root, &reached);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks once; whether there is more, and the cookie to ask for that with.
+    async fn ask(
+        &self,
+        connection: &Connection,
+        query: &Query<'_>,
+        cookie: &[u8],
+        mut heard: impl FnMut(Entry),
+    ) -> Result<(bool, Vec<u8>), DirectoryError> {
+        let control = RawControl {
+            ctype: DIRSYNC.to_owned(),
+            crit: true,
+            val: Some(request(self.sees_all, cookie)),
+        };
+        let mut search = connection.live_search(query, vec![control]).await?;
+        loop {
+            match search.next().await? {
+                Answer::Entry(entry, _) => heard(entry),
+                Answer::Intermediate(..) => {}
+                Answer::Done(done) if done.code == code::SUCCESS => {
+                    let reached = done.controls.value(DIRSYNC).and_then(reached);
+                    let malformed = || search.malformed("an answer without the DirSync control");
+                    let reached = reached.ok_or_else(malformed)?;
+                    return Ok((reached.more, reached.cookie.to_owned()));
+                }
+                Answer::Done(done) => return Err(search.ended(ASKED, &done)),
+            }
+        }
+    }
+
+    fn query<'a>(&'a self, filter: &'a str, attributes: &'a [&'a str]) -> Query<'a> {
+        Query {
+            base: &self.root,
+            scope: Scope::Subtree,
+            filter,
+            attributes,
+            matched_values: None,
+        }
+    }
+}
+
+/// Tells that an entry has changed, or that it is gone.
+pub(super) fn tell(entry: &Entry, id_attribute: &str, outlet: &mut Outlet) {
+    let dn = entry.dn.clone();
+    let deleted = entry.texts("isDeleted").any(|text| text == "TRUE");
+    // What is deleted keeps no other identifier, and a group has none, perhaps.
+    let id = entry.id(id_attribute).or_else(|_| entry.id("objectGUID"));
+    match id {
+        Ok(id) if !deleted => outlet.change(Notice::Changed { id, dn }),
+        Ok(id) if id_attribute.eq_ignore_ascii_case("objectGUID") => {
+            outlet.change(Notice::Gone { id, dn: Some(dn) });
+        }
+        Ok(_) => outlet.gap("an entry is gone that has another identifier"),
+        Err(error) => outlet.gap(format!("an entry cannot be identified: {error}")),
+    }
+}
+
+/// The value of the request's control.
+fn request(sees_all: bool, cookie: &[u8]) -> Vec<u8> {
+    let flags = if sees_all {
+        INCREMENTAL_VALUES
+    } else {
+        WITH_OBJECT_SECURITY
+    };
+    let content = [
+        element(INTEGER, &flags),
+        element(INTEGER, &FEED_DIRSYNC_BYTES_MAX.to_be_bytes()),
+        element(OCTET_STRING, cookie),
+    ];
+    element(SEQUENCE, &content.concat())
+}
+
+/// Reads the value of the answer's control; `None` when it is malformed.
+fn reached(mut value: &[u8]) -> Option<Reached<'_>> {
+    let mut content = take(&mut value, SEQUENCE)?;
+    let more = number(take(&mut content, INTEGER)?)? != 0;
+    take(&mut content, INTEGER)?;
+    let cookie = take(&mut content, OCTET_STRING)?;
+    Some(Reached { more, cookie })
+}
+
+/// The attributes whose changes matter; those in filters decide who is a person or a group.
+fn attributes(config: &Ldap) -> Vec<String> {
+    let filters = [&config.login_filter, &config.group_class_filter];
+    let named = [
+        &config.name_attribute,
+        &config.id_attribute,
+        &config.group_name_attribute,
+        &config.group_member_attribute,
+    ];
+    let all = (ATTRIBUTES.into_iter())
+        .chain(named.into_iter().map(String::as_str))
+        .chain(filters.into_iter().flat_map(|filter| in_filter(filter)));
+    let mut attributes: Vec<String> = Vec::new();
+    for name in all {
+        if !attributes.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+            attributes.push(name.to_owned());
+        }
+    }
+    attributes
+}
+
+/// The attributes that a filter names (RFC 4515): what stands between `(` and an operator.
+fn in_filter(filter: &str) -> impl Iterator<Item = &str> {
+    filter.split('(').filter_map(|part| {
+        let (name, _) = part.split_once(['=', '<', '>', '~', ':'])?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (!name.is_empty() && name.chars().all(is_name)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::tests::ldap_config;
+
+    #[test]
+    fn a_request_has_flags_a_limit_and_the_cookie() {
+        let size = b"\x02\x04\x00\x10\x00\x00";
+        let all = [&b"\x30\x0f\x02\x04\x80\x00\x00\x00"[..], size, b"\x04\x01c"].concat();
+        assert_eq!(request(true, b"c"), all);
+        let some = [&b"\x30\x0e\x02\x04\x80\x00\x00\x01"[..], size, b"\x04\x00"].concat();
+        assert_eq!(request(false, b""), some);
+    }
+
+    #[test]
+    fn an_answer_says_whether_there_is_more() {
+        for (flag, more) in [(0, false), (1, true)] {
+            let value = [0x30, 9, 2, 1, flag, 2, 1, 0, 4, 1, 7];
+            let cookie = &[7][..];
+            assert_eq!(reached(&value), Some(Reached { more, cookie }));
+            for end in 0..value.len() {
+                assert_eq!(reached(value.get(..end).unwrap_or_default()), None);
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_of_filters_count_and_none_counts_twice() {
+        let config = Ldap {
+            login_filter: "(&(objectCategory=person)(|(MEMBEROF:1.2.3:=x)(title~=a(b\\28))\
+                           (sAMAccountName={login}))"
+                .to_owned(),
+            name_attribute: "samaccountname".to_owned(),
+            id_attribute: "objectGUID".to_owned(),
+            ..ldap_config()
+        };
+        let asked = attributes(&config);
+        for name in ["objectCategory", "MEMBEROF", "title", "cn", "objectClass"] {
+            assert!(asked.iter().any(|it| it == name), "{name}: {asked:?}");
+        }
+        assert_eq!(asked.len(), ATTRIBUTES.len() + 5, "{asked:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_from_a_server_panic(bytes: Vec<u8>) {
+            reached(&bytes);
+            reached(&element(SEQUENCE, &bytes));
+        }
+
+        #[test]
+        fn no_filter_panics(filter: String) {
+            in_filter(&filter).count();
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Access kept in step with the directory between logins.
+//!
+//! The feed says which entries changed, the role store what other proxies and operators did.
+//! Neither is evidence: whoever may be concerned is looked up anew, and what the directory says
+//! then is made true, for the role and for the live sessions.
+//! Whenever something may have been missed, everybody is compared.
+
+mod cause;
+mod ending;
+mod file;
+mod known;
+mod lag;
+mod operator;
+mod order;
+mod person;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use postern_core::audit::LostReason;
+use postern_core::principal::EntryId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+pub(crate) use self::cause::{Cause, Heard, Loss};
+pub(crate) use self::ending::end_at_login;
+use self::file::FileWatch;
+pub(crate) use self::lag::{Lag, LagSummary};
+pub(crate) use self::operator::Command;
+pub(crate) use self::order::{Order, Orders};
+use self::person::{Outcome, settle};
+use crate::config::{AwayPolicy, Directory};
+use crate::directory::feed::{Feed, Notice};
+use crate::gate::Plane;
+use crate::health::FeedState;
+use crate::limits::{
+    COMPARE_INTERVAL, COMPARE_PAUSE, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX, SETTLE_RETRY,
+    STORE_NOTICES_MAX,
+};
+use crate::role_store::{StoreNotice, What};
+use crate::run::RunError;
+use crate::session::LiveSession;
+
+/// The watch over everybody's access.
+struct Watch {
+    plane: Rc<Plane>,
+    /// People to be looked at, and why.
+    due: BTreeMap<EntryId, Cause>,
+    /// People who could not be looked at, and are again after a pause.
+    postponed: BTreeMap<EntryId, Cause>,
+    retry_at: Option<Instant>,
+    /// People who are being looked at.
+    running: BTreeSet<EntryId>,
+    tasks: JoinSet<Done>,
+    /// When everybody is compared next.
+    compare_at: Instant,
+    /// Whose account ends before everybody is compared the next time, and when.
+    ending: BTreeMap<Instant, BTreeSet<EntryId>>,
+    /// The file of local accounts, if there is one.
+    file: Option<FileWatch>,
+    /// Since when the directory has been out of reach.
+    away_since: Option<Instant>,
+}
+
+/// What a task has done.
+enum Done {
+    /// It has looked at a person.
+    Person(EntryId, Cause, Outcome),
+    /// An entry that nobody knew was looked at: whether everybody has to be compared, or one.
+    Entry(Option<EntryId>, bool),
+    /// An operator's command has been answered.
+    Command,
+    /// The managed logins that may log in were listed.
+    Managed(Vec<EntryId>),
+}
+
+/// Watches for as long as the process runs. It has to run in a [`tokio::task::LocalSet`].
+///
+/// # Errors
+///
+/// The feed cannot be set up as configured; nothing has been watched then.
+pub(crate) async fn watch(
+    plane: Rc<Plane>,
+    mut orders: mpsc::Receiver<Order>,
+) -> Result<(), RunError> {
+    let (told, mut notices) = mpsc::channel(FEED_NOTICES_MAX);
+    if let Directory::Ldap(ldap) = &plane.gate.config.directory {
+        drop(tokio::task::spawn_local(
+            Feed::new(ldap)?.follow(told.clone()),
+        ));
+    }
+    let (heard, mut store_notices) = mpsc::channel(STORE_NOTICES_MAX);
+    drop(tokio::task::spawn_local(plane.role_store.listen(heard)));
+    let local = plane.gate.config.local.as_ref();
+    let mut watch = Watch {
+        file: local.map(|it| FileWatch::new(it.file.clone())),
+        plane,
+        due: BTreeMap::new(),
+        postponed: BTreeMap::new(),
+        retry_at: None,
+        running: BTreeSet::new(),
+        tasks: JoinSet::new(),
+        compare_at: Instant::now() + COMPARE_INTERVAL,
+        ending: BTreeMap::new(),
+        away_since: None,
+    };
+    loop {
+        watch.start_due();
+        let next = watch.next_time();
+        tokio::select! {
+            Some(notice) = notices.recv() => watch.hear(notice),
+            Some(notice) = store_notices.recv() => watch.hear_store(notice),
+            Some(order) = orders.recv() => watch.take(order),
+            Some(done) = watch.tasks.join_next() => watch.finish(done),
+            () = sleep_until(next.into()) => watch.tick(),
+        }
+    }
+}
+
+impl Watch {
+    fn hear(&mut self, notice: Notice) {
+        let health = &self.plane.gate.health;
+        match notice {
+            Notice::Changed { id, dn } => self.changed(id, &dn),
+            Notice::Gone { id, dn } => self.changed(id, dn.as_deref().unwrap_or_default()),
+            Notice::Gap { why } => {
+                tracing::info!(why, "everybody is compared with the directory");
+                self.compare_soon();
+            }
+            Notice::Following { source, server } => {
+                tracing::info!(%source, server, "the directory's changes are followed");
+                self.away_since = None;
+                health.feed(FeedState::following(source, &server));
+            }
+            Notice::Lost { error } => {
+                tracing::warn!(error, "the directory's changes are not followed");
+                self.away_since.get_or_insert_with(Instant::now);
+                health.feed(FeedState::lost(error));
+            }
+        }
+    }
+
+    /// An entry changed, or is gone: a person's, a group's or any other.
+    fn changed(&mut self, id: EntryId, dn: &str) {
+        let cause = Cause::now(Heard::Feed);
+        let people = known::people(&self.plane.gate);
+        if people.contains_key(&id) {
+            let own_entry = true;
+            return self.look_at(id, Cause { own_entry, ..cause });
+        }
+        let theirs = people.iter().filter(|(_, it)| known::is_in(it, dn));
+        let theirs: Vec<EntryId> = theirs.map(|(id, _)| id.clone()).collect();
+        if !theirs.is_empty() {
+            for id in theirs {
+                self.look_at(id, cause);
+            }
+            // Others may have gained it.
+            return self.compare_soon();
+        }
+        self.look_at_unknown(id, dn.to_owned());
+    }
+
+    /// Nobody here has this entry to do with: it may be a group that somebody comes into, or a
+    /// person who has a role from earlier.
+    fn look_at_unknown(&mut self, id: EntryId, dn: String) {
+        if self.tasks.len() >= PEOPLE_AT_ONCE_MAX * 2 {
+            return self.compare_soon();
+        }
+        let plane = self.plane.clone();
+        self.tasks.spawn_local(async move {
+            // What cannot be said may be a group.
+            let is_group = dn.is_empty() || plane.directories.is_group(&dn).await.unwrap_or(true);
+            let managed = plane.role_store.managed_login(&id).await;
+            let is_managed = managed.is_ok_and(|it| it.is_some_and(|it| it.can_login));
+            Done::Entry(is_managed.then_some(id), is_group)
+        });
+    }
+
+    fn hear_store(&mut self, notice: StoreNotice) {
+        match notice {
+            StoreNotice::Changed(change) if change.is_own() => {}
+            StoreNotice::Changed(change) => {
+                // Somebody who may come back asks the directory at their next login anyway.
+                let is_loss = change.what != What::Release;
+                if let (true, Some(entry)) = (is_loss, change.entry) {
+                    self.look_at(entry, Cause::now(Heard::RoleStore));
+                }
+            }
+            StoreNotice::Missed { why } => {
+                tracing::info!(why, "everybody is compared with the role store");
+                for id in known::people(&self.plane.gate).into_keys() {
+                    self.look_at(id, Cause::now(Heard::RoleStore));
+                }
+            }
+            StoreNotice::Lost { error } => {
+                tracing::warn!(error, "other proxies are not heard of");
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::LookAt(entry) => self.look_at(entry, Cause::now(Heard::Login)),
+            Order::CompareAll => self.compare_soon(),
+            Order::Command(command, by, answer) => {
+                let plane = self.plane.clone();
+                self.tasks.spawn_local(async move {
+                    let said = operator::obey(&plane, command, &by).await;
+                    // Whoever asked may have gone; what was done is on record.
+                    drop(answer.send(said));
+                    Done::Command
+                });
+            }
+        }
+    }
+
+    fn look_at(&mut self, id: EntryId, cause: Cause) {
+        let cause = match self.postponed.remove(&id) {
+            Some(earlier) => earlier.and(cause),
+            None => cause,
+        };
+        let due = self.due.entry(id).or_insert(cause);
+        *due = due.and(cause);
+    }
+
+    /// Compares everybody, but not at once for each of many changes.
+    fn compare_soon(&mut self) {
+        self.compare_at = self.compare_at.min(Instant::now() + COMPARE_PAUSE);
+    }
+
+    fn compare_all(&mut self) {
+        self.compare_at = Instant::now() + COMPARE_INTERVAL;
+        let cause = Cause::now(Heard::Comparison);
+        for id in known::people(&self.plane.gate).into_keys() {
+            self.look_at(id, cause);
+        }
+        let plane = self.plane.clone();
+        self.tasks.spawn_local(async move {
+            Done::Managed(operator::may_log_in(&plane).await.unwrap_or_default())
+        });
+    }
+
+    fn start_due(&mut self) {
+        while self.running.len() < PEOPLE_AT_ONCE_MAX {
+            // Whoever is being looked at is so again afterwards: it may have been too early.
+            let next = self.due.keys().find(|it| !self.running.contains(*it));
+            let Some((id, cause)) = next.cloned().and_then(|id| self.due.remove_entry(&id)) else {
+                return;
+            };
+            self.running.insert(id.clone());
+            let plane = self.plane.clone();
+            self.tasks.spawn_local(async move {
+                let outcome = settle(&plane, &id, cause).await;
+                Done::Person(id, cause, outcome)
+            });
+        }
+    }
+
+    fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "a look at a person ended by a defect of Postern");
+                // Whose it was is not known.
+                self.running.clear();
+                return self.compare_soon();
+            }
+        };
+        match done {
+            Done::Person(id, cause, outcome) => {
+                self.running.remove(&id);
+                match outcome {
+                    Outcome::Settled(refused_from) => {
+                        self.away_since = None;
+                        return self.expect_refusal(id, refused_from);
+                    }
+                    Outcome::DirectoryAway => {
+                        self.away_since.get_or_insert_with(Instant::now);
+                    }
+                    Outcome::RoleStoreAway => {}
+                }
+                self.postponed.insert(id, cause);
+                self.retry_at
+                    .get_or_insert_with(|| Instant::now() + SETTLE_RETRY);
+            }
+            Done::Entry(person, is_group) => {
+                if let Some(id) = person {
+                    self.look_at(id, Cause::now(Heard::Feed));
+                }
+                if is_group {
+                    self.compare_soon();
+                }
+            }
+            Done::Managed(people) => {
+                for id in people {
+                    self.look_at(id, Cause::now(Heard::Comparison));
+                }
+            }
+            Done::Command => {}
+        }
+    }
+
+    /// An account that ends makes no event.
+    fn expect_refusal(&mut self, id: EntryId, refused_from: Option<SystemTime>) {
+        let rest = refused_from.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+        if let Some(rest) = rest.filter(|rest| *rest < COMPARE_INTERVAL) {
+            let at = Instant::now() + rest;
+            self.ending.entry(at).or_default().insert(id);
+        }
+    }
+
+    fn next_time(&self) -> Instant {
+        let away = self.away_since.map(|since| since + self.away_limit());
+        let ending = self.ending.keys().next().copied();
+        let file = self.file.as_ref().map(|it| it.at);
+        let times = [Some(self.compare_at), self.retry_at, ending, file, away];
+        let first = times.into_iter().flatten().min();
+        first.unwrap_or(self.compare_at)
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            for (id, cause) in std::mem::take(&mut self.postponed) {
+                self.look_at(id, cause);
+            }
+        }
+        while let Some(first) = self.ending.first_entry()
+            && *first.key() <= now
+        {
+            for id in first.remove() {
+                self.look_at(id, Cause::now(Heard::Timer));
+            }
+        }
+        if self
+            .file
+            .as_mut()
+            .is_some_and(|it| it.at <= now && it.has_changed())
+        {
+            self.compare_at = now;
+        }
+        if self.compare_at <= now {
+            self.compare_all();
+        }
+        if let Some(since) = self.away_since
+            && since + self.away_limit() <= now
+        {
+            self.outlived(since);
+        }
+    }
+
+    fn away_limit(&self) -> Duration {
+        self.plane.gate.config.revocation.directory_away
+    }
+
+    /// The directory has been out of reach for longer than sessions may last without it.
+    fn outlived(&mut self, since: Instant) {
+        // Counted anew, for the sessions that are opened until then.
+        self.away_since = Some(Instant::now());
+        if self.plane.gate.config.revocation.after == AwayPolicy::Keep {
+            return;
+        }
+        let plane = self.plane.clone();
+        let is_of_directory = |it: &LiveSession| !it.principal.dn.starts_with("local:");
+        let sessions = plane.gate.sessions.list().into_iter();
+        let mut people: BTreeMap<EntryId, (String, Vec<_>)> = BTreeMap::new();
+        for (id, session) in sessions.filter(|(_, it)| is_of_directory(it)) {
+            let name = session.principal.name.clone();
+            let person = people.entry(session.entry().clone());
+            person.or_insert((name, Vec::new())).1.push(id);
+        }
+        let away_s = since.elapsed().as_secs();
+        self.tasks.spawn_local(async move {
+            for (entry, (name, ids)) in people {
+                let leaver = ending::Leaver {
+                    entry: &entry,
+                    name: &name,
+                    loss: Loss {
+                        reason: LostReason::DirectoryAway,
+                        detail: format!("the directory has been out of reach for {away_s} s"),
+                    },
+                    cause: Cause::now(Heard::Comparison),
+                    session: None,
+                };
+                ending::end_sessions(&plane.gate, &leaver, &ids).await;
+            }
+            Done::Command
+        });
+    }
+}

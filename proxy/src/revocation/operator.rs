@@ -1,0 +1,328 @@
+//! What an operator may order: keeping people out, ending sessions, comparing everybody.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use postern_core::audit::{LostReason, Record, rfc3339};
+use postern_core::login_name::LoginName;
+use postern_core::mapping::{RoleName, person_role};
+use postern_core::principal::EntryId;
+use postern_core::sqlstate::Sqlstate;
+use postern_core::wire::backend::{ErrorFields, Severity, error_response};
+use serde::{Deserialize, Serialize};
+
+use super::cause::{Cause, Heard, Loss};
+use super::ending::{Leaver, end_access};
+use super::person::{Outcome, settle};
+use crate::audit::OF_THE_PROCESS;
+use crate::config::Directory;
+use crate::gate::Plane;
+use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
+use crate::session::{Ending, LiveSession};
+
+/// An order, and who gives it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Command {
+    /// Keep a person out, and end what they have open.
+    Revoke {
+        /// The login name or the role.
+        name: String,
+        /// For how long, in seconds; until it is undone if not given.
+        for_s: Option<u64>,
+        /// Why.
+        reason: String,
+    },
+    /// Let a person in again.
+    Restore {
+        /// The login name or the role.
+        name: String,
+    },
+    /// End one session.
+    Kill {
+        /// Its identifier, as `postern sessions` shows it.
+        session: String,
+        /// Why.
+        reason: String,
+    },
+    /// Compare every managed role with the directory.
+    Reconcile {
+        /// Only say what would be done.
+        dry_run: bool,
+    },
+    /// Who is kept out.
+    Holds,
+}
+
+/// What was done, a line each; or why it was not.
+pub(crate) type Answer = Result<Vec<String>, String>;
+
+/// Does what an operator says, after it is on record.
+pub(super) async fn obey(plane: &Plane, command: Command, by: &str) -> Answer {
+    if let Some(record) = command.record(by)
+        && plane
+            .gate
+            .record_for(OF_THE_PROCESS, &record)
+            .await
+            .is_err()
+    {
+        return Err("the audit file cannot be written: nothing was done".to_owned());
+    }
+    match command {
+        Command::Revoke {
+            name,
+            for_s,
+            reason,
+        } => revoke(plane, &name, (for_s, &reason), by).await,
+        Command::Restore { name } => restore(plane, &name, by).await,
+        Command::Kill { session, reason } => kill(plane, &session, &reason, by),
+        Command::Reconcile { dry_run } => reconcile(plane, dry_run).await,
+        Command::Holds => holds(plane).await,
+    }
+}
+
+/// The entries of all managed roles that may log in.
+///
+/// # Errors
+///
+/// The role store does not say.
+pub(super) async fn may_log_in(plane: &Plane) -> Result<Vec<EntryId>, RoleStoreError> {
+    let managed = managed_logins(plane).await?;
+    let open = managed.into_iter().filter(|it| it.can_login);
+    Ok(open.map(|it| it.entry).collect())
+}
+
+async fn managed_logins(plane: &Plane) -> Result<Vec<ManagedLogin>, RoleStoreError> {
+    let mut all: Vec<ManagedLogin> = Vec::new();
+    loop {
+        let after = all.last().map(|it| it.entry.clone());
+        let page = plane.role_store.managed_logins(after.as_ref()).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}
+
+/// Who is meant by a name: the directory says whose entry it is, or else the role has to do.
+struct Meant {
+    role: RoleName,
+    entry: Option<EntryId>,
+}
+
+async fn meant(plane: &Plane, name: &str) -> Result<Meant, String> {
+    let config = &plane.gate.config;
+    let domains: &[String] = match &config.directory {
+        Directory::Ldap(ldap) => &ldap.domains,
+        Directory::Local => &[],
+    };
+    let login = LoginName::parse(name, domains).map_err(|error| format!("{name:?}: {error}"))?;
+    let lowercase = config.groups.lowercase_roles;
+    let role = |name: &str| person_role(name, lowercase).map_err(|error| error.to_string());
+    match plane.directories.look_up(&login).await {
+        Ok(principal) => Ok(Meant {
+            role: role(&principal.name)?,
+            entry: Some(principal.id),
+        }),
+        // Gone, disabled or out of reach: the role still says whose it is.
+        Err(_) => Ok(Meant {
+            role: role(login.name())?,
+            entry: None,
+        }),
+    }
+}
+
+async fn revoke(
+    plane: &Plane,
+    name: &str,
+    (for_s, reason): (Option<u64>, &str),
+    by: &str,
+) -> Answer {
+    let meant = meant(plane, name).await?;
+    let whom = Whom {
+        entry: meant.entry.as_ref(),
+        role: Some(&meant.role),
+    };
+    let lasts = for_s.map(Duration::from_secs);
+    let held = plane.role_store.hold(whom, lasts, reason, by).await;
+    let held = held.map_err(|error| error.to_string())?;
+    let sessions = plane.gate.sessions.list();
+    let is_theirs = |it: &LiveSession| match &held.entry {
+        Some(entry) => it.entry() == entry,
+        None => it.role == meant.role,
+    };
+    let count = sessions.iter().filter(|(_, it)| is_theirs(it)).count();
+    let entry = match held.entry {
+        Some(entry) => Some(entry),
+        None => {
+            let theirs = sessions.iter().find(|(_, it)| is_theirs(it));
+            theirs.map(|(_, it)| it.entry().clone())
+        }
+    };
+    if let Some(entry) = entry {
+        let leaver = Leaver {
+            entry: &entry,
+            name: meant.role.as_str(),
+            loss: Loss {
+                reason: LostReason::Held,
+                detail: format!("revoked by {by}: {reason}"),
+            },
+            cause: Cause::now(Heard::Operator),
+            session: None,
+        };
+        end_access(plane, leaver).await.map_err(|error| {
+            format!("{name} is kept out, but the role could not be stripped: {error}")
+        })?;
+    }
+    let until = match held.until.and_then(|it| it.duration_since(UNIX_EPOCH).ok()) {
+        Some(until) => {
+            let until_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+            format!("until {}", rfc3339(until_ms))
+        }
+        None => format!("until postern restore {name}"),
+    };
+    Ok(vec![format!(
+        "{} is kept out {until}; {count} sessions were ended here",
+        meant.role
+    )])
+}
+
+async fn restore(plane: &Plane, name: &str, by: &str) -> Answer {
+    let meant = meant(plane, name).await?;
+    let whom = Whom {
+        entry: meant.entry.as_ref(),
+        role: Some(&meant.role),
+    };
+    let released = plane.role_store.release(whom, by).await;
+    match released.map_err(|error| error.to_string())? {
+        true => Ok(vec![format!(
+            "{} may log in again, if the directory says so",
+            meant.role
+        )]),
+        false => Err(format!("nobody keeps {} out", meant.role)),
+    }
+}
+
+fn kill(plane: &Plane, session: &str, reason: &str, by: &str) -> Answer {
+    let gate = &plane.gate;
+    let killed = gate
+        .sessions
+        .end(Ending::Ended, |id, _| id.to_string() == session);
+    let Some(id) = killed.first() else {
+        return Err(format!(
+            "there is no session {session} here; postern sessions lists them"
+        ));
+    };
+    let detail = match reason {
+        "" => format!("Ended by {by}."),
+        reason => format!("Ended by {by}: {reason}"),
+    };
+    let goodbye = error_response(&ErrorFields {
+        severity: Severity::Fatal,
+        sqlstate: Sqlstate::ADMIN_SHUTDOWN,
+        message: "terminating connection because an operator ended it",
+        detail: Some(&detail),
+        hint: None,
+    });
+    gate.ring.end(id.number(), goodbye);
+    Ok(vec![format!("{session} was ended")])
+}
+
+/// Compares every managed role that may log in with the directory, and makes it true unless only
+/// the plan is asked for.
+async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
+    let managed = managed_logins(plane).await;
+    let managed = managed.map_err(|error| error.to_string())?;
+    let open: Vec<ManagedLogin> = managed.into_iter().filter(|it| it.can_login).collect();
+    let mut lines = Vec::new();
+    for login in &open {
+        let differences = differences(plane, login).await?;
+        if differences.is_empty() {
+            continue;
+        }
+        lines.extend(differences);
+        if dry_run {
+            continue;
+        }
+        let done = settle(plane, &login.entry, Cause::now(Heard::Operator)).await;
+        if !matches!(done, Outcome::Settled(_)) {
+            return Err(format!("{}: it could not be done; ask again", login.role));
+        }
+    }
+    let differ = lines.len();
+    lines.push(format!(
+        "{} roles compared, {differ} differences",
+        open.len()
+    ));
+    Ok(lines)
+}
+
+/// How a managed role differs from what the directory says.
+async fn differences(plane: &Plane, login: &ManagedLogin) -> Result<Vec<String>, String> {
+    let role = &login.role;
+    let principal = match plane.directories.look_up_entry(&login.entry).await {
+        Ok(person) => person.principal,
+        Err(error) => match Loss::of(&error) {
+            Some(loss) => return Ok(vec![format!("revoke  {role}  {}", loss.detail)]),
+            None => return Err(format!("the directory cannot be asked: {error}")),
+        },
+    };
+    let grants = plane.gate.config.groups.rules.grants(&principal.groups, "");
+    let wanted: Vec<&str> = grants.roles.iter().map(|it| it.role.as_str()).collect();
+    if wanted.is_empty() {
+        return Ok(vec![format!("revoke  {role}  no group counts")]);
+    }
+    let lost = login
+        .groups
+        .iter()
+        .filter(|it| !wanted.contains(&it.as_str()));
+    let lost = lost.map(|it| format!("revoke  {role}  {it}"));
+    let gained = wanted
+        .iter()
+        .filter(|it| !login.groups.iter().any(|has| has == **it));
+    let gained = gained.map(|it| format!("grant   {role}  {it}"));
+    Ok(lost.chain(gained).collect())
+}
+
+async fn holds(plane: &Plane) -> Answer {
+    let holds = plane.role_store.holds().await;
+    let holds = holds.map_err(|error| error.to_string())?;
+    let lines = holds.into_iter().map(|hold| {
+        let since = |it: std::time::SystemTime| {
+            let since = it.duration_since(UNIX_EPOCH);
+            rfc3339(since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)))
+        };
+        let whom = hold.held.role.unwrap_or_default();
+        let until = hold.held.until.map_or_else(|| "restored".to_owned(), since);
+        format!(
+            "{whom}  until {until}  by {}  {}",
+            hold.placed_by, hold.reason
+        )
+    });
+    Ok(lines.collect())
+}
+
+impl Command {
+    /// What is on record of it; nothing of a mere question.
+    fn record(&self, by: &str) -> Option<Record> {
+        let (order, subject, detail) = match self {
+            Self::Revoke {
+                name,
+                for_s,
+                reason,
+            } => {
+                let lasts = for_s.map_or_else(String::new, |it| format!("for {it} s: "));
+                ("revoke", name.clone(), format!("{lasts}{reason}"))
+            }
+            Self::Restore { name } => ("restore", name.clone(), String::new()),
+            Self::Kill { session, reason } => ("kill", session.clone(), reason.clone()),
+            Self::Reconcile { dry_run: false } => ("reconcile", String::new(), String::new()),
+            Self::Reconcile { dry_run: true } | Self::Holds => return None,
+        };
+        Some(Record::Ordered {
+            by: by.to_owned(),
+            order: order.to_owned(),
+            subject,
+            detail,
+        })
+    }
+}

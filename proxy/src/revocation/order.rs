@@ -1,0 +1,82 @@
+//! What others ask of the watch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use postern_core::principal::EntryId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::operator::{Answer, Command};
+use crate::limits::ORDERS_MAX;
+
+/// What is asked of the watch.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A login has shown that somebody's access may have changed.
+    LookAt(EntryId),
+    /// More was asked than there was room for.
+    CompareAll,
+    /// An operator's command, the operator's name, and where the answer goes.
+    Command(Command, String, oneshot::Sender<Answer>),
+}
+
+/// The way to the watch, for everybody else.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    sender: mpsc::Sender<Order>,
+    has_overflowed: AtomicBool,
+}
+
+impl Orders {
+    /// A way, and its other end.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Order>) {
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        let orders = Self {
+            sender,
+            has_overflowed: AtomicBool::new(false),
+        };
+        (orders, receiver)
+    }
+
+    /// Has a person looked at. It never waits: without room, everybody is compared as soon as
+    /// there is some.
+    pub(crate) fn look_at(&self, entry: &EntryId) {
+        if self.has_overflowed.swap(false, Ordering::Relaxed)
+            && self.sender.try_send(Order::CompareAll).is_err()
+        {
+            self.has_overflowed.store(true, Ordering::Relaxed);
+        }
+        if self.sender.try_send(Order::LookAt(entry.clone())).is_err() {
+            self.has_overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has an operator's command obeyed; none when the process is ending.
+    pub(crate) async fn command(&self, command: Command, by: String) -> Option<Answer> {
+        let (sender, answer) = oneshot::channel();
+        let order = Order::Command(command, by, sender);
+        self.sender.send(order).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_becomes_a_comparison_of_everybody() {
+        let (orders, mut receiver) = Orders::new();
+        for number in 0..=ORDERS_MAX {
+            orders.look_at(&EntryId::new(format!("uuid:{number}")));
+        }
+        for _ in 0..2 {
+            assert!(matches!(receiver.try_recv(), Ok(Order::LookAt(_))));
+        }
+        orders.look_at(&EntryId::new("uuid:last"));
+        let mut compared = false;
+        while let Ok(order) = receiver.try_recv() {
+            compared |= matches!(order, Order::CompareAll);
+        }
+        assert!(compared);
+    }
+}

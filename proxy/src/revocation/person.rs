@@ -1,0 +1,199 @@
+//! One person: what the directory says of them now, made true.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use postern_core::audit::{LostReason, Record};
+use postern_core::mapping::{Grants, RoleName};
+use postern_core::principal::{EntryId, Principal};
+
+use super::cause::{Cause, Heard, Loss};
+use super::ending::{Leaver, end_access, end_sessions, put_on_record};
+use crate::config::LostGroup;
+use crate::gate::Plane;
+use crate::role_store::{ManagedLogin, MembershipWish, RoleStoreError};
+use crate::session::{LiveSession, SessionId};
+
+/// What came of looking at a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// What they may do is what the directory says, and says until this moment.
+    Settled(Option<SystemTime>),
+    /// The directory cannot be asked; it has to be tried again.
+    DirectoryAway,
+    /// The role store cannot be changed; it has to be tried again.
+    RoleStoreAway,
+}
+
+/// Looks a person up, and takes away or gives what has changed.
+pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outcome {
+    let gate = &plane.gate;
+    let asked_at = Instant::now();
+    let found = plane.directories.look_up_entry(entry).await;
+    let (principal, refused_from) = match found {
+        Ok(person) => (Arc::new(person.principal), person.refused_from),
+        Err(error) => {
+            return match Loss::of(&error) {
+                Some(loss) => leave(plane, entry, loss, cause).await,
+                None => Outcome::DirectoryAway,
+            };
+        }
+    };
+    match cause.own_entry {
+        // It may be another password.
+        true => gate.authenticator.forget_person(entry),
+        false => gate.authenticator.forget_unless(&principal),
+    }
+    let grants = gate.config.groups.rules.grants(&principal.groups, "");
+    if grants.roles.is_empty() {
+        let loss = Loss {
+            reason: LostReason::NoGroup,
+            detail: format!("none of {} groups counts", principal.groups.len()),
+        };
+        return leave(plane, entry, loss, cause).await;
+    }
+    if cause.heard == Heard::RoleStore {
+        match plane.role_store.managed_login(entry).await {
+            Ok(managed) => {
+                if let Some(loss) = taken_elsewhere(managed.as_ref()) {
+                    return leave(plane, entry, loss, cause).await;
+                }
+            }
+            Err(error) => return role_store_away(entry, &error),
+        }
+    }
+    match adjust(plane, &principal, &grants, (cause, asked_at)).await {
+        Ok(()) => Outcome::Settled(refused_from),
+        // The database has none of the groups, or an administrator has disabled the role.
+        Err(error @ RoleStoreError::Refused { .. }) => {
+            let loss = Loss {
+                reason: LostReason::NoGroup,
+                detail: error.to_string(),
+            };
+            leave(plane, entry, loss, cause).await
+        }
+        Err(error) => role_store_away(entry, &error),
+    }
+}
+
+/// What somebody else has taken away in the role store.
+fn taken_elsewhere(managed: Option<&ManagedLogin>) -> Option<Loss> {
+    let managed = managed.filter(|it| !it.can_login)?;
+    let why = managed.disabled.as_ref().map(|(_, why)| why.clone());
+    let reason = match managed.held {
+        true => LostReason::Held,
+        false => LostReason::OtherProxy,
+    };
+    Some(Loss {
+        reason,
+        detail: why.unwrap_or_else(|| "the role may not log in".to_owned()),
+    })
+}
+
+async fn leave(plane: &Plane, entry: &EntryId, loss: Loss, cause: Cause) -> Outcome {
+    let sessions = plane.gate.sessions.of(entry);
+    let name = sessions.first().map(|(_, it)| it.principal.name.clone());
+    let leaver = Leaver {
+        entry,
+        name: name.as_deref().unwrap_or_default(),
+        loss,
+        cause,
+        session: None,
+    };
+    match end_access(plane, leaver).await {
+        Ok(()) => Outcome::Settled(None),
+        Err(error) => role_store_away(entry, &error),
+    }
+}
+
+/// Memberships as the directory says, and sessions that rest on what was lost ended.
+async fn adjust(
+    plane: &Plane,
+    principal: &Arc<Principal>,
+    grants: &Grants,
+    (cause, asked_at): (Cause, Instant),
+) -> Result<(), RoleStoreError> {
+    let gate = &plane.gate;
+    let entry = &principal.id;
+    let granted: Arc<[RoleName]> = grants.roles.iter().map(|it| it.role.clone()).collect();
+    gate.sessions.fence(entry, asked_at, granted.clone());
+    let wish = MembershipWish {
+        entry,
+        groups: &granted,
+        missing: gate.config.groups.missing,
+        session: "",
+    };
+    let change = gate
+        .synchronizer
+        .change_memberships(&plane.role_store, &wish)
+        .await?;
+    let steps = change.changes();
+    if !steps.is_empty() {
+        let record = Record::RolesChanged {
+            role: principal.name.clone(),
+            steps,
+        };
+        put_on_record(gate, None, &record).await;
+    }
+    let (mut ending, mut lost) = (Vec::new(), BTreeSet::new());
+    let mut reason = LostReason::LostDatabase;
+    for (id, session) in gate.sessions.of(entry) {
+        let gone = lost_by(&session, &granted);
+        let is_open = opens(plane, principal, &session);
+        let ends = !gone.is_empty() && gate.config.revocation.lost_group == LostGroup::End;
+        if ends {
+            reason = LostReason::LostGroup;
+            lost.extend(gone);
+        }
+        if ends || !is_open {
+            ending.push(id);
+        }
+    }
+    gate.sessions.regrant(principal, &granted);
+    if !ending.is_empty() {
+        end(plane, principal, (cause, reason, lost), &ending).await;
+    }
+    Ok(())
+}
+
+async fn end(
+    plane: &Plane,
+    principal: &Principal,
+    (cause, reason, lost): (Cause, LostReason, BTreeSet<String>),
+    ids: &[SessionId],
+) {
+    let lost: Vec<String> = lost.into_iter().collect();
+    let detail = if reason == LostReason::LostGroup {
+        format!("no longer a member of {}", lost.join(", "))
+    } else {
+        "no group opens the database any more".to_owned()
+    };
+    let leaver = Leaver {
+        entry: &principal.id,
+        name: &principal.name,
+        loss: Loss { reason, detail },
+        cause,
+        session: None,
+    };
+    end_sessions(&plane.gate, &leaver, ids).await;
+}
+
+/// The roles of a session that are not granted any more.
+fn lost_by(session: &LiveSession, granted: &[RoleName]) -> Vec<String> {
+    let gone = session.granted.iter().filter(|it| !granted.contains(it));
+    gone.map(ToString::to_string).collect()
+}
+
+/// Whether the person's groups open the database of a session.
+fn opens(plane: &Plane, principal: &Principal, session: &LiveSession) -> bool {
+    let rules = &plane.gate.config.groups.rules;
+    rules
+        .grants(&principal.groups, &session.database)
+        .opens_database
+}
+
+fn role_store_away(entry: &EntryId, error: &RoleStoreError) -> Outcome {
+    tracing::error!(%entry, %error, "the role store does not have what the directory says");
+    Outcome::RoleStoreAway
+}
