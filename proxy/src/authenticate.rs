@@ -43,6 +43,16 @@ impl Authenticated {
         &self.principal
     }
 
+    /// The same person, as the directory sees them since a later moment.
+    pub(crate) fn seen_again(self, principal: Principal, asked_at: Instant) -> Self {
+        Self {
+            principal: Arc::new(principal),
+            source: Source::Directory,
+            asked_at,
+            ..self
+        }
+    }
+
     /// Who said so.
     pub(crate) fn source(&self) -> Source {
         self.source

@@ -7,6 +7,7 @@ use postern_core::mapping::{Grants, RoleName, person_role};
 use crate::authenticate::Authenticated;
 use crate::config::Groups;
 use crate::error::{Denied, LoginError};
+use crate::session::Sessions;
 
 /// Evidence that the groups of an authenticated person open the database.
 #[must_use = "a role may be synchronised only with this evidence"]
@@ -21,6 +22,21 @@ impl Authorized {
     /// Who it is.
     pub(crate) fn authenticated(&self) -> &Authenticated {
         &self.authenticated
+    }
+
+    /// Whether the person has lost something since the directory was asked: an older answer of it
+    /// gives nothing back that was taken away.
+    pub(crate) fn is_outdated(&self, sessions: &Sessions) -> bool {
+        let (entry, asked_at) = (
+            &self.authenticated.principal().id,
+            self.authenticated.asked_at(),
+        );
+        sessions.is_fenced(entry, asked_at, &self.granted())
+    }
+
+    /// The evidence of who it is, when the authorization is outdated.
+    pub(crate) fn into_authenticated(self) -> Authenticated {
+        self.authenticated
     }
 
     /// The person's role.

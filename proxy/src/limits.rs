@@ -323,6 +323,9 @@ pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 /// How long an operator's command may take; a comparison of thousands of people is the longest.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How often one login starts over because the person has lost something meanwhile.
+pub(crate) const OUTDATED_MAX: usize = 8;
+
 /// How long it is remembered that somebody lost something: longer than any login takes, so that
 /// none that began before is let in on what the directory said then.
 pub(crate) const FENCE_LIFE: Duration = Duration::from_secs(600);

@@ -13,6 +13,7 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -33,9 +34,9 @@ use crate::cancel::cancel;
 use crate::config::Directory;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
-use crate::limits::{FIRST_TURN_WAIT, LINGER, REFUSAL_DELAY};
+use crate::limits::{FIRST_TURN_WAIT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, Encrypted, negotiate};
-use crate::open::{Arrived, open};
+use crate::open::{Arrived, enter, open};
 use crate::report::{Report, report};
 use crate::revocation::end_at_login;
 use crate::session::SessionId;
@@ -157,30 +158,48 @@ async fn line(
     let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
 
     let authenticated = authenticate(plane, &startup, password, visit).await?;
-    let authorized = authorized(plane, authenticated, &startup, visit).await?;
-    let synced = match gate.synchronizer.recall(authorized) {
-        Ok(synced) => synced,
-        Err(authorized) if gate.synchronizer.may_sync(&authorized) => {
-            sync(plane, *authorized, visit, false).await?
+    let mut authorized = authorized(plane, authenticated, &startup, visit).await?;
+    for _ in 0..OUTDATED_MAX {
+        if authorized.is_outdated(&gate.sessions) {
+            let now = look_again(plane, authorized).await?;
+            authorized = self::authorized(plane, now, &startup, visit).await?;
+        }
+        let synced = synced(plane, authorized, &startup, visit).await?;
+        let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
+        if enter(gate, visit, &synced, &ready) {
+            return Ok(Some(Arrived {
+                synced,
+                ready,
+                place,
+            }));
+        }
+        authorized = synced.into_authorized();
+        // This very login may have given back what was taken away meanwhile.
+        gate.orders
+            .look_at(&authorized.authenticated().principal().id);
+    }
+    Err(LoginError::Revoked)
+}
+
+/// A role that matches, by memory or by the role store.
+async fn synced(
+    plane: &Plane,
+    authorized: Authorized,
+    startup: &Startup,
+    visit: &Visit,
+) -> Result<Synced, LoginError> {
+    let synchronizer = &plane.gate.synchronizer;
+    match synchronizer.recall(authorized) {
+        Ok(synced) => Ok(synced),
+        Err(authorized) if synchronizer.may_sync(&authorized) => {
+            sync(plane, *authorized, visit, false).await
         }
         Err(authorized) => {
             // Memory may log in; only the directory may change a role.
-            let authorized = renew(plane, *authorized, &startup, visit).await?;
-            sync(plane, authorized, visit, false).await?
+            let authorized = renew(plane, *authorized, startup, visit).await?;
+            sync(plane, authorized, visit, false).await
         }
-    };
-    let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
-    if let Err(error) = not_fenced(gate, synced.authorized()) {
-        // This very login may have given back what was taken away.
-        let principal = synced.authorized().authenticated().principal();
-        gate.orders.look_at(&principal.id);
-        return Err(error);
     }
-    Ok(Some(Arrived {
-        synced,
-        ready,
-        place,
-    }))
 }
 
 /// The audit record comes before anything is asked or answered.
@@ -319,7 +338,6 @@ async fn sync(
 ) -> Result<Synced, LoginError> {
     visit.go_cold(&plane.gate).map_err(LoginError::Full)?;
     let synchronizer = &plane.gate.synchronizer;
-    not_fenced(&plane.gate, &authorized)?;
     let synced = synchronizer
         .sync(&plane.role_store, authorized, visit.id, force)
         .await?;
@@ -337,17 +355,16 @@ async fn sync(
     Ok(synced)
 }
 
-/// An older answer of the directory gives nothing back that was taken away since.
-fn not_fenced(gate: &Gate, authorized: &Authorized) -> Result<(), LoginError> {
-    let authenticated = authorized.authenticated();
-    let (entry, asked_at) = (&authenticated.principal().id, authenticated.asked_at());
-    match gate
-        .sessions
-        .is_fenced(entry, asked_at, &authorized.granted())
-    {
-        true => Err(LoginError::Revoked),
-        false => Ok(()),
-    }
+/// The password was right; what the person may do is looked up anew, without another bind.
+async fn look_again(plane: &Plane, outdated: Authorized) -> Result<Authenticated, LoginError> {
+    let outdated = outdated.into_authenticated();
+    let asked_at = Instant::now();
+    let found = plane
+        .directories
+        .look_up_entry(&outdated.principal().id)
+        .await;
+    let person = found.map_err(|error| LoginError::Directory(Arc::new(error)))?;
+    Ok(outdated.seen_again(person.principal, asked_at))
 }
 
 /// The SQLSTATE with which a server refuses a role that may not log in.

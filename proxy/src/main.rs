@@ -36,6 +36,7 @@ mod splice;
 mod stream;
 mod sync;
 mod tls;
+mod turns;
 
 use std::process::ExitCode;
 

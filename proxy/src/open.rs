@@ -1,16 +1,18 @@
 //! The last step before the splice: the session is on record before the client learns that it is
 //! in.
 
+use std::time::Instant;
+
 use postern_core::audit::Record;
 
 use crate::backend::BackendReady;
 use crate::error::LoginError;
 use crate::gate::Gate;
 use crate::login::Visit;
-use crate::session::Place;
+use crate::session::{LiveSession, Place};
 use crate::sync::Synced;
 
-/// A login that has come through, and is not on record as opened yet.
+/// A login that has come through: among the live sessions, and not on record as opened yet.
 pub(crate) struct Arrived {
     /// The role.
     pub(crate) synced: Synced,
@@ -23,16 +25,35 @@ pub(crate) struct Arrived {
 /// Evidence that a session is on record as opened: all that the splice needs.
 #[must_use = "a session that is on record as opened has to be spliced, or closed on record"]
 pub(crate) struct Opened {
-    synced: Synced,
     ready: BackendReady,
     place: Place,
 }
 
 impl Opened {
     /// The parts, for the splice.
-    pub(crate) fn into_parts(self) -> (Synced, BackendReady, Place) {
-        (self.synced, self.ready, self.place)
+    pub(crate) fn into_parts(self) -> (BackendReady, Place) {
+        (self.ready, self.place)
     }
+}
+
+/// Enters a login among the live sessions; false if the person has lost something since the
+/// directory was asked. From now on whoever ends the person's sessions ends this one.
+#[must_use]
+pub(crate) fn enter(gate: &Gate, visit: &Visit, synced: &Synced, ready: &BackendReady) -> bool {
+    let authorized = synced.authorized();
+    let authenticated = authorized.authenticated();
+    let live = LiveSession {
+        role: authorized.role().clone(),
+        principal: authenticated.principal().clone(),
+        granted: authorized.granted(),
+        client: visit.client,
+        database: authorized.database().to_owned(),
+        backend: ready.address(),
+        cancel: ready.cancel().cloned(),
+        opened: Instant::now(),
+        ending: None,
+    };
+    gate.sessions.open(visit.id, live, authenticated.asked_at())
 }
 
 /// Writes the record.
@@ -57,10 +78,9 @@ pub(crate) async fn open(
         backend_pid: ready.cancel().map(|cancel| cancel.pid),
         application_name: visit.application_name.clone(),
     };
-    gate.record(visit.id, &record).await?;
-    Ok(Opened {
-        synced,
-        ready,
-        place,
-    })
+    if let Err(error) = gate.record(visit.id, &record).await {
+        gate.sessions.close(visit.id);
+        return Err(error);
+    }
+    Ok(Opened { ready, place })
 }

@@ -48,8 +48,8 @@ pub(crate) struct LiveSession {
     pub(crate) cancel: Option<CancelKey>,
     /// When it was opened.
     pub(crate) opened: Instant,
-    /// Why it is being ended, if it is by Postern: for its record.
-    pub(crate) ending: Option<Ending>,
+    /// Why it is being ended, if it is by Postern: for its record; and its last message.
+    pub(crate) ending: Option<(Ending, Arc<[u8]>)>,
 }
 
 /// Why Postern ends a session.
@@ -225,20 +225,29 @@ impl Sessions {
         Some(live.sessions.get(id)?.backend)
     }
 
-    /// Marks the sessions that `ends` says yes to, and returns those that were not marked before.
+    /// Marks the sessions that `ends` says yes to, with the last message for their clients, and
+    /// returns those that were not marked before.
     pub(crate) fn end(
         &self,
         why: Ending,
+        goodbye: &Arc<[u8]>,
         ends: impl Fn(SessionId, &LiveSession) -> bool,
     ) -> Vec<SessionId> {
         let mut live = self.live();
         let live = live.sessions.iter_mut();
         let ended = live.filter(|(id, it)| it.ending.is_none() && ends(**id, it));
         let marked = ended.map(|(id, session)| {
-            session.ending = Some(why);
+            session.ending = Some((why, goodbye.clone()));
             *id
         });
         marked.collect()
+    }
+
+    /// The last message of a session that was marked before a splice worker had it.
+    pub(crate) fn goodbye_of(&self, id: SessionId) -> Option<Arc<[u8]>> {
+        let live = self.live();
+        let (_, goodbye) = live.sessions.get(&id)?.ending.as_ref()?;
+        Some(goodbye.clone())
     }
 
     /// Notes what the sessions of a person were given since they were let in.
@@ -366,10 +375,12 @@ mod tests {
         let sessions = Sessions::new(2);
         let id = sessions.identify();
         assert!(sessions.open(id, session(7), Instant::now()));
-        assert_eq!(sessions.end(Ending::Revoked, |_, _| true), [id]);
-        assert_eq!(sessions.end(Ending::Ended, |_, _| true), []);
+        let (first, second) = (Arc::from(*b"first"), Arc::from(*b"second"));
+        assert_eq!(sessions.end(Ending::Revoked, &first, |_, _| true), [id]);
+        assert_eq!(sessions.end(Ending::Ended, &second, |_, _| true), []);
+        assert_eq!(sessions.goodbye_of(id).as_deref(), Some(&b"first"[..]));
         let closed = sessions.close(id).and_then(|it| it.ending);
-        assert_eq!(closed, Some(Ending::Revoked));
+        assert_eq!(closed, Some((Ending::Revoked, first)));
     }
 
     #[test]

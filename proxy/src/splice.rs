@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use postern_core::audit::{ClosedReason, Record};
 use postern_ring::{CloseReason, Closed, Session};
-use tokio::time::timeout;
 
-use crate::authorize::Authorized;
-use crate::error::LoginError;
 use crate::gate::Gate;
-use crate::limits::LINGER;
 use crate::login::Visit;
 use crate::open::Opened;
-use crate::report::report;
-use crate::session::{Ending, LiveSession, SessionId};
+use crate::session::{Ending, SessionId};
 use crate::stream::Stream;
 
 /// Gives both sockets to a splice worker.
@@ -23,24 +17,8 @@ use crate::stream::Stream;
 /// What the backend said while it was logged in to goes to the client first, and what the client
 /// sent before it was told that it is in goes to the backend first.
 pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &Visit) {
-    let (synced, ready, place) = opened.into_parts();
-    let authorized = synced.authorized();
-    let live = LiveSession {
-        role: authorized.role().clone(),
-        principal: authorized.authenticated().principal().clone(),
-        granted: authorized.granted(),
-        client: visit.client,
-        database: authorized.database().to_owned(),
-        backend: ready.address(),
-        cancel: ready.cancel().cloned(),
-        opened: Instant::now(),
-        ending: None,
-    };
+    let (ready, place) = opened.into_parts();
     let id = visit.id;
-    let asked_at = authorized.authenticated().asked_at();
-    if !gate.sessions.open(id, live, asked_at) {
-        return turned_away(gate, client, visit, authorized);
-    }
     gate.counts.opened.fetch_add(1, Ordering::Relaxed);
     let mut to_client = ready.greeting().to_vec();
     let on_close = {
@@ -66,31 +44,12 @@ pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &V
     };
     if gate.ring.splice(session).is_err() {
         tracing::error!(session = %id, "no splice worker takes sessions: the session is closed");
-        record_end(gate, id, ClosedReason::Internal, (0, 0));
+        return record_end(gate, id, ClosedReason::Internal, (0, 0));
     }
-}
-
-/// The person lost something after the session was on record as opened: it ends on record.
-fn turned_away(gate: &Arc<Gate>, mut client: Stream, visit: &Visit, authorized: &Authorized) {
-    // This very login may have given back what was taken away.
-    gate.orders
-        .look_at(&authorized.authenticated().principal().id);
-    put_end(
-        gate,
-        visit.id,
-        ClosedReason::Revoked,
-        (0, 0),
-        Duration::ZERO,
-    );
-    let Some(message) = report(&LoginError::Revoked, None).message else {
-        return;
-    };
-    drop(tokio_uring::spawn(async move {
-        // A client that does not read is not waited for.
-        if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
-            client.close().await;
-        }
-    }));
+    // Whoever ended it before the worker had it was not heard there.
+    if let Some(goodbye) = gate.sessions.goodbye_of(id) {
+        gate.ring.end(id.number(), goodbye.to_vec());
+    }
 }
 
 /// Takes the session out of the books and writes its one terminal record.
@@ -100,19 +59,15 @@ fn record_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64
     };
     // The database ends the backend, so the splice sees that go; it is not why the session ended.
     let reason = match live.ending {
-        Some(Ending::Revoked) => ClosedReason::Revoked,
-        Some(Ending::Ended) => ClosedReason::Ended,
+        Some((Ending::Revoked, _)) => ClosedReason::Revoked,
+        Some((Ending::Ended, _)) => ClosedReason::Ended,
         None => reason,
     };
-    put_end(gate, id, reason, bytes, live.opened.elapsed());
-}
-
-fn put_end(gate: &Gate, id: SessionId, reason: ClosedReason, bytes: (u64, u64), lasted: Duration) {
     let record = Record::Closed {
         reason,
         bytes_to_client: bytes.0,
         bytes_to_backend: bytes.1,
-        duration_ms: u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(live.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     if let Err(error) = gate.audit.write_detached(&id.to_string(), record) {
         tracing::error!(session = %id, %error, "the end of a session is not on record");

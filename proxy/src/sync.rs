@@ -24,6 +24,7 @@ use crate::role_store::{
 };
 use crate::session::SessionId;
 use crate::single_flight::SingleFlight;
+use crate::turns::Turns;
 
 /// Evidence that the role store has what the directory says, and the means to log in as the role.
 #[must_use = "a backend may be logged in to only with this evidence"]
@@ -79,6 +80,8 @@ pub(crate) struct Synchronizer {
     missing: MissingGroup,
     memory: Arc<Cache<RoleName, Arc<Memory>>>,
     flights: SingleFlight<Flight, Result<Landed, Arc<RoleStoreError>>>,
+    /// Calls for one role go one after the other, so that the last one is known.
+    turns: Turns<RoleName>,
     calls: AtomicU64,
 }
 
@@ -89,6 +92,8 @@ struct Memory {
     /// In mirror mode the verifier belongs to one password; in derived mode to every one.
     password: Option<PasswordDigest>,
     credential: Arc<RoleCredential>,
+    /// When the directory was asked whose answer this is.
+    asked_at: Instant,
     at: Instant,
 }
 
@@ -137,6 +142,7 @@ impl Synchronizer {
             missing: config.groups.missing,
             memory: Arc::new(Cache::new(SYNCED_ROLES_MAX)),
             flights: SingleFlight::new(),
+            turns: Turns::new(),
             calls: AtomicU64::new(0),
         }
     }
@@ -246,11 +252,26 @@ impl Synchronizer {
             Err,
         );
         let (store, memory, flight) = (store.clone(), self.memory.clone(), flight.clone());
+        let turn = self.turns.of(&flight.role);
         async move {
-            let (wish, credential) = match asked {
+            let (mut wish, credential) = match asked {
                 Ok(asked) => asked,
                 Err(credential) => return Ok(Landed::Held(credential)),
             };
+            let _turn = turn.lock().await;
+            let mut flight = flight;
+            // Of two answers of the directory the newer counts, whichever comes here first.
+            let newer = memory
+                .get(&flight.role)
+                .filter(|it| it.entry == flight.entry && it.asked_at > flight.asked_at);
+            if let Some(newer) = newer {
+                if newer.password == flight.password && !flight.force {
+                    return Ok(Landed::Held(newer.credential.clone()));
+                }
+                wish.groups.clone_from(&newer.groups);
+                flight.groups.clone_from(&newer.groups);
+                flight.asked_at = newer.asked_at;
+            }
             let started = Instant::now();
             let applied = store.apply(&wish).await.map_err(Arc::new)?;
             let remembered = Memory {
@@ -258,6 +279,7 @@ impl Synchronizer {
                 groups: flight.groups,
                 password: flight.password,
                 credential: credential.clone(),
+                asked_at: flight.asked_at,
                 at: started,
             };
             memory.insert(flight.role, Arc::new(remembered));

@@ -1,5 +1,6 @@
 //! Taking access away: all of it, or some sessions.
 
+use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use postern_core::audit::{LostReason, Record, rfc3339};
@@ -43,12 +44,13 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
     let theirs = |_, it: &LiveSession| it.entry() == leaver.entry;
     // Marked before anything else: the database ends its backends before Postern hears of it, and
     // the record of such a session has to say why.
-    let ended = gate.sessions.end(Ending::Revoked, theirs);
+    let goodbye = goodbye(&leaver.loss);
+    let ended = gate.sessions.end(Ending::Revoked, &goodbye, theirs);
     let is_news = !ended.is_empty() || may_log_in(plane, leaver.entry).await;
     if is_news {
         record_loss(gate, &leaver, ended.len()).await;
     }
-    send_away(gate, &ended, &leaver.loss);
+    send_away(gate, &ended, &goodbye);
     let told = in_database(plane, &leaver).await;
     let took = leaver.cause.at.elapsed();
     let (role, backends_left) = match &told {
@@ -86,10 +88,10 @@ async fn may_log_in(plane: &Plane, entry: &EntryId) -> bool {
 /// Ends some sessions of a person who keeps the others, or may come back at once.
 pub(crate) async fn end_sessions(gate: &Gate, leaver: &Leaver<'_>, ids: &[SessionId]) {
     record_loss(gate, leaver, ids.len()).await;
-    let marked = gate
-        .sessions
-        .end(Ending::Revoked, |id, _| ids.contains(&id));
-    send_away(gate, &marked, &leaver.loss);
+    let goodbye = goodbye(&leaver.loss);
+    let theirs = |id, _: &LiveSession| ids.contains(&id);
+    let marked = gate.sessions.end(Ending::Revoked, &goodbye, theirs);
+    send_away(gate, &marked, &goodbye);
 }
 
 /// The directory has just said, at a login, that no group of the person counts.
@@ -148,22 +150,23 @@ async fn in_database(plane: &Plane, leaver: &Leaver<'_>) -> Result<Deprovisioned
 }
 
 /// Tells the clients why, and closes both sockets of each.
-fn send_away(gate: &Gate, ids: &[SessionId], loss: &Loss) {
-    let goodbye = goodbye(loss);
+fn send_away(gate: &Gate, ids: &[SessionId], goodbye: &[u8]) {
     for id in ids {
-        gate.ring.end(id.number(), goodbye.clone());
+        // One that no worker has yet is ended when it is handed over.
+        gate.ring.end(id.number(), goodbye.to_vec());
     }
 }
 
 /// The last message to a client.
-pub(crate) fn goodbye(loss: &Loss) -> Vec<u8> {
-    error_response(&ErrorFields {
+fn goodbye(loss: &Loss) -> Arc<[u8]> {
+    let message = error_response(&ErrorFields {
         severity: Severity::Fatal,
         sqlstate: Sqlstate::ADMIN_SHUTDOWN,
         message: "terminating connection because access was revoked",
         detail: Some(loss.told()),
         hint: None,
-    })
+    });
+    message.into()
 }
 
 async fn record_loss(gate: &Gate, leaver: &Leaver<'_>, sessions: usize) {

@@ -1,5 +1,6 @@
 //! What an operator may order: keeping people out, ending sessions, comparing everybody.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postern_core::audit::{LostReason, Record, rfc3339};
@@ -17,7 +18,7 @@ use crate::audit::OF_THE_PROCESS;
 use crate::config::Directory;
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
-use crate::session::{Ending, LiveSession};
+use crate::session::{Ending, LiveSession, SessionId};
 
 /// An order, and who gives it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -204,14 +205,6 @@ async fn restore(plane: &Plane, name: &str, by: &str) -> Answer {
 
 fn kill(plane: &Plane, session: &str, reason: &str, by: &str) -> Answer {
     let gate = &plane.gate;
-    let killed = gate
-        .sessions
-        .end(Ending::Ended, |id, _| id.to_string() == session);
-    let Some(id) = killed.first() else {
-        return Err(format!(
-            "there is no session {session} here; postern sessions lists them"
-        ));
-    };
     let detail = match reason {
         "" => format!("Ended by {by}."),
         reason => format!("Ended by {by}: {reason}"),
@@ -223,6 +216,14 @@ fn kill(plane: &Plane, session: &str, reason: &str, by: &str) -> Answer {
         detail: Some(&detail),
         hint: None,
     });
+    let is_meant = |id: SessionId, _: &LiveSession| id.to_string() == session;
+    let last = Arc::from(goodbye.as_slice());
+    let killed = gate.sessions.end(Ending::Ended, &last, is_meant);
+    let Some(id) = killed.first() else {
+        return Err(format!(
+            "there is no session {session} here; postern sessions lists them"
+        ));
+    };
     gate.ring.end(id.number(), goodbye);
     Ok(vec![format!("{session} was ended")])
 }
