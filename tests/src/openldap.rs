@@ -325,7 +325,9 @@ impl OpenLdap {
         // A profile of AppArmor that Debian ships would keep /usr/sbin/slapd out of this folder;
         // it goes by the program's path.
         let slapd = needs::program("slapd").context("slapd is not installed")?;
-        fs::copy(slapd, folder.join("slapd"))?;
+        // By a process of its own: what another thread starts meanwhile would inherit our
+        // descriptor for a moment, and a file that is open for writing is not executed.
+        run(Command::new("cp").arg(slapd).arg(folder.join("slapd")))?;
         fs::create_dir(folder.join("data"))?;
         self.account.own_path(&folder.join("data"))?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
