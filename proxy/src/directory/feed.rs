@@ -14,7 +14,7 @@ mod syncrepl;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_core::principal::EntryId;
 use tokio::sync::mpsc::{self, Sender};
@@ -102,8 +102,8 @@ pub(crate) struct Feed {
 
 /// How an attempt to follow a server ended.
 struct Ended {
-    /// Whether it had followed.
-    followed: bool,
+    /// For how long it had followed; zero if it had not begun to.
+    followed_for: Duration,
     error: DirectoryError,
 }
 
@@ -142,9 +142,11 @@ impl Feed {
                 outlet.state(Notice::Lost {
                     error: ended.error.to_string(),
                 });
-                if ended.followed {
-                    // The others have not been tried for a while.
+                if ended.followed_for > FEED_RETRY_MAX {
                     pause = FEED_RETRY_MIN;
+                }
+                if !ended.followed_for.is_zero() {
+                    // From the first again: which server is asked last has changed.
                     break;
                 }
             }
@@ -158,34 +160,36 @@ impl Feed {
 
     /// Follows one server for as long as that goes well.
     async fn follow_server(&self, index: usize, place: &mut Place, outlet: &mut Outlet) -> Ended {
-        let failed = |error| Ended {
-            followed: false,
+        let mut since = None;
+        let ended = |since: Option<Instant>, error| Ended {
+            followed_for: since.map_or(Duration::ZERO, |since| since.elapsed()),
             error,
         };
         let connection = match self.servers.open_service(index).await {
             Ok(connection) => connection,
-            Err(error) => return failed(error),
+            Err(error) => return ended(since, error),
         };
         let server = Arc::clone(connection.server());
         place.at_server(&server);
-        let opened = Session::open(&connection, &self.config, place, outlet).await;
-        let (mut session, seen) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return failed(error),
-        };
-        for shortfall in &seen.shortfalls {
-            tracing::warn!(%server, source = %seen.source, "the feed: {}", shortfall.why);
-        }
-        outlet.state(Notice::Following {
-            source: seen.source,
-            server: server.to_string(),
-        });
-        let error = session.run(&connection, place, outlet).await;
-        drop(session);
-        connection.close();
-        Ended {
-            followed: true,
-            error,
+        loop {
+            let opened = Session::open(&connection, &self.config, place, outlet).await;
+            let (mut session, seen) = match opened {
+                Ok(opened) => opened,
+                Err(error) => return ended(since, error),
+            };
+            for shortfall in &seen.shortfalls {
+                tracing::warn!(%server, source = %seen.source, "the feed: {}", shortfall.why);
+            }
+            since.get_or_insert_with(Instant::now);
+            outlet.state(Notice::Following {
+                source: seen.source,
+                server: server.to_string(),
+            });
+            if let Some(error) = session.run(&connection, place, outlet).await {
+                drop(session);
+                connection.close();
+                return ended(since, error);
+            }
         }
     }
 }

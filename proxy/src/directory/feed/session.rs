@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::FeedSource;
 use super::active_directory::{ActiveDirectory, NOTIFICATION};
@@ -123,16 +123,17 @@ impl Session {
         ))
     }
 
-    /// Follows until that ends, and says why it did.
+    /// Follows until that ends, and says why it did; `None` when it is time to look whether there
+    /// is a better source.
     pub(super) async fn run(
         &mut self,
         connection: &Connection,
         place: &mut Place,
         outlet: &mut Outlet,
-    ) -> DirectoryError {
+    ) -> Option<DirectoryError> {
         tokio::select! {
-            error = answers(connection) => error,
-            error = self.listen(connection, place, outlet) => error,
+            error = answers(connection) => Some(error),
+            ended = self.listen(connection, place, outlet) => ended,
         }
     }
 
@@ -141,11 +142,15 @@ impl Session {
         connection: &Connection,
         place: &mut Place,
         outlet: &mut Outlet,
-    ) -> DirectoryError {
+    ) -> Option<DirectoryError> {
         match self {
-            Self::Syncrepl(session) => session.listen(place, outlet).await,
-            Self::ActiveDirectory(session) => session.listen(connection, place, outlet).await,
-            Self::Poll(interval) => poll(connection, *interval, outlet).await,
+            Self::Syncrepl(session) => Some(session.listen(place, outlet).await),
+            Self::ActiveDirectory(session) => Some(session.listen(connection, place, outlet).await),
+            Self::Poll(interval) => {
+                // That the time is over is what ends it.
+                let _ = timeout(FEED_POLL_AGE_MAX, poll(*interval, outlet)).await;
+                None
+            }
         }
     }
 }
@@ -161,16 +166,12 @@ async fn answers(connection: &Connection) -> DirectoryError {
     }
 }
 
-/// Compares everybody every now and then, until it is time to look for a better source.
-async fn poll(connection: &Connection, interval: Duration, outlet: &mut Outlet) -> DirectoryError {
-    while connection.age() < FEED_POLL_AGE_MAX {
+/// Compares everybody every now and then, for ever.
+async fn poll(interval: Duration, outlet: &mut Outlet) {
+    loop {
         tokio::select! {
             () = outlet.flush() => {}
             () = sleep(interval) => outlet.gap(NOT_TOLD),
         }
-    }
-    DirectoryError::Unreachable {
-        server: connection.server().to_string(),
-        why: "the connection has served its time".to_owned(),
     }
 }

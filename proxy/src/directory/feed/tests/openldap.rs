@@ -28,13 +28,18 @@ struct World {
 impl World {
     /// `None` where OpenLDAP is not installed; that is said.
     fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, "")
+    }
+
+    /// With more lines for the database's configuration.
+    fn start_with(test: &str, settings: &str) -> Option<Self> {
         if let Some(why) = needs::missing_for_openldap() {
             needs::skip(test, &why);
             return None;
         }
         let scratch = Scratch::new().unwrap();
         let certificates = Certificates::new(&scratch).unwrap();
-        let directory = OpenLdap::start(&scratch, &certificates).unwrap();
+        let directory = OpenLdap::start_with(&scratch, &certificates, settings).unwrap();
         let config = Ldap {
             urls: vec![LdapUrl {
                 ldaps: true,
@@ -278,6 +283,49 @@ fn a_place_that_the_server_cannot_go_on_from_is_a_gap() {
     assert_ne!(place.cookie(BASE_DN), Some(older.as_bytes()));
     let is_alice = |it: &Notice| matches!(it, Notice::Changed { id, .. } if *id == alice);
     assert!(told.iter().any(is_alice), "{told:?}");
+}
+
+#[test]
+fn more_changes_than_the_server_lets_pass_at_once_are_a_gap() {
+    let test = "more_changes_than_the_server_lets_pass_at_once_are_a_gap";
+    let Some(world) = World::start_with(test, "sizelimit 3\n") else {
+        return;
+    };
+    let older = "rid=000,csn=20001122101600.490944Z#000000#000#000000";
+    let (told, place) = world.resumed_at(older, None);
+    assert!(matches!(told.last(), Some(Notice::Gap { .. })), "{told:?}");
+    assert_ne!(place.cookie(BASE_DN), Some(older.as_bytes()));
+    let (_, source) = Listener::following(&world.config);
+    assert_eq!(source, FeedSource::Syncrepl);
+}
+
+#[test]
+fn what_is_gone_is_named_where_the_server_remembers_it() {
+    let test = "what_is_gone_is_named_where_the_server_remembers_it";
+    let Some(world) = World::start_with(test, "syncprov-sessionlog 100\n") else {
+        return;
+    };
+    let directory = &world.directory;
+    for name in ["alice", "bob"] {
+        directory.add_person(name, "Secret-42").unwrap();
+    }
+    let (alice, bob) = (world.id("(uid=alice)"), world.id("(uid=bob)"));
+    let found = directory.search("(dc=corp)", &["contextCSN"]).unwrap();
+    let newest = found.lines().find_map(|it| it.strip_prefix("contextCSN: "));
+    let cookie = format!("rid=000,csn={}", newest.unwrap());
+    directory.remove_person("alice").unwrap();
+    directory.set_password("bob", "Another-43").unwrap();
+    let (told, _) = world.resumed_at(&cookie, None);
+    let gone = Notice::Gone {
+        id: alice,
+        dn: None,
+    };
+    let changed = Notice::Changed {
+        id: bob,
+        dn: OpenLdap::person_dn("bob"),
+    };
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.contains(&gone) && told.contains(&changed), "{told:?}");
 }
 
 #[test]
