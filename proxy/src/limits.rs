@@ -128,8 +128,8 @@ pub(crate) const FEED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const FEED_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a server may take to tell what has happened since the feed followed last.
-/// A first refresh without a place to start from sends every entry's identifier, a million in
-/// about a minute.
+/// A first refresh without a place to start from sends every entry's identifier; slapd sent
+/// 100,000 in 1.2 s, seen once.
 pub(crate) const FEED_REFRESH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The longest cookie of a directory that is kept, in bytes.

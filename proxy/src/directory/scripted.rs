@@ -25,33 +25,35 @@ const SERVICE: &str = "cn=service,dc=x";
 
 /// What a server was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Bind(String, String),
     Search,
     Unbind,
 }
 
 /// What it does then.
-enum Reply {
+pub(super) enum Reply {
     /// An entry: DN, and attributes with one value each.
     Entry(&'static str, &'static [(&'static str, &'static str)]),
     /// A search reference (RFC 4511, 4.5.3).
     Reference(&'static str),
     /// The end of a bind or search with a result code.
     Code(u8),
+    /// An operation in the envelope of the answer.
+    Operation(&'static [u8]),
     /// Bytes as they are.
     Raw(&'static [u8]),
     Close,
 }
 
 /// A server; it ends with the test's process.
-struct Scripted {
-    port: u16,
+pub(super) struct Scripted {
+    pub(super) port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Scripted {
-    fn start(script: impl Fn(&Asked) -> Vec<Reply> + Send + Sync + 'static) -> Self {
+    pub(super) fn start(script: impl Fn(&Asked) -> Vec<Reply> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -96,6 +98,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, script: &dyn Fn(&Asked)
                     Reply::Entry(dn, attributes) => envelope(&id, &entry(dn, attributes)),
                     Reply::Reference(url) => envelope(&id, &tlv(0x73, &text(url))),
                     Reply::Code(code) => envelope(&id, &tlv(response, &result(code))),
+                    Reply::Operation(bytes) => envelope(&id, bytes),
                     Reply::Raw(bytes) => bytes.to_vec(),
                     Reply::Close => return,
                 };

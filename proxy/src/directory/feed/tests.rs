@@ -4,6 +4,7 @@
 
 mod openldap;
 mod samba;
+mod scripted;
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
