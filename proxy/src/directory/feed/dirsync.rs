@@ -81,33 +81,43 @@ impl DirSync {
             attributes: attributes(config),
             id_attribute: config.id_attribute.clone(),
         };
-        match opened.begin(connection, place, outlet).await {
-            Err(DirectoryError::Refused { code, .. }) if code == code::INSUFFICIENT_ACCESS => {
-                opened.sees_all = false;
-                opened.begin(connection, place, outlet).await?;
+        if place.cookie(root).is_some() {
+            let telling = async |it: &Self| it.tell(connection, place, outlet).await;
+            match opened.with_either_right(telling).await {
+                Err(error) if !error.is_transport() => {
+                    tracing::info!(%error, "the directory cannot tell what happened meanwhile");
+                    place.forget(root);
+                }
+                told => return told.map(|()| opened),
             }
-            begun => begun?,
         }
+        let beginning = async |it: &Self| it.begin(connection, place, outlet).await;
+        opened.with_either_right(beginning).await?;
         Ok(opened)
     }
 
+    /// Does `work` with the right to see everything, or else with what the principal may read.
+    async fn with_either_right(
+        &mut self,
+        mut work: impl AsyncFnMut(&Self) -> Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
+        self.sees_all = true;
+        match work(self).await {
+            Err(error) if !error.is_transport() => {
+                self.sees_all = false;
+                work(self).await
+            }
+            done => done,
+        }
+    }
+
+    /// Finds out the newest place.
     async fn begin(
         &self,
         connection: &Connection,
         place: &mut Place,
         outlet: &mut Outlet,
     ) -> Result<(), DirectoryError> {
-        if place.cookie(&self.root).is_some() {
-            match self.tell(connection, place, outlet).await {
-                Err(error @ DirectoryError::Refused { code, .. })
-                    if code != code::INSUFFICIENT_ACCESS && !error.is_transport() =>
-                {
-                    tracing::info!(%error, "the directory cannot tell what happened meanwhile");
-                    place.forget(&self.root);
-                }
-                told => return told,
-            }
-        }
         let mut cookie = Vec::new();
         loop {
             let query = self.query(NOTHING, &["objectGUID"]);
