@@ -273,6 +273,12 @@ impl Authenticator {
         self.memory.accepted.retain(|_, it| agrees(it));
     }
 
+    /// Whether a person is remembered.
+    pub(crate) fn remembers(&self, entry: &EntryId) -> bool {
+        let mut remembered = self.memory.accepted.iter();
+        remembered.any(|(_, it)| it.entry.principal().id == *entry)
+    }
+
     /// Everybody who is remembered, each at most once for each spelling.
     pub(crate) fn people(&self) -> Vec<Arc<Principal>> {
         let people = self.memory.accepted.iter();

@@ -342,9 +342,11 @@ async fn sync(
         .sync(&plane.role_store, authorized, visit.id, force)
         .await?;
     if !synced.changes().is_empty() {
-        // Other sessions of the person may rest on what has just gone.
-        let principal = synced.authorized().authenticated().principal();
-        plane.gate.orders.look_at(&principal.id);
+        if synced.has_revoked() {
+            // Other sessions of the person may rest on what has just gone.
+            let principal = synced.authorized().authenticated().principal();
+            plane.gate.orders.look_at(&principal.id);
+        }
         let role = synced.authorized().role().to_string();
         let record = Record::RolesChanged {
             role,

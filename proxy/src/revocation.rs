@@ -182,9 +182,11 @@ impl Watch {
         match notice {
             StoreNotice::Changed(change) if change.is_own() => {}
             StoreNotice::Changed(change) => {
-                // Somebody who may come back asks the directory at their next login anyway.
+                // Somebody who may come back asks the directory at their next login anyway, and
+                // so does whoever is not in through this proxy.
                 let is_loss = change.what != What::Release;
-                if let (true, Some(entry)) = (is_loss, change.entry) {
+                let people = known::people(&self.plane.gate);
+                if let Some(entry) = change.entry.filter(|it| is_loss && people.contains_key(it)) {
                     self.look_at(entry, Cause::now(Heard::RoleStore));
                 }
             }

@@ -260,6 +260,11 @@ impl Sessions {
         }
     }
 
+    /// Whether a person has a session.
+    pub(crate) fn has(&self, entry: &EntryId) -> bool {
+        self.live().sessions.values().any(|it| it.entry() == entry)
+    }
+
     /// The sessions of a person.
     pub(crate) fn of(&self, entry: &EntryId) -> Vec<(SessionId, LiveSession)> {
         let live = self.live();
@@ -322,6 +327,7 @@ mod tests {
                 dn: "uid=testuser".to_owned(),
                 name: "testuser".to_owned(),
                 groups: Vec::new(),
+                version: None,
             }),
             granted: [].into(),
             client: address,

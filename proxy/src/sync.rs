@@ -19,7 +19,7 @@ use crate::config::{CredentialMode, MissingGroup};
 use crate::error::LoginError;
 use crate::limits::{ANSWER_IS_CURRENT, SYNCED_ROLES_MAX};
 use crate::role_store::{
-    Applied, Deprovision, Deprovisioned, MembershipChange, MembershipWish, RoleStore,
+    Action, Applied, Deprovision, Deprovisioned, MembershipChange, MembershipWish, RoleStore,
     RoleStoreError, Step, Wish,
 };
 use crate::session::SessionId;
@@ -50,6 +50,12 @@ impl Synced {
     /// What the role store changed for this login, one step a text.
     pub(crate) fn changes(&self) -> &[String] {
         &self.changes
+    }
+
+    /// Whether this login took a membership away.
+    pub(crate) fn has_revoked(&self) -> bool {
+        let revoke = Action::Revoke.as_str();
+        self.changes.iter().any(|step| step.starts_with(revoke))
     }
 
     /// True when the role store was not asked for this login.

@@ -333,21 +333,16 @@ impl Postgres {
         })
     }
 
-    /// How many statements a role has sent, by the server's log; for roles whose `log_statement`
-    /// is `all`. (The function statistics would come up to ten seconds late.)
+    /// How many times a role has been synchronised for a login, by the log.
     ///
     /// # Errors
-    /// If the log cannot be read.
-    pub fn statements(&self, role: &str) -> Result<u64> {
+    /// If it cannot be read.
+    pub fn syncs(&self) -> Result<u64> {
         let log = fs::read(self.log_file())?;
         let log = String::from_utf8_lossy(&log);
-        let ours = format!(" {role}@");
-        let statements = log.lines().filter(|line| {
-            let is_statement =
-                line.contains("LOG:  execute ") || line.contains("LOG:  statement: ");
-            is_statement && line.contains(&ours)
-        });
-        Ok(u64::try_from(statements.count())?)
+        let is_sync =
+            |line: &&str| line.contains("LOG:  execute ") && line.contains("apply_login(");
+        Ok(u64::try_from(log.lines().filter(is_sync).count())?)
     }
 
     /// The TCP port.

@@ -16,7 +16,12 @@ use postern_tests::{Someone, World, claims, harness};
 fn main() -> ExitCode {
     harness::run(
         World::missing(),
-        || World::start(|_| {}),
+        // What the feed asks would be counted among what logins ask.
+        || {
+            World::start(|config| {
+                config.set("directory", "feed", "off");
+            })
+        },
         claims![
             the_first_login_creates_the_role_with_exactly_the_groups_rights,
             a_nested_user_has_the_rights_of_the_outer_group,
@@ -86,7 +91,7 @@ fn a_nested_user_has_the_rights_of_the_outer_group(world: &World) -> Result<()> 
 fn a_second_login_asks_neither_the_directory_nor_the_role_store(world: &World) -> Result<()> {
     let warm = world.person("warm", &[HR_GROUP])?;
     let psql = world.psql(&warm);
-    let statements = || world.postgres.statements("postern");
+    let statements = || world.postgres.syncs();
     let cold = (world.directory_calls()?, statements()?);
     psql.query("select 1")?;
     let before = (world.directory_calls()?, statements()?);

@@ -41,6 +41,9 @@ pub struct Principal {
     pub name: String,
     /// The groups, direct and (where configured) nested, the primary group included.
     pub groups: Vec<Group>,
+    /// Tells one state of the account from the next, for as far as the password goes: it is
+    /// another one after the password was changed. None where the directory does not say.
+    pub version: Option<String>,
 }
 
 /// A group that a principal is in.

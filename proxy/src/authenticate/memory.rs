@@ -246,6 +246,7 @@ mod tests {
             dn: "CN=alice".to_owned(),
             name: "alice".to_owned(),
             groups: groups.collect(),
+            version: None,
         });
         let digest = memory.key.digest(login, password.as_bytes());
         let told = Told {

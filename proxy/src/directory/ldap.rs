@@ -281,6 +281,7 @@ impl LdapDirectory {
                   principal must be allowed to read it, and it must say one name",
             })?;
         let (name, id) = (name.to_owned(), entry.id(&self.config.id_attribute)?);
+        let version = entry.version();
         let groups = self
             .servers
             .as_service(async |connection| groups::of(connection, &self.config, &entry).await)
@@ -290,6 +291,7 @@ impl LdapDirectory {
             dn: entry.dn,
             name,
             groups,
+            version,
         })
     }
 

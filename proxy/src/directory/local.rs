@@ -25,6 +25,7 @@ use postern_core::limits::SCRAM_ITERATIONS_MAX;
 use postern_core::principal::{EntryId, Group, Principal};
 use postern_core::scram::Verifier;
 use postern_core::secret::Secret;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::error::{AccountRefusal, DirectoryError, LocalError};
@@ -166,6 +167,16 @@ struct Account {
     disabled: bool,
 }
 
+impl Account {
+    /// Another one for another password: a digest of what is kept of it.
+    fn version(&self) -> String {
+        let kept = self.verifier.to_string();
+        let kept = digest(&SHA256, kept.as_bytes());
+        let first = kept.as_ref().iter().take(8);
+        first.map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Accounts {
     /// Whether the file has an account of this name.
     pub(super) fn knows(&self, name: &str) -> bool {
@@ -190,6 +201,7 @@ impl Accounts {
             dn: format!("local:{}", account.name),
             name: account.name.clone(),
             groups: self.groups(&account.groups),
+            version: Some(account.version()),
         })
     }
 

@@ -183,6 +183,16 @@ impl Directories {
         })
     }
 
+    /// Whether this identifier is of a source that is configured here.
+    pub(crate) fn is_asked_about(&self, id: &EntryId) -> bool {
+        let is_local = id.as_str().starts_with(local::LOCAL);
+        match &self.sources {
+            Sources::Ldap(_) => !is_local,
+            Sources::Local(_) => is_local,
+            Sources::LocalFirst(..) | Sources::LocalLast(..) => true,
+        }
+    }
+
     /// Whether an entry of the directory is a group, or may have been one.
     ///
     /// # Errors

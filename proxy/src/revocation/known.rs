@@ -55,6 +55,7 @@ mod tests {
                 path: vec!["hr-team".to_owned()],
                 direct: false,
             }],
+            version: None,
         };
         assert!(is_in(&principal, "CN=HR-Data,OU=Groups,DC=corp"));
         assert!(is_in(&principal, "cn=hr-team,ou=groups,dc=corp"));

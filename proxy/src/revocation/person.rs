@@ -30,6 +30,9 @@ pub(super) enum Outcome {
 pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outcome {
     let gate = &plane.gate;
     let asked_at = Instant::now();
+    if !plane.directories.is_asked_about(entry) {
+        return Outcome::Settled(None);
+    }
     let found = plane.directories.look_up_entry(entry).await;
     let (principal, refused_from) = match found {
         Ok(person) => (Arc::new(person.principal), person.refused_from),
@@ -40,10 +43,16 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             };
         }
     };
-    match cause.own_entry {
+    match cause.own_entry && principal.version.is_none() {
         // It may be another password.
         true => gate.authenticator.forget_person(entry),
         false => gate.authenticator.forget_unless(&principal),
+    }
+    // Each proxy is responsible for those who are in through it: others may have other rules, as
+    // while a new configuration is rolled out.
+    let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
+    if !is_ours && cause.heard != Heard::Operator {
+        return Outcome::Settled(None);
     }
     let grants = gate.config.groups.rules.grants(&principal.groups, "");
     if grants.roles.is_empty() {

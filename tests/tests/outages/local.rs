@@ -45,14 +45,23 @@ pub(crate) fn with_order_first_the_directory_is_not_asked_for_a_local_name(
     world: &World,
 ) -> Result<()> {
     let (local, account) = local_account(world, "resident")?;
-    world.with_plain_config(beside(&local, "first"), || {
+    // What the feeds ask would be counted.
+    let unheard = |config: &mut ConfigFile| {
+        config.set("directory", "feed", "off");
+    };
+    let first = |config: &mut ConfigFile| {
+        beside(&local, "first")(config);
+        unheard(config);
+    };
+    let claim = || {
         let before = world.directory_calls()?;
         world.raw(&account)?;
         let refused = RawClient::refused(world.plain.port(), "resident", HR_DATABASE, "no")?;
         ensure!(refused.field(b'C').as_deref() == Some("28P01"));
         ensure!(world.directory_calls()? == before);
         Ok(())
-    })
+    };
+    world.with_config(unheard, || world.with_plain_config(first, claim))
 }
 
 pub(crate) fn a_local_account_is_in_while_the_directory_is_down(world: &World) -> Result<()> {

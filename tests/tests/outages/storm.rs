@@ -72,7 +72,7 @@ pub(crate) fn remembered_people_are_in_while_three_hundred_others_hang(
     let person = world.person("remembered", &[HR_GROUP])?;
     world.with_plain_config(change, || {
         world.raw(&person)?;
-        let statements = world.postgres.statements("postern")?;
+        let statements = world.postgres.syncs()?;
         let (seen, warm) = while_paused(world, || {
             thread::scope(|scope| {
                 let others = scope.spawn(|| together(world, "others", 300));
@@ -91,7 +91,7 @@ pub(crate) fn remembered_people_are_in_while_three_hundred_others_hang(
         let slowest = warm.iter().map(|(_, taken)| *taken).max();
         ensure!(slowest.is_some_and(|it| it < TOLD_WITHIN), "{slowest:?}");
         // Whoever asks the directory hangs, and nobody asked the role store.
-        ensure!(world.postgres.statements("postern")? == statements);
+        ensure!(world.postgres.syncs()? == statements);
         Ok(())
     })
 }

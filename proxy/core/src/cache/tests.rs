@@ -14,6 +14,7 @@ fn alice() -> Arc<Principal> {
         dn: "uid=alice".to_owned(),
         name: "alice".to_owned(),
         groups: Vec::new(),
+        version: None,
     })
 }
 

@@ -19,23 +19,34 @@ const WEEK_HOURS: u64 = 168;
 const EPOCH_HOUR: u64 = 96;
 
 /// The attributes that tell whether an account may log in, of Active Directory.
-pub(in crate::directory) const ACTIVE_DIRECTORY_STATE: [&str; 5] = [
+pub(in crate::directory) const ACTIVE_DIRECTORY_STATE: [&str; 6] = [
     "userAccountControl",
     "msDS-User-Account-Control-Computed",
     "msDS-UserPasswordExpiryTimeComputed",
     "accountExpires",
     "logonHours",
+    "pwdLastSet",
 ];
 /// The same of OpenLDAP's password policy and of 389 Directory Server.
-pub(in crate::directory) const OPENLDAP_STATE: [&str; 5] = [
+pub(in crate::directory) const OPENLDAP_STATE: [&str; 7] = [
     "pwdAccountLockedTime",
     "pwdReset",
     "pwdStartTime",
     "pwdEndTime",
     "nsAccountLock",
+    "entryCSN",
+    "modifyTimestamp",
 ];
 
 impl Entry {
+    /// What is another after the password was changed: when it was set (MS-ADA3, `pwdLastSet`),
+    /// or else when anything of the entry was changed (RFC 4512, 3.4.4, and OpenLDAP's finer one).
+    pub(in crate::directory) fn version(&self) -> Option<String> {
+        let attributes = ["pwdLastSet", "entryCSN", "modifyTimestamp"];
+        let found = attributes.iter().find_map(|it| self.text(it));
+        found.map(str::to_owned)
+    }
+
     /// Why the account may not log in at `now`, as far as its attributes tell.
     pub(in crate::directory) fn refusal(&self, now: SystemTime) -> Option<AccountRefusal> {
         let control: u32 = self.number("userAccountControl").unwrap_or(0);
