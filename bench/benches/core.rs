@@ -187,6 +187,7 @@ fn principal(login: &str, groups: usize) -> Principal {
         dn: format!("cn={login},ou=people,dc=example,dc=com"),
         name: login.to_owned(),
         groups: (0..groups).map(group).collect(),
+        version: None,
     }
 }
 

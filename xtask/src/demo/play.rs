@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use postern_tests::cast::{self, Person};
-use postern_tests::{Answer, Member, postern, wait_until};
+use postern_tests::{Answer, Member, wait_until};
 
 use super::stage::{RECHECK_S, Stage};
 use super::transcript::Transcript;
 
+/// A query that would run for ten minutes.
+const LONG_QUERY: &str = "select pg_sleep(600)";
 /// How long after its cache entry is due a login may still be answered from it: the busy machine.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -58,7 +60,7 @@ struct Play<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Calls {
     binds: Option<u64>,
-    statements: u64,
+    syncs: u64,
 }
 
 impl Play<'_> {
@@ -140,13 +142,13 @@ impl Play<'_> {
             self.transcript.lines(&line);
         }
         self.transcript.lines(&format!(
-            "PostgreSQL's log: {} statements of the provisioner before, {} after",
-            before.statements, after.statements
+            "PostgreSQL's log: {} syncs of a role before, {} after",
+            before.syncs, after.syncs
         ));
         self.transcript
             .check(answer.stdout.contains("testuser"), "testuser is in");
         self.transcript.check(
-            before == after && before.statements > 0,
+            before == after && before.syncs > 0,
             "the login came from the cache: neither the directory nor the role store was asked",
         );
         Ok(())
@@ -218,14 +220,22 @@ impl Play<'_> {
 
     fn group_taken_away(&mut self) -> Result<()> {
         let group = cast::HR_GROUP;
-        self.transcript
-            .heading(&format!("testuser is taken out of {group}"));
-        self.stage
-            .directory
-            .remove_member(group, Member::Person(cast::TESTUSER.login))?;
-        self.transcript.say(&format!(
-            "The directory's answers are believed for {RECHECK_S} s here (60 s by default)."
+        self.transcript.heading(&format!(
+            "testuser is taken out of {group} while a psql is open"
         ));
+        let psql = self.stage.psql(cast::TESTUSER);
+        let answer = std::thread::scope(|scope| {
+            let open = scope.spawn(|| psql.display(LONG_QUERY));
+            self.wait_for_backend()?;
+            self.stage
+                .directory
+                .remove_member(group, Member::Person(cast::TESTUSER.login))?;
+            open.join().map_err(|_| anyhow!("psql's thread panicked"))?
+        })?;
+        self.show(cast::TESTUSER, LONG_QUERY, &answer);
+        let says_why = answer.stderr.contains("access was revoked");
+        self.transcript
+            .check(says_why, "the open psql is ended at once, and says why");
         let answer = self.wait_for_login(false)?;
         self.show(cast::TESTUSER, EMPLOYEES, &answer);
         let is_refused = answer.stderr.contains("password authentication failed");
@@ -268,6 +278,15 @@ impl Play<'_> {
             "no record was changed, added or removed",
         );
         Ok(())
+    }
+
+    /// Waits until testuser's long query runs.
+    fn wait_for_backend(&self) -> Result<()> {
+        let sql = format!("select count(*) from pg_stat_activity where query = '{LONG_QUERY}'");
+        wait_until("the long query runs", CHANGE_LIMIT, || {
+            let running = self.stage.postgres.sql(&sql)?;
+            Ok(running == "1")
+        })
     }
 
     /// Logs testuser in until it succeeds or fails as wanted.
@@ -336,7 +355,7 @@ impl Play<'_> {
     fn calls(&self) -> Result<Calls> {
         Ok(Calls {
             binds: self.stage.directory.binds()?,
-            statements: self.stage.postgres.statements(postern::PROVISIONER)?,
+            syncs: self.stage.postgres.syncs()?,
         })
     }
 
