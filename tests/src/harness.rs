@@ -34,8 +34,19 @@ pub fn run<W: Send + Sync + 'static>(
     start: impl FnOnce() -> Result<W>,
     tests: &[Test<W>],
 ) -> ExitCode {
+    run_at_once(1, missing, start, tests)
+}
+
+/// As [`run`], with several tests at the same time: for tests that keep out of each other's way
+/// by themselves.
+pub fn run_at_once<W: Send + Sync + 'static>(
+    threads: usize,
+    missing: Option<String>,
+    start: impl FnOnce() -> Result<W>,
+    tests: &[Test<W>],
+) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(1);
+    arguments.test_threads.get_or_insert(threads);
     if let Some(why) = &missing {
         tests.iter().for_each(|(name, _)| needs::skip(name, why));
     }

@@ -193,6 +193,27 @@ impl OpenLdap {
         Ok(())
     }
 
+    /// Changes entries while the server does not run, as after a restore of its data: no overlay
+    /// sees it.
+    ///
+    /// # Errors
+    /// If it runs, or refuses one; those before it are done.
+    pub fn ldif_offline(&self, records: &str) -> Result<()> {
+        if self.slot().is_some() {
+            bail!("OpenLDAP runs, and would not see the change");
+        }
+        let file = self.folder.join("offline.ldif");
+        fs::write(&file, records)?;
+        let mut command = self.account.command(&self.folder.join("slapd"), "KILL");
+        // With `-w` the change counts for those who resume from a cookie (slapmodify(8)).
+        command.args(["-T", "modify", "-w", "-f"]);
+        run(command
+            .arg(self.folder.join("slapd.conf"))
+            .arg("-l")
+            .arg(file))?;
+        Ok(())
+    }
+
     /// Searches the whole tree as the administrator and returns LDIF without line folding.
     ///
     /// # Errors
