@@ -16,6 +16,9 @@ pub(crate) trait Watched: DirectoryServer + Send + Sync {
     /// Removes a group.
     fn remove_group(&self, group: &str) -> Result<()>;
 
+    /// Gives a group another name.
+    fn rename_group(&self, group: &str, name: &str) -> Result<()>;
+
     /// Takes the permission to log in from a person, who stays in all groups.
     fn disable(&self, login: &str) -> Result<()>;
 
@@ -48,6 +51,13 @@ impl Watched for OpenLdap {
     fn remove_group(&self, group: &str) -> Result<()> {
         let dn = Self::group_dn(group);
         self.ldif(&format!("dn: {dn}\nchangetype: delete\n"))
+    }
+
+    fn rename_group(&self, group: &str, name: &str) -> Result<()> {
+        let dn = Self::group_dn(group);
+        self.ldif(&format!(
+            "dn: {dn}\nchangetype: modrdn\nnewrdn: cn={name}\ndeleteoldrdn: 1\n"
+        ))
     }
 
     fn disable(&self, login: &str) -> Result<()> {
@@ -101,6 +111,14 @@ impl Watched for Samba {
     fn remove_group(&self, group: &str) -> Result<()> {
         let dn = Self::dn(group);
         self.ldif(&format!("dn: {dn}\nchangetype: delete\n"))
+    }
+
+    fn rename_group(&self, group: &str, name: &str) -> Result<()> {
+        let dn = Self::dn(group);
+        self.ldif(&format!(
+            "dn: {dn}\nchangetype: modrdn\nnewrdn: CN={name}\ndeleteoldrdn: 1\n"
+        ))?;
+        replace(self, name, "sAMAccountName", name)
     }
 
     fn disable(&self, login: &str) -> Result<()> {

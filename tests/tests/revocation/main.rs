@@ -12,8 +12,10 @@ use postern_tests::{harness, needs};
 mod cuts;
 mod directory;
 mod losses;
+mod operators;
 mod parts;
 mod proxies;
+mod races;
 mod record;
 mod relay;
 mod site;
@@ -56,8 +58,11 @@ fn main() -> ExitCode {
         parts::TESTS,
         record::TESTS,
         proxies::TESTS,
+        races::TESTS,
+        operators::OF_ONE,
         cuts::TESTS,
         cuts::OF_ONE,
+        operators::LAST,
     ];
     let missing = match needs::postgres(None) {
         Some(_) => needs::missing_for_openldap(),

@@ -12,6 +12,8 @@ pub(crate) const TESTS: &[Test] = claims![
     one_of_two_groups_lost_ends_the_session_and_leaves_the_other_group,
     a_session_that_may_stay_cannot_take_the_lost_role_any_more,
     a_gained_group_can_be_used_in_the_live_session,
+    a_group_that_is_left_by_another_way_ends_no_session,
+    a_renamed_group_is_another_group,
     a_renamed_person_keeps_role_and_session,
     a_new_person_with_the_old_name_of_a_renamed_one_gets_nothing,
     a_changed_password_ends_what_is_remembered_and_no_session,
@@ -77,6 +79,39 @@ fn a_gained_group_can_be_used_in_the_live_session(site: &Site) -> Result<()> {
     let detail = expect_revoked(&mut live)?;
     ensure!(detail == LOST_GROUP, "{detail:?}");
     Ok(())
+}
+
+fn a_group_that_is_left_by_another_way_ends_no_session(site: &Site) -> Result<()> {
+    let directory = &site.directory;
+    directory.add_group("detour")?;
+    directory.add_member(HR_GROUP, Member::Group("detour"))?;
+    let person = site.person("twice-in", &[HR_GROUP, "detour"])?;
+    let mut live = site.session(&person)?;
+    take_out(&**directory, HR_GROUP, "twice-in")?;
+    wait_until_heard(site, "twice-in", &mut live)?;
+    take_out(&**directory, FINANCE_GROUP, "twice-in")?;
+    let detail = expect_revoked(&mut live)?;
+    ensure!(detail == LOST_GROUP, "{detail:?}");
+    let mut live = site.session(&person)?;
+    ensure!(site.memberships("twice-in")? == HR_GROUP);
+    take_out(&**directory, "detour", "twice-in")?;
+    expect_revoked(&mut live)?;
+    site.expect_nothing_left("twice-in")
+}
+
+fn a_renamed_group_is_another_group(site: &Site) -> Result<()> {
+    site.directory.add_group("postern-old")?;
+    let person = site.person("reader", &["postern-old"])?;
+    let mut live = site.session(&person)?;
+    ensure!(site.memberships("reader")? == "postern-old");
+    site.directory.rename_group("postern-old", "postern-new")?;
+    expect_revoked(&mut live)?;
+    let mut live = site.session(&person)?;
+    ensure!(site.memberships("reader")? == "postern-new");
+    // Out of what counts.
+    site.directory.rename_group("postern-new", "nothing-new")?;
+    expect_revoked(&mut live)?;
+    site.expect_nothing_left("reader")
 }
 
 fn a_renamed_person_keeps_role_and_session(site: &Site) -> Result<()> {
