@@ -43,16 +43,18 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             };
         }
     };
+    let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
     match cause.own_entry && principal.version.is_none() {
         // It may be another password.
         true => gate.authenticator.forget_person(entry),
         false => gate.authenticator.forget_unless(&principal),
     }
-    // Each proxy is responsible for those who are in through it: others may have other rules, as
-    // while a new configuration is rolled out.
-    let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
     if !is_ours && cause.heard != Heard::Operator {
-        return Outcome::Settled(None);
+        match is_elsewhere(plane, entry).await {
+            Ok(false) => {}
+            Ok(true) => return Outcome::Settled(refused_from),
+            Err(error) => return role_store_away(entry, &error),
+        }
     }
     let grants = gate.config.groups.rules.grants(&principal.groups, "");
     if grants.roles.is_empty() {
@@ -83,6 +85,17 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             leave(plane, entry, loss, cause).await
         }
         Err(error) => role_store_away(entry, &error),
+    }
+}
+
+/// Whether somebody who is not in through this proxy is none of its business: they have no role
+/// that may log in, or are in through another proxy. That one may have other rules, as while a new
+/// configuration is rolled out.
+async fn is_elsewhere(plane: &Plane, entry: &EntryId) -> Result<bool, RoleStoreError> {
+    let managed = plane.role_store.managed_login(entry).await?;
+    match managed.filter(|it| it.can_login) {
+        Some(managed) => plane.role_store.is_in_use(&managed.role).await,
+        None => Ok(true),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::error::RoleStoreError;
-use super::{RoleStore, column};
+use super::{RoleStore, column, value};
 use crate::limits::MANAGED_LOGINS_PAGE;
 
 /// The role of a person.
@@ -38,6 +38,11 @@ const MANAGED: &str = "SELECT m.role, m.directory_id, m.login, m.dn, m.can_login
     m.groups, m.synced_at, m.disabled_at, COALESCE(m.disabled_why, '') \
     FROM postern.managed_logins($1, $2, $3) m ORDER BY m.directory_id";
 
+/// Whose a backend is may be seen by everybody
+/// (<https://www.postgresql.org/docs/current/monitoring-stats.html>).
+const IN_USE: &str =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.usename = $1)";
+
 impl RoleStore {
     /// The managed roles in the order of their entries, those after `after`, at most
     /// [`MANAGED_LOGINS_PAGE`]. Ask with the last entry until none is left.
@@ -62,6 +67,15 @@ impl RoleStore {
         entry: &EntryId,
     ) -> Result<Option<ManagedLogin>, RoleStoreError> {
         Ok(self.managed(Some(entry.as_str()), "").await?.pop())
+    }
+
+    /// Whether a role has a backend on this server.
+    ///
+    /// # Errors
+    ///
+    /// What any call may fail with.
+    pub(crate) async fn is_in_use(&self, role: &str) -> Result<bool, RoleStoreError> {
+        value(&self.call(IN_USE, &[(&role, Type::TEXT)]).await?)
     }
 
     async fn managed(
