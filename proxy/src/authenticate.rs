@@ -3,7 +3,9 @@
 //! The rules are in [`postern_core::cache`]; here they meet the map, the clock and the directory.
 
 mod memory;
+mod wrong;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use crate::error::{Denied, Full, LoginError};
 use crate::limits::DIRECTORY_QUEUE_WAIT;
 use crate::single_flight::SingleFlight;
 use memory::{Memory, Remembered};
+use wrong::Wrong;
 
 /// How the DN of an account of the local file begins.
 const LOCAL_DN: &str = "local:";
@@ -82,6 +85,7 @@ impl Authenticated {
 /// Checks passwords with the directory, and remembers the answers for as long as the rules allow.
 pub(crate) struct Authenticator {
     memory: Arc<Memory>,
+    wrong: Arc<Wrong>,
     flights: SingleFlight<(String, PasswordDigest), Answer>,
     permits: Arc<Semaphore>,
     calls: AtomicU64,
@@ -102,6 +106,8 @@ pub(crate) struct Question {
     login: LoginName,
     password: Rc<Secret<Vec<u8>>>,
     digest: PasswordDigest,
+    /// From where it is asked.
+    client: IpAddr,
     /// What is remembered of the login, though not enough to go by while the directory answers.
     remembered: Option<Remembered>,
 }
@@ -151,6 +157,7 @@ impl Authenticator {
         let permits = Arc::new(Semaphore::new(config.limits.directory_calls_max));
         Self {
             memory: Arc::new(Memory::new(config)),
+            wrong: Arc::new(Wrong::new(config.lockout.person, config.lockout.address)),
             flights: SingleFlight::new(),
             permits,
             calls: AtomicU64::new(0),
@@ -167,6 +174,7 @@ impl Authenticator {
         &self,
         login: LoginName,
         password: Secret<Vec<u8>>,
+        client: IpAddr,
     ) -> Result<Recalled, LoginError> {
         let memory = &self.memory;
         let digest = memory.key.digest(login.text(), password.expose());
@@ -178,6 +186,7 @@ impl Authenticator {
             password: Rc::new(password),
             login,
             digest,
+            client,
         };
         match &question.remembered {
             Some(it) if memory.is_fresh(&it.entry, &digest) => {
@@ -317,6 +326,7 @@ impl Authenticator {
         let digest = question.digest;
         let flight = (login.text().to_owned(), digest);
         let (memory, permits) = (self.memory.clone(), self.permits.clone());
+        let (wrong, client) = (self.wrong.clone(), question.client);
         let (directories, is_out) = (directories.clone(), self.is_out.clone());
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
@@ -337,11 +347,20 @@ impl Authenticator {
                 return Err(Failure::Busy);
             };
             let asked_at = memory.started.elapsed();
+            let tried = match memory.knows(&login, &digest) {
+                true => None,
+                // Whoever guesses must not lock the account in the directory.
+                false => match wrong.take(login.person_key(), client, asked_at) {
+                    Some(tried) => Some(tried),
+                    None => return Err(Failure::TriedTooOften),
+                },
+            };
             let verified = directories.authenticate(&login, &password).await;
             let is_lost = |error: &DirectoryError| error.is_transport();
             is_out.store(verified.as_ref().is_err_and(is_lost), Ordering::Relaxed);
             match verified {
                 Ok(verified) => {
+                    tried.iter().for_each(|it| wrong.was_right(it));
                     let principal = Arc::new(verified.into_principal());
                     let told = Told {
                         principal,
@@ -351,22 +370,26 @@ impl Authenticator {
                     Ok(told)
                 }
                 Err(error) => {
+                    tried.iter().for_each(|it| wrong.was_refused(it, &error));
                     memory.refuse(&login, &password, digest, &error, asked_at);
                     Err(Failure::Directory(Arc::new(error)))
                 }
             }
         };
         match self.flights.run(flight, call).await {
-            Ok(Ok(told)) => Ok(told),
-            Ok(Err(Failure::Directory(error))) => Err(LoginError::Directory(error)),
-            Ok(Err(Failure::RefusedBefore)) => {
-                Err(LoginError::Denied(Denied::PasswordRefusedBefore))
-            }
-            Ok(Err(Failure::TriedTooOften)) => {
-                Err(LoginError::Denied(Denied::PasswordTriedTooOften))
-            }
-            Ok(Err(Failure::Busy)) => Err(LoginError::Full(Full::DirectoryCalls)),
+            Ok(answer) => answer.map_err(LoginError::from),
             Err(_) => Err(LoginError::Internal),
+        }
+    }
+}
+
+impl From<Failure> for LoginError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Directory(error) => Self::Directory(error),
+            Failure::RefusedBefore => Self::Denied(Denied::PasswordRefusedBefore),
+            Failure::TriedTooOften => Self::Denied(Denied::PasswordTriedTooOften),
+            Failure::Busy => Self::Full(Full::DirectoryCalls),
         }
     }
 }

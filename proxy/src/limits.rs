@@ -302,6 +302,10 @@ pub(crate) const PEOPLE_AT_ONCE_MAX: usize = 8;
 /// event, as the end of an account, is found by it.
 pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(300);
 
+/// While changes come one after the other, everybody is left alone for at most this long between
+/// two comparisons.
+pub(crate) const COMPARE_REST_MAX: Duration = Duration::from_secs(5);
+
 /// How often is looked whether the file of local accounts is another one.
 pub(crate) const LOCAL_FILE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -322,6 +326,10 @@ pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 
 /// How long an operator's command may take; a comparison of thousands of people is the longest.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// People, and addresses, whose wrong passwords are counted at once; whoever is not among them
+/// when there are more is refused.
+pub(crate) const WRONG_TRIED_MAX: usize = 100_000;
 
 /// How often one login starts over because the person has lost something meanwhile.
 pub(crate) const OUTDATED_MAX: usize = 8;

@@ -279,7 +279,7 @@ async fn authenticate(
     };
     let login = LoginName::parse(startup.user(), domains)?;
     let authenticator = &plane.gate.authenticator;
-    let question = match authenticator.recall(login, password)? {
+    let question = match authenticator.recall(login, password, visit.client.ip())? {
         Recalled::Known(authenticated) => return Ok(authenticated),
         Recalled::Ask(question) => question,
     };

@@ -36,8 +36,8 @@ use crate::directory::feed::{Feed, Notice};
 use crate::gate::Plane;
 use crate::health::FeedState;
 use crate::limits::{
-    COMPARE_INTERVAL, COMPARE_PAUSE, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX, SETTLE_RETRY,
-    STORE_NOTICES_MAX,
+    COMPARE_INTERVAL, COMPARE_PAUSE, COMPARE_REST_MAX, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX,
+    SETTLE_RETRY, STORE_NOTICES_MAX,
 };
 use crate::role_store::{StoreNotice, What};
 use crate::run::RunError;
@@ -56,6 +56,8 @@ struct Watch {
     tasks: JoinSet<Done>,
     /// When everybody is compared next.
     compare_at: Instant,
+    /// When they were last, and how long they are left alone then.
+    compared: (Instant, Duration),
     /// Whose account ends before everybody is compared the next time, and when.
     ending: BTreeMap<Instant, BTreeSet<EntryId>>,
     /// The file of local accounts, if there is one.
@@ -103,6 +105,7 @@ pub(crate) async fn watch(
         running: BTreeSet::new(),
         tasks: JoinSet::new(),
         compare_at: Instant::now() + COMPARE_INTERVAL,
+        compared: (Instant::now(), COMPARE_PAUSE),
         ending: BTreeMap::new(),
         away_since: None,
     };
@@ -227,13 +230,24 @@ impl Watch {
         *due = due.and(cause);
     }
 
-    /// Compares everybody, but not at once for each of many changes.
+    /// Compares everybody, but not at once for each of many changes. Whoever loses a group that
+    /// they were in is not waiting for it.
     fn compare_soon(&mut self) {
-        self.compare_at = self.compare_at.min(Instant::now() + COMPARE_PAUSE);
+        let (last, rest) = self.compared;
+        let at = (Instant::now() + COMPARE_PAUSE).max(last + rest);
+        self.compare_at = self.compare_at.min(at);
     }
 
     fn compare_all(&mut self) {
-        self.compare_at = Instant::now() + COMPARE_INTERVAL;
+        let now = Instant::now();
+        let (last, rest) = self.compared;
+        // Thousands of changes in a row must not keep the directory busy with our questions.
+        let rest = match now.duration_since(last) < rest * 4 {
+            true => (rest * 2).min(COMPARE_REST_MAX),
+            false => COMPARE_PAUSE,
+        };
+        self.compared = (now, rest);
+        self.compare_at = now + COMPARE_INTERVAL;
         let cause = Cause::now(Heard::Comparison);
         for id in known::people(&self.plane.gate).into_keys() {
             self.look_at(id, cause);

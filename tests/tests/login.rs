@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             refusal::unknown_wrong_and_no_group_are_told_byte_for_byte_the_same,
             refusal::a_wrong_password_costs_one_bind_and_repeating_it_costs_none,
             refusal::a_wrong_password_does_not_keep_the_right_one_out,
+            refusal::guesses_at_a_person_reach_the_directory_four_times,
             refusal::a_foreign_domain_is_refused_without_the_directory,
             refusal::filter_characters_in_a_login_find_nobody,
             mapping::a_privileged_role_is_never_granted_whatever_a_group_is_called,

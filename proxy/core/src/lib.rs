@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cache;
 pub mod credential;
 pub mod limits;
+pub mod lockout;
 pub mod login_name;
 pub mod mapping;
 pub mod perimeter;

@@ -85,6 +85,14 @@ impl Memory {
         remembered.is_some_and(|it| !it.entry.is_dead(&self.policy, now))
     }
 
+    /// Whether this is the remembered password, which may be due for another look.
+    pub(super) fn knows(&self, login: &LoginName, digest: &PasswordDigest) -> bool {
+        let remembered = self.accepted.get(login.text());
+        let now = self.started.elapsed();
+        let decision = remembered.map(|it| it.entry.decide(&self.policy, now, digest));
+        matches!(decision, Some(Decision::Fresh(_) | Decision::Recheck))
+    }
+
     /// Whether the directory refused this very password a moment ago.
     pub(super) fn has_refused(&self, digest: &PasswordDigest) -> bool {
         let negative = self.refused.get(digest);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use postern_core::cache::Policy;
+use postern_core::lockout::Limit;
 use postern_core::mapping::{GroupRule, GroupRuleError, GroupRules, Matcher};
 use regex::Regex;
 
@@ -12,7 +13,7 @@ use super::keys;
 use super::section::{Reading, Section};
 use super::{
     Audit, AuthMethod, Backend, Cache, Control, Credential, CredentialMode, Endpoint, Groups,
-    Limits, Listen, ListenTls, Revocation, RoleStore, SslMode,
+    Limits, Listen, ListenTls, Lockout, Revocation, RoleStore, SslMode,
 };
 use crate::tls::server_name;
 
@@ -356,6 +357,19 @@ pub(super) fn cache(section: &Section, reading: &mut Reading<'_>) -> Option<Cach
             negative: seconds(section, "negative_s")?,
             refreshes_per_minute_max: section.integer("refreshes_per_minute_max")?,
         },
+    })
+}
+
+/// `[lockout]`.
+pub(super) fn lockout(section: &Section) -> Option<Lockout> {
+    let window = seconds(section, "window_s")?;
+    let limit = |key| {
+        let tries_max = section.integer(key)?;
+        Some(Limit { tries_max, window })
+    };
+    Some(Lockout {
+        person: limit("tries_per_person_max")?,
+        address: limit("tries_per_address_max")?,
     })
 }
 

@@ -7,6 +7,7 @@ use super::{
 };
 
 mod directory;
+mod lockout;
 mod perimeter;
 mod revocation;
 mod servers;
@@ -22,6 +23,7 @@ pub(super) const TABLES: &[&Table] = &[
     &servers::BACKEND,
     &CREDENTIAL,
     &CACHE,
+    &lockout::LOCKOUT,
     &revocation::REVOCATION,
     &AUDIT,
     &CONTROL,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postern_core::lockout::Limit;
 use postern_core::mapping::GroupRules;
 use postern_core::perimeter::Plan;
 use postern_ebpf::abi::Mode;
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) credential: Credential,
     /// How long a directory's answer is believed.
     pub(crate) cache: Cache,
+    /// How many wrong passwords the directory is asked about.
+    pub(crate) lockout: Lockout,
     /// What becomes of access when the directory changes between logins.
     pub(crate) revocation: Revocation,
     /// The audit file.
@@ -345,6 +348,15 @@ pub(crate) struct Cache {
     pub(crate) entries_max: usize,
     /// The rules themselves.
     pub(crate) policy: postern_core::cache::Policy,
+}
+
+/// `[lockout]`: how many wrong passwords the directory is asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lockout {
+    /// `tries_per_person_max`: for one person, from all addresses.
+    pub(crate) person: Limit,
+    /// `tries_per_address_max`: from one address, for all people.
+    pub(crate) address: Limit,
 }
 
 /// `[revocation]`: what becomes of access when the directory changes between logins.

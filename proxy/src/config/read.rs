@@ -164,6 +164,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let backends = build::backends(sections.many("backend"), reading);
     let credential = build::credential(sections.one("credential")?, reading);
     let cache = build::cache(sections.one("cache")?, reading);
+    let lockout = build::lockout(sections.one("lockout")?);
     let revocation = build::revocation(sections.one("revocation")?);
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
@@ -182,6 +183,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         backends: backends?,
         credential: credential?,
         cache: cache?,
+        lockout: lockout?,
         revocation: revocation?,
         audit: audit?,
         control,

@@ -65,6 +65,28 @@ pub(crate) fn a_wrong_password_costs_one_bind_and_repeating_it_costs_none(
     Ok(())
 }
 
+pub(crate) fn guesses_at_a_person_reach_the_directory_four_times(world: &World) -> Result<()> {
+    let target = world.person("target", &[HR_GROUP])?;
+    let before = world.directory.failed_binds()?;
+    for number in 0..12 {
+        let guess = format!("guess-{number}");
+        world.psql(&target).login(&target.login, &guess).refused()?;
+    }
+    let after = world.directory.failed_binds()?;
+    ensure!(after - before == 4, "{before} became {after}");
+    ensure!(world.last_refusal()? == "refresh_limit");
+    // Whoever is in before is not kept out by the guesses of others.
+    let steady = world.person("targeted", &[HR_GROUP])?;
+    let right = world.psql(&steady);
+    right.query("select 1")?;
+    for number in 0..12 {
+        let guess = format!("guess-{number}");
+        right.login(&steady.login, &guess).refused()?;
+    }
+    right.query("select 1")?;
+    Ok(())
+}
+
 pub(crate) fn a_wrong_password_does_not_keep_the_right_one_out(world: &World) -> Result<()> {
     let steady = world.person("steady", &[HR_GROUP])?;
     let right = world.psql(&steady);

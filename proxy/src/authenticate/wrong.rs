@@ -1,0 +1,169 @@
+//! Who has tried how many wrong passwords.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use postern_core::lockout::{Budget, Limit};
+
+use crate::directory::DirectoryError;
+use crate::limits::WRONG_TRIED_MAX;
+
+/// The budgets of all people and addresses.
+pub(super) struct Wrong {
+    people: Budgets<String>,
+    addresses: Budgets<IpAddr>,
+}
+
+/// The budgets of one kind.
+struct Budgets<K> {
+    limit: Limit,
+    by_key: Mutex<HashMap<K, Budget>>,
+}
+
+/// A password that is being tried.
+#[must_use = "what came of it has to be said"]
+pub(super) struct Try {
+    person: String,
+    address: IpAddr,
+}
+
+impl Wrong {
+    pub(super) fn new(person: Limit, address: Limit) -> Self {
+        Self {
+            people: Budgets::new(person),
+            addresses: Budgets::new(address),
+        }
+    }
+
+    /// Counts a password that is about to be tried; none when there were too many.
+    pub(super) fn take(&self, person: String, address: IpAddr, now: Duration) -> Option<Try> {
+        if !self.addresses.take(&address, now) {
+            return None;
+        }
+        if !self.people.take(&person, now) {
+            self.addresses.change(&address, Budget::give_back);
+            return None;
+        }
+        Some(Try { person, address })
+    }
+
+    /// The directory accepted it.
+    pub(super) fn was_right(&self, tried: &Try) {
+        self.people.change(&tried.person, Budget::clear);
+        self.addresses.change(&tried.address, Budget::give_back);
+    }
+
+    /// The directory did not. Only a wrong password counts against an account; an unknown name
+    /// counts against the address.
+    pub(super) fn was_refused(&self, tried: &Try, error: &DirectoryError) {
+        let is_wrong = matches!(error, DirectoryError::WrongPassword);
+        let is_guess = is_wrong || matches!(error, DirectoryError::UnknownLogin);
+        if !is_wrong {
+            self.people.change(&tried.person, Budget::give_back);
+        }
+        if !is_guess {
+            self.addresses.change(&tried.address, Budget::give_back);
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Budgets<K> {
+    fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            by_key: Mutex::default(),
+        }
+    }
+
+    fn take(&self, key: &K, now: Duration) -> bool {
+        // The map is consistent between two statements, so a panic elsewhere does not spoil it.
+        let mut budgets = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if budgets.len() >= WRONG_TRIED_MAX {
+            budgets.retain(|_, it| !it.is_idle(&self.limit, now));
+        }
+        if let Some(budget) = budgets.get_mut(key) {
+            return budget.take(&self.limit, now);
+        }
+        // Whoever fills the map is not to be the one who is not counted.
+        if budgets.len() >= WRONG_TRIED_MAX {
+            return false;
+        }
+        budgets
+            .entry(key.clone())
+            .or_default()
+            .take(&self.limit, now)
+    }
+
+    fn change(&self, key: &K, change: impl FnOnce(&mut Budget)) {
+        let mut budgets = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = budgets.get_mut(key) {
+            change(budget);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn wrong() -> Wrong {
+        let limit = |tries_max| Limit {
+            tries_max,
+            window: Duration::from_secs(900),
+        };
+        Wrong::new(limit(2), limit(5))
+    }
+
+    fn guess(wrong: &Wrong, person: &str, host: u8, error: &DirectoryError) -> bool {
+        let address = Ipv4Addr::new(10, 0, 0, host).into();
+        let tried = wrong.take(person.to_owned(), address, Duration::ZERO);
+        if let Some(tried) = &tried {
+            wrong.was_refused(tried, error);
+        }
+        tried.is_some()
+    }
+
+    #[test]
+    fn wrong_passwords_for_a_person_count_from_all_addresses() {
+        let wrong = wrong();
+        assert!(guess(&wrong, "alice", 1, &DirectoryError::WrongPassword));
+        assert!(guess(&wrong, "alice", 2, &DirectoryError::WrongPassword));
+        assert!(!guess(&wrong, "alice", 3, &DirectoryError::WrongPassword));
+        assert!(guess(&wrong, "bob", 3, &DirectoryError::WrongPassword));
+    }
+
+    #[test]
+    fn unknown_names_count_for_the_address_and_for_nobodys_account() {
+        let wrong = wrong();
+        for number in 0..5 {
+            let name = format!("nobody-{number}");
+            assert!(guess(&wrong, &name, 1, &DirectoryError::UnknownLogin));
+        }
+        assert!(!guess(&wrong, "alice", 1, &DirectoryError::UnknownLogin));
+        for _ in 0..4 {
+            assert!(guess(&wrong, "alice", 2, &DirectoryError::UnknownLogin));
+        }
+    }
+
+    #[test]
+    fn the_right_password_clears_the_person_and_an_outage_counts_for_nobody() {
+        let wrong = wrong();
+        assert!(guess(&wrong, "alice", 1, &DirectoryError::WrongPassword));
+        let tried = wrong.take(
+            "alice".to_owned(),
+            Ipv4Addr::LOCALHOST.into(),
+            Duration::ZERO,
+        );
+        assert!(tried.is_some());
+        tried.iter().for_each(|it| wrong.was_right(it));
+        for _ in 0..10 {
+            assert!(guess(&wrong, "alice", 2, &DirectoryError::NoSource));
+        }
+        assert!(guess(&wrong, "alice", 3, &DirectoryError::WrongPassword));
+    }
+}
