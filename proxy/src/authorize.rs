@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use postern_core::audit::Source;
 use postern_core::mapping::{Grants, RoleName, person_role};
 
 use crate::authenticate::Authenticated;
@@ -89,6 +90,9 @@ pub(crate) fn authorize(
         return Err(LoginError::Denied(Denied::NoGroup {
             groups: principal.groups.len(),
         }));
+    }
+    if grants.is_strict && authenticated.source() == Source::StaleMemory {
+        return Err(LoginError::NotFromMemory);
     }
     if !grants.opens_database {
         return Err(LoginError::Denied(Denied::Database(database)));

@@ -23,6 +23,8 @@ pub(crate) enum LoginError {
     Denied(Denied),
     /// The directory did not verify the password.
     Directory(Arc<DirectoryError>),
+    /// The directory cannot be asked, and somebody of a strict group is not let in from memory.
+    NotFromMemory,
     /// The directory's name for the person is no role name.
     RoleName(RoleNameError),
     /// The role store did not make the roles match.
@@ -149,6 +151,7 @@ impl LoginError {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Client(_) | Self::Denied(_) => Fault::Client,
+            Self::NotFromMemory => Fault::Directory,
             Self::Directory(error) if error.is_outage() => Fault::Directory,
             Self::Directory(_) => Fault::Client,
             Self::RoleName(_) | Self::RoleStore(_) => Fault::RoleStore,

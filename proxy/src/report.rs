@@ -77,6 +77,11 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
         LoginError::Client(error) => client_verdict(error),
         LoginError::Denied(denied) => denied_verdict(denied),
         LoginError::Directory(error) => directory_verdict(error),
+        LoginError::NotFromMemory => (
+            unavailable("the directory that checks passwords is not available"),
+            Reason::DirectoryUnreachable,
+            "a strict group is not let in from memory".to_owned(),
+        ),
         LoginError::RoleName(error) => {
             let text = "the directory's name for this account cannot be a role".to_owned();
             let told = Told::Error(Sqlstate::INVALID_AUTHORIZATION, text, ASK);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::config_file::ConfigFile;
 use postern_tests::raw::Message;
 use postern_tests::world::{
     CHANGE_LIMIT, every_session_has_exactly_one_terminal_record, last_refusal,
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         claims![
             a_directory_that_is_down_is_told_within_a_second,
             a_remembered_login_outlives_the_directory_until_it_is_stale,
+            a_strict_group_is_refused_as_soon_as_the_directory_does_not_answer,
             a_directory_that_hangs_is_told_in_time_and_holds_nobody_up,
             a_database_that_is_down_is_told_within_a_second,
             a_database_that_hangs_is_told_in_time,
@@ -94,6 +96,30 @@ fn a_directory_that_is_down_is_told_within_a_second(world: &World) -> Result<()>
     // A refusal for an outage is not remembered.
     world.raw(&person)?;
     Ok(())
+}
+
+fn a_strict_group_is_refused_as_soon_as_the_directory_does_not_answer(world: &World) -> Result<()> {
+    let person = world.person("administrator", &[HR_GROUP])?;
+    let strict = |config: &mut ConfigFile| {
+        config
+            .set("group_rule", "strict", true)
+            .set("cache", "stale_s", 600);
+    };
+    world.with_plain_config(strict, || {
+        world.raw(&person)?;
+        world.directory.stop()?;
+        let (login, password) = (person.login.as_str(), person.password.as_str());
+        let port = world.plain.port();
+        let refused = wait_until("the answer is due for a check", CHANGE_LIMIT, || {
+            Ok(RawClient::log_in(port, login, HR_DATABASE, password)?.is_err())
+        });
+        let told = RawClient::refused(port, login, HR_DATABASE, password);
+        world.directory.start_again()?;
+        refused?;
+        expect_unavailable(&told?)?;
+        ensure!(last_refusal(&world.plain)? == "directory_unreachable");
+        Ok(())
+    })
 }
 
 fn a_remembered_login_outlives_the_directory_until_it_is_stale(world: &World) -> Result<()> {

@@ -126,8 +126,9 @@ fn group_rule(section: &Section, reading: &mut Reading<'_>) -> Option<GroupRule>
     } else {
         Matcher::Regex(expression(section, &regex?, reading)?)
     };
+    let strict = section.boolean("strict")?;
     match GroupRule::new(matcher, role, databases) {
-        Ok(rule) => Some(rule),
+        Ok(rule) => Some(rule.strict(strict)),
         Err(error) => {
             let key = match error {
                 GroupRuleError::EmptyMatcher | GroupRuleError::Regex(_) => kinds.first().copied(),

@@ -31,7 +31,7 @@ impl GroupRules {
     pub fn grants(&self, groups: &[Group], database: &str) -> Grants {
         let mut roles: BTreeMap<RoleName, Vec<Group>> = BTreeMap::new();
         let mut dropped = Vec::new();
-        let mut opens_database = false;
+        let (mut opens_database, mut is_strict) = (false, false);
         for group in groups {
             let folded = group.name.to_ascii_lowercase();
             let matched = self
@@ -41,6 +41,7 @@ impl GroupRules {
             let why = match matched {
                 Some((rule, Ok(role))) => {
                     opens_database |= rule.opens(database);
+                    is_strict |= rule.strict;
                     roles.entry(role).or_default().push(group.clone());
                     continue;
                 }
@@ -60,6 +61,7 @@ impl GroupRules {
             roles,
             dropped,
             opens_database,
+            is_strict,
         }
     }
 }
@@ -73,6 +75,9 @@ pub struct Grants {
     pub dropped: Vec<Dropped>,
     /// True when at least one group with a role may use the database.
     pub opens_database: bool,
+    /// True when at least one group with a role is of a strict rule: its members are let in only
+    /// while the directory can be asked.
+    pub is_strict: bool,
 }
 
 /// A role, and the groups that it stands for.
@@ -125,6 +130,7 @@ pub struct GroupRule {
     matcher: Matcher,
     role: Option<String>,
     databases: Vec<String>,
+    strict: bool,
     test: Test,
     template: Vec<Piece>,
 }
@@ -181,9 +187,17 @@ impl GroupRule {
             matcher,
             role,
             databases,
+            strict: false,
             test,
             template,
         })
+    }
+
+    /// The same rule, for groups whose members are let in only while the directory can be asked,
+    /// or also from memory for a while.
+    #[must_use]
+    pub fn strict(self, strict: bool) -> Self {
+        Self { strict, ..self }
     }
 
     /// Which groups the rule is about.
