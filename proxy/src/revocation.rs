@@ -126,8 +126,8 @@ impl Watch {
     fn hear(&mut self, notice: Notice) {
         let health = &self.plane.gate.health;
         match notice {
-            Notice::Changed { id, dn } => self.changed(id, &dn),
-            Notice::Gone { id, dn } => self.changed(id, dn.as_deref().unwrap_or_default()),
+            Notice::Changed { id, dn } => self.changed(id, &dn, false),
+            Notice::Gone { id, dn } => self.changed(id, dn.as_deref().unwrap_or_default(), true),
             Notice::Gap { why } => {
                 tracing::info!(why, "everybody is compared with the directory");
                 self.compare_soon();
@@ -146,7 +146,7 @@ impl Watch {
     }
 
     /// An entry changed, or is gone: a person's, a group's or any other.
-    fn changed(&mut self, id: EntryId, dn: &str) {
+    fn changed(&mut self, id: EntryId, dn: &str, is_gone: bool) {
         let cause = Cause::now(Heard::Feed);
         let people = known::people(&self.plane.gate);
         if people.contains_key(&id) {
@@ -162,19 +162,23 @@ impl Watch {
             // Others may have gained it.
             return self.compare_soon();
         }
-        self.look_at_unknown(id, dn.to_owned());
+        // What is gone cannot be asked what it was.
+        self.look_at_unknown(id, (!is_gone).then(|| dn.to_owned()));
     }
 
     /// Nobody here has this entry to do with: it may be a group that somebody comes into, or a
     /// person who has a role from earlier.
-    fn look_at_unknown(&mut self, id: EntryId, dn: String) {
+    fn look_at_unknown(&mut self, id: EntryId, dn: Option<String>) {
         if self.tasks.len() >= PEOPLE_AT_ONCE_MAX * 2 {
             return self.compare_soon();
         }
         let plane = self.plane.clone();
         self.tasks.spawn_local(async move {
             // What cannot be said may be a group.
-            let is_group = dn.is_empty() || plane.directories.is_group(&dn).await.unwrap_or(true);
+            let is_group = match dn {
+                Some(dn) => plane.directories.is_group(&dn).await.unwrap_or(true),
+                None => true,
+            };
             let managed = plane.role_store.managed_login(&id).await;
             let is_managed = managed.is_ok_and(|it| it.is_some_and(|it| it.can_login));
             Done::Entry(is_managed.then_some(id), is_group)

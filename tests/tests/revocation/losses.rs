@@ -33,6 +33,9 @@ const GONE: &str = "Your account is not in the directory any more.";
 /// How many sessions one person has at once.
 const SESSIONS: usize = 100;
 
+/// Longer than the directory and the watch take together to work off a change that is heard of.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// How far ahead an account is said to end: long enough for a feed that takes seconds.
 const ACCOUNT_LIFE: Duration = Duration::from_secs(8);
 
@@ -94,15 +97,24 @@ fn a_deleted_group_ends_the_session(site: &Site) -> Result<()> {
     let person = site.person("orphan", &["postern-doomed"])?;
     let mut live = site.session(&person)?;
     ensure!(site.memberships("orphan")? == "postern-doomed");
+    wait_until_quiet()?;
     site.directory.remove_group("postern-doomed")?;
     let detail = expect_revoked(&mut live)?;
     ensure!(detail == NO_GROUP, "{detail:?}");
     site.expect_nothing_left("orphan")
 }
 
+/// Lets the comparisons that earlier changes have brought pass, which would hide a change that is
+/// not heard of. Nothing shows that they have, for they find nothing.
+fn wait_until_quiet() -> Result<()> {
+    let start = Instant::now();
+    wait_until("it is quiet", SEEN_LIMIT, || Ok(start.elapsed() > QUIET))
+}
+
 fn a_deleted_person_loses_the_session(site: &Site) -> Result<()> {
     let person = site.person("retiree", &[HR_GROUP])?;
     let mut live = site.session(&person)?;
+    wait_until_quiet()?;
     site.directory.remove_person("retiree")?;
     let detail = expect_revoked(&mut live)?;
     // Where the group loses its member in the same moment, that may be heard of first.
