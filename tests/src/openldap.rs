@@ -34,7 +34,8 @@ pub const SERVICE_DN: &str = "cn=postern-reader,dc=corp,dc=example";
 pub const SERVICE_PASSWORD: &str = "Reader-1234-only";
 /// The administrator, to whom no rule applies.
 pub const ADMIN_DN: &str = "cn=admin,dc=corp,dc=example";
-const ADMIN_PASSWORD: &str = "Admin-1234-only";
+/// The administrator's password.
+pub const ADMIN_PASSWORD: &str = "Admin-1234-only";
 /// A `groupOfNames` needs a member (RFC 4519, 3.5); this one keeps a group alive without people.
 const NOBODY_DN: &str = "cn=nobody,dc=corp,dc=example";
 

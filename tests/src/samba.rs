@@ -35,8 +35,10 @@ pub const SERVICE_LOGIN: &str = "postern-reader@corp.example";
 const SERVICE_NAME: &str = "postern-reader";
 /// The service principal's password.
 pub const SERVICE_PASSWORD: &str = "Reader-1234-only";
-const ADMIN_LOGIN: &str = "administrator@corp.example";
-const ADMIN_PASSWORD: &str = "Admin-1234-only";
+/// The administrator, who may change everything.
+pub const ADMIN_LOGIN: &str = "administrator@corp.example";
+/// The administrator's password.
+pub const ADMIN_PASSWORD: &str = "Admin-1234-only";
 
 /// Names of the domain, which are part of the template.
 const REALM: &str = "CORP.EXAMPLE";
@@ -171,7 +173,7 @@ impl Samba {
     pub fn tool(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("samba-tool");
         command.args(arguments).arg("-s").arg(self.conf());
-        run(command.arg("-H").arg(self.data().join("private/sam.ldb")))
+        run(command.arg("-H").arg(self.data_file()))
     }
 
     /// Lets the service principal see what has been deleted, which only administrators may do at
@@ -181,7 +183,7 @@ impl Samba {
     /// If the domain's data cannot be changed.
     pub fn show_deletions(&self) -> Result<()> {
         let filter = format!("sAMAccountName={SERVICE_NAME}");
-        let data = self.data().join("private/sam.ldb");
+        let data = self.data_file();
         let found = run(Command::new("ldbsearch")
             .arg("-H")
             .arg(&data)
@@ -219,6 +221,13 @@ impl Samba {
     #[must_use]
     pub fn plain_url(&self) -> String {
         format!("ldap://{}:{PORT}", self.address)
+    }
+
+    /// The domain's data. A program that changes it (`ldbmodify`) is to the server what one of
+    /// its other processes is, or another domain controller.
+    #[must_use]
+    pub fn data_file(&self) -> PathBuf {
+        self.data().join("private/sam.ldb")
     }
 
     /// The loopback address that is this server's alone.
