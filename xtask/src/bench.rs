@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     setup::try_to_install(Need::Perf);
+    // Scenarios with a directory are left out without these.
+    setup::try_to_install(Need::OpenLdap);
+    setup::try_to_install(Need::Samba);
     // A quick run has no time for it.
     if !arguments.options.iter().any(|it| it == "--quick") {
         setup::try_to_install(Need::Emulator);
