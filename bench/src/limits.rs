@@ -50,6 +50,22 @@ pub const IDLE_LOGINS_AT_ONCE: u32 = 16;
 /// File descriptors of a proxy that are not sockets of sessions.
 pub const DESCRIPTORS_BESIDE_SESSIONS: u64 = 600;
 
+/// How long one change of a person's groups may take to be done everywhere: twice what is promised
+/// of a directory that is polled.
+pub const REVOCATION_LIMIT: Duration = Duration::from_secs(70);
+/// How long the directory may take to answer one change. Samba writes it to its disk.
+pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at the backends for as long as none has gone: the cores are for what is
+/// measured.
+pub const REVOCATION_PAUSE: Duration = Duration::from_millis(1);
+/// Between two logins beside a change, for the same reason.
+pub const REVOCATION_VISIT_PAUSE: Duration = Duration::from_millis(10);
+/// Logins that are tried after everything has gone, at least. Postern takes a third of a second
+/// to refuse one.
+pub const REVOCATION_VISITS_AFTER: usize = 2;
+/// Logins that are under way at once while the sessions are opened again.
+pub const REVOCATION_LOGINS_AT_ONCE: usize = 8;
+
 /// How long a stranger waits for an answer while the directory hangs: longer than Postern waits
 /// for the directory.
 pub const STRANGER_PATIENCE: Duration = Duration::from_secs(20);

@@ -11,6 +11,7 @@ mod logins;
 pub mod names;
 mod open_loop;
 mod perimeter;
+mod revocation;
 mod rows;
 mod select;
 mod slow_reader;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(storm::Storm),
         Box::new(idle::Idle),
         Box::new(perimeter::Perimeter),
+        Box::new(revocation::Revocation::default()),
     ]
 }
 

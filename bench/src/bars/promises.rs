@@ -160,6 +160,13 @@ const fn idle(encryption: Encryption, metric: Metric) -> Of {
     }
 }
 
+const fn revocation(point: &'static str, metric: Metric) -> Of {
+    Of::Own {
+        at: at(names::REVOCATION, Plain, point),
+        metric,
+    }
+}
+
 /// What is aimed at beyond the bounds of added instructions.
 const GOAL: Option<f64> = Some(0.85);
 
@@ -389,5 +396,61 @@ pub const PROMISES: &[Promise] = &[
             metric: Metric::RatePerS,
             aside: None,
         },
+    },
+    Promise {
+        name: "revocation, OpenLDAP: its answer to the last of 100 backends gone, p99",
+        bound: 1_000_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: revocation(names::OPENLDAP, Metric::P99Us),
+    },
+    Promise {
+        name: "revocation, OpenLDAP: hearing of it to the last backend gone, p99",
+        bound: 500_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: revocation(names::OPENLDAP_HEARD, Metric::P99Us),
+    },
+    Promise {
+        name: "revocation, OpenLDAP: logins begun after the loss was on record, accepted",
+        bound: 0.0,
+        sense: Sense::AtMost,
+        unit: "logins",
+        of: revocation(names::OPENLDAP_TOO_LATE, Metric::Logins),
+    },
+    Promise {
+        name: "revocation, Samba AD: its answer to the last of 100 backends gone, p99",
+        bound: 6_000_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: revocation(names::SAMBA, Metric::P99Us),
+    },
+    Promise {
+        name: "revocation, Samba AD: hearing of it to the last backend gone, p99",
+        bound: 500_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: revocation(names::SAMBA_HEARD, Metric::P99Us),
+    },
+    Promise {
+        name: "revocation, Samba AD: logins begun after the loss was on record, accepted",
+        bound: 0.0,
+        sense: Sense::AtMost,
+        unit: "logins",
+        of: revocation(names::SAMBA_TOO_LATE, Metric::Logins),
+    },
+    Promise {
+        name: "revocation, polled every 30 s: the answer to the last of 100 backends gone, p99",
+        bound: 35_000_000.0,
+        sense: Sense::AtMost,
+        unit: "us",
+        of: revocation(names::POLLED, Metric::P99Us),
+    },
+    Promise {
+        name: "revocation, polled every 30 s: logins begun after the loss was on record, accepted",
+        bound: 0.0,
+        sense: Sense::AtMost,
+        unit: "logins",
+        of: revocation(names::POLLED_TOO_LATE, Metric::Logins),
     },
 ];

@@ -19,6 +19,8 @@ pub const LOGINS: &str = "logins";
 pub const STORM: &str = "storm";
 /// The policy programs.
 pub const PERIMETER: &str = "perimeter";
+/// Access that the directory takes away from a person with live sessions.
+pub const REVOCATION: &str = "revocation";
 
 /// The point of a scenario that has one without a name.
 pub const ONLY_POINT: &str = "";
@@ -67,3 +69,24 @@ pub const GATEWAY_OPEN_CONNECTIONS: &str = "connections, open gateway";
 pub const GATEWAY_PROGRAMS_CONNECTIONS: &str = "connections, programs alone";
 /// As above.
 pub const GATEWAY_CONNECTIONS: &str = "connections, guarded gateway";
+
+/// From the directory's answer to the last backend gone, where OpenLDAP tells its changes.
+pub const OPENLDAP: &str = "OpenLDAP";
+/// The same where Samba AD tells them, and another of its processes made the change.
+pub const SAMBA: &str = "Samba AD";
+/// The same where the change was made through the process that tells it.
+pub const SAMBA_ITSELF: &str = "Samba AD, by the same process";
+/// The same where OpenLDAP is polled at the default interval.
+pub const POLLED: &str = "OpenLDAP, polled every 30 s";
+/// The same in a quick run, which has no time for that.
+pub const POLLED_QUICKLY: &str = "OpenLDAP, polled every 5 s";
+/// From when Postern heard of it to the last backend gone.
+pub const OPENLDAP_HEARD: &str = "OpenLDAP: from hearing of it on";
+/// As above.
+pub const SAMBA_HEARD: &str = "Samba AD: from hearing of it on";
+/// Logins that began after the loss was on record, and were accepted.
+pub const OPENLDAP_TOO_LATE: &str = "OpenLDAP: accepted too late";
+/// As above.
+pub const SAMBA_TOO_LATE: &str = "Samba AD: accepted too late";
+/// As above.
+pub const POLLED_TOO_LATE: &str = "OpenLDAP, polled every 30 s: accepted too late";
