@@ -55,6 +55,8 @@ pub(crate) struct SessionAnswer {
     pub(crate) role: String,
     /// The directory's identifier of the person.
     pub(crate) entry: String,
+    /// The roles that the person's groups became.
+    pub(crate) groups: Vec<String>,
     /// The client's address.
     pub(crate) client: String,
     /// The database.
@@ -240,6 +242,7 @@ fn sessions(gate: &Gate) -> Vec<SessionAnswer> {
         session: id.to_string(),
         role: live.role.to_string(),
         entry: live.entry().to_string(),
+        groups: live.granted.iter().map(ToString::to_string).collect(),
         client: live.client.to_string(),
         database: live.database,
         backend: live.backend.address.to_string(),
@@ -253,7 +256,7 @@ fn sessions(gate: &Gate) -> Vec<SessionAnswer> {
 pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
     let mut rows = vec![
         [
-            "session", "role", "database", "client", "backend", "pid", "open",
+            "session", "role", "groups", "database", "client", "backend", "pid", "open",
         ]
         .map(str::to_owned),
     ];
@@ -261,6 +264,7 @@ pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
         [
             session.session.clone(),
             session.role.clone(),
+            session.groups.join(","),
             session.database.clone(),
             session.client.clone(),
             session.backend.clone(),
@@ -276,7 +280,7 @@ pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
             .map(|cell| cell.chars().count())
             .max()
     };
-    let widths: Vec<usize> = (0..7).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..8).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in &rows {
         let cells: Vec<String> = row

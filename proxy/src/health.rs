@@ -110,6 +110,7 @@ pub(crate) async fn watch(gate: Arc<Gate>, store: RoleStore) {
         }
         let mut probes = vec![of_audit(&gate)];
         probes.extend(gate.health.of_feed());
+        probes.push(of_lag(&gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
         probes.extend(strangers.iter().cloned());
         gate.health.see(probes);
@@ -127,6 +128,23 @@ fn of_audit(gate: &Gate) -> Probe {
             "make room on its disk",
         ),
     }
+}
+
+/// How long it took until access that was lost had gone, since the start.
+fn of_lag(gate: &Gate) -> Probe {
+    let lag = gate.lag.summary();
+    let ms = |us: u64| us.div_ceil(1_000);
+    let detail = match lag.count {
+        0 => "none".to_owned(),
+        count => format!(
+            "{count}, from hearing of it to the last backend {} ms (median), {} ms (p99), {} ms \
+             (slowest)",
+            ms(lag.p50_us),
+            ms(lag.p99_us),
+            ms(lag.max_us)
+        ),
+    };
+    Probe::ok("directory", "access lost since the start", detail)
 }
 
 fn of_perimeter(state_file: Option<&Path>) -> Vec<Probe> {
