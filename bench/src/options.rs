@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, bail};
 use clap::Parser;
 
-use crate::scenario::Extent;
+use crate::scenario::{Extent, Scenario};
 
 /// A quick run takes less than five minutes; the last measurement and the servers need some time
 /// to end.
@@ -90,10 +90,13 @@ impl Options {
         self.rounds.is_none().then_some(limit)
     }
 
-    /// Whether a scenario is to be measured.
+    /// Whether a scenario is to be measured; some are only on request.
     #[must_use]
-    pub fn wants(&self, scenario: &str) -> bool {
-        self.only.as_ref().is_none_or(|it| scenario.contains(it))
+    pub fn wants(&self, scenario: &dyn Scenario) -> bool {
+        match &self.only {
+            Some(text) => scenario.name().contains(text),
+            None => !scenario.is_on_request(),
+        }
     }
 }
 

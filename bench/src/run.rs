@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
     let stage = Stage::start(options, &progress, &mut found.gaps)?;
     let mut machine = facts::machine(&stage)?;
     let measured = schedule::run(&stage, &scenarios, options, &progress, &mut found);
-    let wanted = scenarios.iter().filter(|it| options.wants(it.name()));
+    let wanted = scenarios.iter().filter(|it| options.wants(it.as_ref()));
     machine.extend(wanted.flat_map(|it| it.facts()));
     let routes: Vec<RouteSummary> = stage.routes().map(summary).collect();
     progress.say("ending all servers");
@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// What can be known to fail before an hour of work.
 fn check(options: &Options, scenarios: &[Box<dyn Scenario>]) -> Result<()> {
-    if !scenarios.iter().any(|it| options.wants(it.name())) {
+    if !scenarios.iter().any(|it| options.wants(it.as_ref())) {
         let names: Vec<&str> = scenarios.iter().map(|it| it.name()).collect();
         bail!("no scenario is called so; there are {}", names.join(", "));
     }

@@ -64,6 +64,12 @@ pub trait Scenario {
     /// What it shows, in one sentence.
     fn shows(&self) -> &'static str;
 
+    /// Whether it is measured only when it is asked for by name: what takes longer than all the
+    /// others together.
+    fn is_on_request(&self) -> bool {
+        false
+    }
+
     /// Its points, in the order in which they are measured.
     fn points(&self, extent: Extent) -> Vec<Point>;
 

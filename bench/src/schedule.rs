@@ -94,7 +94,7 @@ fn turns<'a>(
     options: &Options,
 ) -> Vec<Turn<'a>> {
     let mut turns = Vec::new();
-    for scenario in scenarios.iter().filter(|it| options.wants(it.name())) {
+    for scenario in scenarios.iter().filter(|it| options.wants(it.as_ref())) {
         let rounds = options.rounds.map(usize::from);
         let rounds = rounds.unwrap_or_else(|| scenario.rounds(stage.extent()));
         for point in scenario.points(stage.extent()) {

@@ -63,6 +63,11 @@ impl Scenario for Revocation {
         names::REVOCATION
     }
 
+    /// Samba waits for seconds before it tells, two hundred times.
+    fn is_on_request(&self) -> bool {
+        true
+    }
+
     fn shows(&self) -> &'static str {
         "a person with 100 live sessions loses the last group in the directory: from its answer \
          to the last backend gone, and to the last client's end"
