@@ -226,10 +226,6 @@ impl Watch {
     }
 
     fn look_at(&mut self, id: EntryId, cause: Cause) {
-        let cause = match self.postponed.remove(&id) {
-            Some(earlier) => earlier.and(cause),
-            None => cause,
-        };
         let due = self.due.entry(id).or_insert(cause);
         *due = due.and(cause);
     }
@@ -269,6 +265,11 @@ impl Watch {
             let Some((id, cause)) = next.cloned().and_then(|id| self.due.remove_entry(&id)) else {
                 return;
             };
+            // It may have come while an earlier look was under way, which has been postponed since.
+            let cause = match self.postponed.remove(&id) {
+                Some(earlier) => earlier.and(cause),
+                None => cause,
+            };
             self.running.insert(id.clone());
             let plane = self.plane.clone();
             self.tasks.spawn_local(async move {
@@ -289,7 +290,7 @@ impl Watch {
             }
         };
         match done {
-            Done::Person(id, cause, outcome) => {
+            Done::Person(id, mut cause, outcome) => {
                 self.running.remove(&id);
                 match outcome {
                     Outcome::Settled(refused_from) => {
@@ -299,7 +300,9 @@ impl Watch {
                     Outcome::DirectoryAway => {
                         self.away_since.get_or_insert_with(Instant::now);
                     }
-                    Outcome::RoleStoreAway => {}
+                    Outcome::RoleStoreAway { is_on_record } => {
+                        cause.is_on_record |= is_on_record;
+                    }
                 }
                 self.postponed.insert(id, cause);
                 self.retry_at

@@ -35,6 +35,9 @@ pub(crate) struct Cause {
     pub(crate) time: SystemTime,
     /// Whether the person's own entry changed: then the password may be another one, too.
     pub(crate) own_entry: bool,
+    /// Whether it is on record already what the person loses, which the role store could not be
+    /// told of.
+    pub(crate) is_on_record: bool,
 }
 
 /// Why somebody loses access, or a part of it.
@@ -54,6 +57,7 @@ impl Cause {
             at: Instant::now(),
             time: SystemTime::now(),
             own_entry: false,
+            is_on_record: false,
         }
     }
 
@@ -65,6 +69,7 @@ impl Cause {
         };
         Self {
             own_entry: self.own_entry || other.own_entry,
+            is_on_record: self.is_on_record || other.is_on_record,
             ..first
         }
     }

@@ -46,7 +46,8 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
     // the record of such a session has to say why.
     let goodbye = goodbye(&leaver.loss);
     let ended = gate.sessions.end(Ending::Revoked, &goodbye, theirs);
-    let is_news = !ended.is_empty() || may_log_in(plane, leaver.entry).await;
+    let is_on_record = leaver.cause.is_on_record;
+    let is_news = !ended.is_empty() || (!is_on_record && may_log_in(plane, leaver.entry).await);
     if is_news {
         record_loss(gate, &leaver, ended.len()).await;
     }
@@ -66,7 +67,7 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
             (None, 0)
         }
     };
-    if told.is_ok() && is_news {
+    if told.is_ok() && (is_news || is_on_record) {
         gate.lag.took(took);
         let record = Record::AccessEnded {
             principal: leaver.entry.to_string(),

@@ -23,7 +23,10 @@ pub(super) enum Outcome {
     /// The directory cannot be asked; it has to be tried again.
     DirectoryAway,
     /// The role store cannot be changed; it has to be tried again.
-    RoleStoreAway,
+    RoleStoreAway {
+        /// Whether it is on record already what is lost.
+        is_on_record: bool,
+    },
 }
 
 /// Looks a person up, and takes away or gives what has changed.
@@ -38,7 +41,7 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
         Ok(person) => (Arc::new(person.principal), person.refused_from),
         Err(error) => {
             return match Loss::of(&error) {
-                Some(loss) => leave(plane, entry, loss, cause).await,
+                Some(loss) => leave(plane, (entry, ""), loss, cause).await,
                 None => Outcome::DirectoryAway,
             };
         }
@@ -62,13 +65,13 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             reason: LostReason::NoGroup,
             detail: format!("none of {} groups counts", principal.groups.len()),
         };
-        return leave(plane, entry, loss, cause).await;
+        return leave(plane, (entry, &principal.name), loss, cause).await;
     }
     if cause.heard == Heard::RoleStore {
         match plane.role_store.managed_login(entry).await {
             Ok(managed) => {
                 if let Some(loss) = taken_elsewhere(managed.as_ref()) {
-                    return leave(plane, entry, loss, cause).await;
+                    return leave(plane, (entry, &principal.name), loss, cause).await;
                 }
             }
             Err(error) => return role_store_away(entry, &error),
@@ -82,7 +85,7 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
                 reason: LostReason::NoGroup,
                 detail: error.to_string(),
             };
-            leave(plane, entry, loss, cause).await
+            leave(plane, (entry, &principal.name), loss, cause).await
         }
         Err(error) => role_store_away(entry, &error),
     }
@@ -113,19 +116,28 @@ fn taken_elsewhere(managed: Option<&ManagedLogin>) -> Option<Loss> {
     })
 }
 
-async fn leave(plane: &Plane, entry: &EntryId, loss: Loss, cause: Cause) -> Outcome {
+/// The name is empty where the directory does not tell it any more.
+async fn leave(
+    plane: &Plane,
+    (entry, name): (&EntryId, &str),
+    loss: Loss,
+    cause: Cause,
+) -> Outcome {
     let sessions = plane.gate.sessions.of(entry);
-    let name = sessions.first().map(|(_, it)| it.principal.name.clone());
+    let known = sessions.first().map(|(_, it)| it.principal.name.as_str());
     let leaver = Leaver {
         entry,
-        name: name.as_deref().unwrap_or_default(),
+        name: known.unwrap_or(name),
         loss,
         cause,
         session: None,
     };
     match end_access(plane, leaver).await {
         Ok(()) => Outcome::Settled(None),
-        Err(error) => role_store_away(entry, &error),
+        Err(error) => {
+            role_store_away(entry, &error);
+            Outcome::RoleStoreAway { is_on_record: true }
+        }
     }
 }
 
@@ -217,5 +229,7 @@ fn opens(plane: &Plane, principal: &Principal, session: &LiveSession) -> bool {
 
 fn role_store_away(entry: &EntryId, error: &RoleStoreError) -> Outcome {
     tracing::error!(%entry, %error, "the role store does not have what the directory says");
-    Outcome::RoleStoreAway
+    Outcome::RoleStoreAway {
+        is_on_record: false,
+    }
 }

@@ -8,7 +8,7 @@ use postern_tests::{ConfigFile, Postern, RawClient, wait_until};
 
 use crate::directory::take_out;
 use crate::relay::Relay;
-use crate::site::{SEEN_LIMIT, Site, expect_revoked_within, session_of};
+use crate::site::{SEEN_LIMIT, Site, expect_revoked_within, refusal, session_of};
 use crate::{Test, claims};
 
 pub(crate) const TESTS: &[Test] = claims![
@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = claims![
     a_change_after_a_directory_has_hung_is_heard_of,
     a_change_while_the_directory_did_not_run_is_found,
     a_change_while_postern_did_not_run_is_found_without_a_login,
+    a_change_while_the_database_did_not_run_is_made_when_it_is_back,
 ];
 
 /// These run with OpenLDAP only: what they are about does not depend on the directory.
@@ -36,7 +37,10 @@ const AWAY_S: i32 = 30;
 /// What Postern says when it does not follow the directory any more.
 const LOST: &str = "the directory's changes are not followed";
 
-/// What it says when it does.
+/// What it says each time that the database is not there to be told.
+const UNSTORED: &str = "the role store does not have what the directory says";
+
+/// What it says when it follows it.
 const FOLLOWS: &str = "the directory's changes are followed";
 
 fn count(postern: &Postern, text: &str) -> Result<usize> {
@@ -157,6 +161,35 @@ fn a_change_while_postern_did_not_run_is_found_without_a_login(site: &Site) -> R
     site.expect_nothing_left("absent")
 }
 
+fn a_change_while_the_database_did_not_run_is_made_when_it_is_back(site: &Site) -> Result<()> {
+    let person = site.person("unstored", &[HR_GROUP])?;
+    drop(site.session(&person)?);
+    let before = count(&site.told, UNSTORED)?;
+    site.postgres.stop()?;
+    let changed = take_out(&*site.directory, HR_GROUP, "unstored");
+    let heard = wait_until("the change is heard of", SEEN_LIMIT, || {
+        let records = site.told.audit()?;
+        let mut lost = records.iter().filter(|it| it["event"] == "access_lost");
+        Ok(lost.any(|it| it["name"] == "unstored"))
+    });
+    let tried = wait_until("it was tried several times", SEEN_LIMIT, || {
+        Ok(count(&site.told, UNSTORED)? >= before + 3)
+    });
+    site.postgres.start_again()?;
+    changed.and(heard).and(tried)?;
+    site.expect_nothing_left("unstored")?;
+    ensure!(refusal(&site.told, &person)?.is_some(), "it came in again");
+    wait_until("the end is on record", SEEN_LIMIT, || {
+        let records = site.records(&site.told, "unstored")?;
+        Ok(records.iter().any(|it| it["event"] == "access_ended"))
+    })?;
+    // However often it was tried.
+    let records = site.records(&site.told, "unstored")?;
+    let lost = records.iter().filter(|it| it["event"] == "access_lost");
+    ensure!(lost.count() == 1, "{records:#?}");
+    Ok(())
+}
+
 fn sessions_outlive_the_directory_for_as_long_as_configured_and_end_or_stay(
     site: &Site,
 ) -> Result<()> {
@@ -189,8 +222,8 @@ fn while_away(site: &Site) -> Result<(postern_tests::Someone, RawClient)> {
     let person = site.person("castaway", &[HR_GROUP])?;
     let mut ends = site.session(&person)?;
     let mut stays = session_of(&site.untold, &person)?;
-    site.directory.stop()?;
     let stopped = Instant::now();
+    site.directory.stop()?;
     let away = Duration::from_secs(AWAY_S.unsigned_abs().into());
     let detail = expect_revoked_within(&mut ends, away + SEEN_LIMIT)?;
     ensure!(stopped.elapsed() >= away, "after {:?}", stopped.elapsed());
