@@ -263,7 +263,7 @@ fn an_adopted_role_is_the_persons_and_can_be_revoked(site: &Site) -> Result<()> 
     expect_revoked(&mut live)?;
     site.expect_nothing_left("veteran")?;
     for (arguments, what) in [
-        (["nobody-made-it", "--login", "welcome"], "does not exist"),
+        (["nobody-made-it", "--login", "testuser"], "does not exist"),
         (["veteran", "--login", "nobody-knows-me"], "nobody-knows-me"),
         (["veteran", "--login", "testuser"], "veteran"),
         ([SUPERUSER, "--login", "testuser"], SUPERUSER),

@@ -24,8 +24,9 @@ const TIMES: usize = 4;
 const ROUNDS: usize = 3;
 
 /// What a login that races with a change may be told: that access was changed meanwhile, that no
-/// group counts, that the role has just lost LOGIN, or that there were too many at once.
-const REFUSALS: [&str; 4] = ["57P01", "28P01", "28000", "53300"];
+/// group counts, that the role has just lost LOGIN, that there were too many at once, or that the
+/// directory, which they all ask, did not answer in time.
+const REFUSALS: [&str; 5] = ["57P01", "28P01", "28000", "53300", "57P03"];
 
 /// Logs in many times while `change` is made, and returns what was let in and not ended.
 fn race(
