@@ -69,6 +69,7 @@ pub(crate) struct Permits {
     pub(crate) cancels: Semaphore,
     /// With fewer free places for connections there is a crowd.
     connections_uncrowded: usize,
+    cold_logins_max: usize,
 }
 
 /// What has happened since the start.
@@ -103,10 +104,16 @@ impl Permits {
             connections_uncrowded: connections_max.saturating_sub(config.limits.cold_logins_max),
             connections: Arc::new(Semaphore::new(connections_max)),
             logins: Semaphore::new(logins_max),
+            cold_logins_max: config.limits.cold_logins_max,
             cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Semaphore::new(CANCELS_MAX),
         }
+    }
+
+    /// Whether a login is asking the directory or the role store.
+    pub(crate) fn has_cold_logins(&self) -> bool {
+        self.cold_logins.available_permits() < self.cold_logins_max
     }
 
     /// Whether more connections are on their way than may ask the directory or the role store.

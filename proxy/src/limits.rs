@@ -302,9 +302,9 @@ pub(crate) const PEOPLE_AT_ONCE_MAX: usize = 8;
 /// event, as the end of an account, is found by it.
 pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// While changes come one after the other, everybody is left alone for at most this long between
-/// two comparisons.
-pub(crate) const COMPARE_REST_MAX: Duration = Duration::from_secs(5);
+/// While changes come one after the other, everybody is left alone between two comparisons for four
+/// times as long as the last one took, and for at most this long.
+pub(crate) const COMPARE_REST_MAX: Duration = Duration::from_secs(20);
 
 /// How often is looked whether the file of local accounts is another one.
 pub(crate) const LOCAL_FILE_INTERVAL: Duration = Duration::from_secs(1);

@@ -58,6 +58,8 @@ struct Watch {
     compare_at: Instant,
     /// When they were last, and how long they are left alone then.
     compared: (Instant, Duration),
+    /// Since when they are being compared.
+    comparing_since: Option<Instant>,
     /// Whose account ends before everybody is compared the next time, and when.
     ending: BTreeMap<Instant, BTreeSet<EntryId>>,
     /// The file of local accounts, if there is one.
@@ -106,11 +108,13 @@ pub(crate) async fn watch(
         tasks: JoinSet::new(),
         compare_at: Instant::now() + COMPARE_INTERVAL,
         compared: (Instant::now(), COMPARE_PAUSE),
+        comparing_since: None,
         ending: BTreeMap::new(),
         away_since: None,
     };
     loop {
         watch.start_due();
+        watch.end_comparison();
         let next = watch.next_time();
         tokio::select! {
             Some(notice) = notices.recv() => watch.hear(notice),
@@ -148,6 +152,11 @@ impl Watch {
     /// An entry changed, or is gone: a person's, a group's or any other.
     fn changed(&mut self, id: EntryId, dn: &str, is_gone: bool) {
         let cause = Cause::now(Heard::Feed);
+        let gate = &self.plane.gate;
+        if gate.permits.has_cold_logins() {
+            // A login under way may rest on what was before; it looks again.
+            gate.sessions.fence(&id, cause.at, [].into());
+        }
         let people = known::people(&self.plane.gate);
         if people.contains_key(&id) {
             let own_entry = true;
@@ -240,13 +249,8 @@ impl Watch {
 
     fn compare_all(&mut self) {
         let now = Instant::now();
-        let (last, rest) = self.compared;
-        // Thousands of changes in a row must not keep the directory busy with our questions.
-        let rest = match now.duration_since(last) < rest * 4 {
-            true => (rest * 2).min(COMPARE_REST_MAX),
-            false => COMPARE_PAUSE,
-        };
-        self.compared = (now, rest);
+        self.comparing_since.get_or_insert(now);
+        self.compared = (now, COMPARE_REST_MAX);
         self.compare_at = now + COMPARE_INTERVAL;
         let cause = Cause::now(Heard::Comparison);
         for id in known::people(&self.plane.gate).into_keys() {
@@ -331,6 +335,19 @@ impl Watch {
         if let Some(rest) = rest.filter(|rest| *rest < COMPARE_INTERVAL) {
             let at = Instant::now() + rest;
             self.ending.entry(at).or_default().insert(id);
+        }
+    }
+
+    /// Everybody has been compared. Thousands of changes in a row must not keep the directory busy
+    /// with our questions: they get a fifth of the time.
+    fn end_comparison(&mut self) {
+        if !self.due.is_empty() || !self.running.is_empty() {
+            return;
+        }
+        if let Some(since) = self.comparing_since.take() {
+            let rest = since.elapsed() * 4;
+            let rest = rest.clamp(COMPARE_PAUSE, COMPARE_REST_MAX);
+            self.compared = (Instant::now(), rest);
         }
     }
 

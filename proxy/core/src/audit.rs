@@ -139,7 +139,7 @@ pub enum Record {
     Ordered {
         /// Who: the name of the user on this machine.
         by: String,
-        /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`.
+        /// What: `revoke`, `restore`, `kill`, `reconcile`.
         order: String,
         /// To whom or what.
         subject: String,

@@ -159,6 +159,7 @@ async fn revoke(
             theirs.map(|(_, it)| it.entry().clone())
         }
     };
+    let is_known = entry.is_some();
     if let Some(entry) = entry {
         let leaver = Leaver {
             entry: &entry,
@@ -181,8 +182,12 @@ async fn revoke(
         }
         None => format!("until postern restore {name}"),
     };
+    let nobody = match is_known {
+        true => "",
+        false => "; nobody has had this role yet: look whether the name is right",
+    };
     Ok(vec![format!(
-        "{} is kept out {until}; {count} sessions were ended here",
+        "{} is kept out {until}; {count} sessions were ended here{nobody}",
         meant.role
     )])
 }

@@ -52,6 +52,9 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
         true => gate.authenticator.forget_person(entry),
         false => gate.authenticator.forget_unless(&principal),
     }
+    let grants = gate.config.groups.rules.grants(&principal.groups, "");
+    let granted = grants.roles.iter().map(|it| it.role.clone()).collect();
+    gate.sessions.fence(entry, asked_at, granted);
     if !is_ours && cause.heard != Heard::Operator {
         match is_elsewhere(plane, entry).await {
             Ok(false) => {}
@@ -59,7 +62,6 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             Err(error) => return role_store_away(entry, &error),
         }
     }
-    let grants = gate.config.groups.rules.grants(&principal.groups, "");
     if grants.roles.is_empty() {
         let loss = Loss {
             reason: LostReason::NoGroup,
@@ -77,7 +79,7 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             Err(error) => return role_store_away(entry, &error),
         }
     }
-    match adjust(plane, &principal, &grants, (cause, asked_at)).await {
+    match adjust(plane, &principal, &grants, cause).await {
         Ok(()) => Outcome::Settled(refused_from),
         // The database has none of the groups, or an administrator has disabled the role.
         Err(error @ RoleStoreError::Refused { .. }) => {
@@ -146,12 +148,11 @@ async fn adjust(
     plane: &Plane,
     principal: &Arc<Principal>,
     grants: &Grants,
-    (cause, asked_at): (Cause, Instant),
+    cause: Cause,
 ) -> Result<(), RoleStoreError> {
     let gate = &plane.gate;
     let entry = &principal.id;
     let granted: Arc<[RoleName]> = grants.roles.iter().map(|it| it.role.clone()).collect();
-    gate.sessions.fence(entry, asked_at, granted.clone());
     let wish = MembershipWish {
         entry,
         groups: &granted,
