@@ -53,7 +53,13 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, synced: &Synced, ready: &Backend
         opened: Instant::now(),
         ending: None,
     };
-    gate.sessions.open(visit.id, live, authenticated.asked_at())
+    let is_in = gate.sessions.open(visit.id, live, authenticated.asked_at());
+    // Nobody knew the person while the directory was asked, so that what it told meanwhile was
+    // not heard; and when the account ends is not known.
+    if is_in && gate.config.directory.is_followed() && !authenticated.is_from_memory() {
+        gate.orders.look_at(&authenticated.principal().id);
+    }
+    is_in
 }
 
 /// Writes the record.

@@ -15,6 +15,7 @@ mod order;
 mod person;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,6 +49,9 @@ struct Watch {
     plane: Rc<Plane>,
     /// People to be looked at, and why.
     due: BTreeMap<EntryId, Cause>,
+    /// People who are looked at when nobody is due, one after the other from the last one on.
+    later: BTreeMap<EntryId, Cause>,
+    last: Option<EntryId>,
     /// People who could not be looked at, and are again after a pause.
     postponed: BTreeMap<EntryId, Cause>,
     retry_at: Option<Instant>,
@@ -102,6 +106,8 @@ pub(crate) async fn watch(
         file: local.map(|it| FileWatch::new(it.file.clone())),
         plane,
         due: BTreeMap::new(),
+        later: BTreeMap::new(),
+        last: None,
         postponed: BTreeMap::new(),
         retry_at: None,
         running: BTreeSet::new(),
@@ -201,8 +207,10 @@ impl Watch {
                 // Somebody who may come back asks the directory at their next login anyway, and
                 // so does whoever is not in through this proxy.
                 let is_loss = change.what != What::Release;
-                let people = known::people(&self.plane.gate);
-                if let Some(entry) = change.entry.filter(|it| is_loss && people.contains_key(it)) {
+                let gate = &self.plane.gate;
+                let is_ours =
+                    |it: &EntryId| gate.sessions.has(it) || gate.authenticator.remembers(it);
+                if let Some(entry) = change.entry.filter(|it| is_loss && is_ours(it)) {
                     self.look_at(entry, Cause::now(Heard::RoleStore));
                 }
             }
@@ -235,8 +243,34 @@ impl Watch {
     }
 
     fn look_at(&mut self, id: EntryId, cause: Cause) {
-        let due = self.due.entry(id).or_insert(cause);
+        let earlier = self.later.remove(&id);
+        let cause = earlier.map_or(cause, |it| it.and(cause));
+        let due = match cause.heard.may_wait() && !self.due.contains_key(&id) {
+            true => &mut self.later,
+            false => &mut self.due,
+        };
+        let due = due.entry(id).or_insert(cause);
         *due = due.and(cause);
+    }
+
+    /// Takes who is looked at next. Whoever is being looked at is so again afterwards: it may have
+    /// been too early.
+    fn next_due(&mut self) -> Option<(EntryId, Cause)> {
+        let is_free = |it: &&EntryId| !self.running.contains(*it);
+        if let Some(id) = self.due.keys().find(is_free).cloned() {
+            return self.due.remove_entry(&id);
+        }
+        let after = match &self.last {
+            Some(last) => Bound::Excluded(last.clone()),
+            None => Bound::Unbounded,
+        };
+        let behind = self
+            .later
+            .range((after, Bound::Unbounded))
+            .map(|(id, _)| id);
+        let id = behind.chain(self.later.keys()).find(is_free).cloned()?;
+        self.last = Some(id.clone());
+        self.later.remove_entry(&id)
     }
 
     /// Compares everybody, but not at once for each of many changes. Whoever loses a group that
@@ -263,10 +297,13 @@ impl Watch {
     }
 
     fn start_due(&mut self) {
-        while self.running.len() < PEOPLE_AT_ONCE_MAX {
-            // Whoever is being looked at is so again afterwards: it may have been too early.
-            let next = self.due.keys().find(|it| !self.running.contains(*it));
-            let Some((id, cause)) = next.cloned().and_then(|id| self.due.remove_entry(&id)) else {
+        // A directory that is coming back is not met by everybody at once.
+        let at_once = match self.away_since {
+            Some(_) => 1,
+            None => PEOPLE_AT_ONCE_MAX,
+        };
+        while self.running.len() < at_once {
+            let Some((id, cause)) = self.next_due() else {
                 return;
             };
             // It may have come while an earlier look was under way, which has been postponed since.
@@ -296,13 +333,23 @@ impl Watch {
         match done {
             Done::Person(id, mut cause, outcome) => {
                 self.running.remove(&id);
+                let is_local = is_local(&id);
                 match outcome {
                     Outcome::Settled(refused_from) => {
-                        self.away_since = None;
+                        if !is_local {
+                            self.away_since = None;
+                        }
                         return self.expect_refusal(id, refused_from);
                     }
                     Outcome::DirectoryAway => {
-                        self.away_since.get_or_insert_with(Instant::now);
+                        if !is_local {
+                            self.away_since.get_or_insert_with(Instant::now);
+                        }
+                        if cause.at.elapsed() >= self.away_limit() {
+                            // It answers others, perhaps, and nothing of this person.
+                            self.end_unknown(cause.at, Some(&id));
+                            cause.at = Instant::now();
+                        }
                     }
                     Outcome::RoleStoreAway { is_on_record } => {
                         cause.is_on_record |= is_on_record;
@@ -341,7 +388,7 @@ impl Watch {
     /// Everybody has been compared. Thousands of changes in a row must not keep the directory busy
     /// with our questions: they get a fifth of the time.
     fn end_comparison(&mut self) {
-        if !self.due.is_empty() || !self.running.is_empty() {
+        if !self.due.is_empty() || !self.later.is_empty() || !self.running.is_empty() {
             return;
         }
         if let Some(since) = self.comparing_since.take() {
@@ -383,12 +430,18 @@ impl Watch {
             self.compare_at = now;
         }
         if self.compare_at <= now {
-            self.compare_all();
+            match self.comparing_since {
+                // One after the other, so that everybody has their turn.
+                Some(_) => self.compare_at = now + COMPARE_PAUSE,
+                None => self.compare_all(),
+            }
         }
         if let Some(since) = self.away_since
             && since + self.away_limit() <= now
         {
-            self.outlived(since);
+            // Counted anew, for the sessions that are opened until then.
+            self.away_since = Some(now);
+            self.end_unknown(since, None);
         }
     }
 
@@ -396,18 +449,20 @@ impl Watch {
         self.plane.gate.config.revocation.directory_away
     }
 
-    /// The directory has been out of reach for longer than sessions may last without it.
-    fn outlived(&mut self, since: Instant) {
-        // Counted anew, for the sessions that are opened until then.
-        self.away_since = Some(Instant::now());
+    /// Nothing has been known of everybody in the directory, or of one person, for longer than
+    /// sessions may last without it.
+    fn end_unknown(&mut self, since: Instant, only: Option<&EntryId>) {
         if self.plane.gate.config.revocation.after == AwayPolicy::Keep {
             return;
         }
         let plane = self.plane.clone();
-        let is_of_directory = |it: &LiveSession| !it.principal.dn.starts_with("local:");
+        let is_meant = |it: &LiveSession| match only {
+            Some(only) => it.entry() == only,
+            None => !is_local(it.entry()),
+        };
         let sessions = plane.gate.sessions.list().into_iter();
         let mut people: BTreeMap<EntryId, (String, Vec<_>)> = BTreeMap::new();
-        for (id, session) in sessions.filter(|(_, it)| is_of_directory(it)) {
+        for (id, session) in sessions.filter(|(_, it)| is_meant(it)) {
             let name = session.principal.name.clone();
             let person = people.entry(session.entry().clone());
             person.or_insert((name, Vec::new())).1.push(id);
@@ -430,4 +485,9 @@ impl Watch {
             Done::Command
         });
     }
+}
+
+/// Whether a person is of the local file, which is not out of reach when the directory is.
+fn is_local(id: &EntryId) -> bool {
+    id.as_str().starts_with("local:")
 }

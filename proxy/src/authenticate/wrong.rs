@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ impl Wrong {
 
     /// Counts a password that is about to be tried; none when there were too many.
     pub(super) fn take(&self, person: String, address: IpAddr, now: Duration) -> Option<Try> {
+        let address = counted_as(address);
         if !self.addresses.take(&address, now) {
             return None;
         }
@@ -67,6 +68,14 @@ impl Wrong {
         if !is_guess {
             self.addresses.change(&tried.address, Budget::give_back);
         }
+    }
+}
+
+/// An address of IPv6 stands for its subnet: a host may have as many of it as it likes (RFC 8981).
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -99,6 +99,13 @@ pub(crate) enum Directory {
     Local,
 }
 
+impl Directory {
+    /// Whether its changes are heard of.
+    pub(crate) fn is_followed(&self) -> bool {
+        matches!(self, Self::Ldap(ldap) if ldap.feed != FeedChoice::Off)
+    }
+}
+
 /// `[directory]` with `kind = "ldap"`.
 #[derive(Debug, Clone)]
 pub(crate) struct Ldap {

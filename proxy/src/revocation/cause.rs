@@ -35,6 +35,8 @@ pub(crate) struct Cause {
     pub(crate) time: SystemTime,
     /// Whether the person's own entry changed: then the password may be another one, too.
     pub(crate) own_entry: bool,
+    /// Whether something was done to the person in the role store.
+    pub(crate) in_store: bool,
     /// Whether it is on record already what the person loses, which the role store could not be
     /// told of.
     pub(crate) is_on_record: bool,
@@ -57,6 +59,7 @@ impl Cause {
             at: Instant::now(),
             time: SystemTime::now(),
             own_entry: false,
+            in_store: heard == Heard::RoleStore,
             is_on_record: false,
         }
     }
@@ -68,10 +71,24 @@ impl Cause {
             false => other,
         };
         Self {
+            heard: match first.heard.may_wait() {
+                // What was named by itself does not wait behind everybody.
+                true if !self.heard.may_wait() => self.heard,
+                true => other.heard,
+                false => first.heard,
+            },
             own_entry: self.own_entry || other.own_entry,
+            in_store: self.in_store || other.in_store,
             is_on_record: self.is_on_record || other.is_on_record,
             ..first
         }
+    }
+}
+
+impl Heard {
+    /// Whether it concerns many at once, so that it waits for what names somebody.
+    pub(crate) const fn may_wait(self) -> bool {
+        matches!(self, Self::Comparison | Self::RoleStore)
     }
 }
 
@@ -159,11 +176,12 @@ mod tests {
             heard: Heard::Feed,
             at: first.at + Duration::from_secs(1),
             own_entry: true,
+            in_store: true,
             ..first
         };
         for both in [first.and(second), second.and(first)] {
-            assert_eq!((both.heard, both.at), (first.heard, first.at));
-            assert!(both.own_entry);
+            assert_eq!((both.heard, both.at), (Heard::Feed, first.at));
+            assert!(both.own_entry && both.in_store);
         }
     }
 

@@ -125,10 +125,34 @@ async fn meant(plane: &Plane, name: &str) -> Result<Meant, String> {
             entry: Some(principal.id),
         }),
         // Gone, disabled or out of reach: the role still says whose it is.
-        Err(_) => Ok(Meant {
-            role: role(login.name())?,
-            entry: None,
-        }),
+        Err(_) => match managed_as(plane, login.name()).await? {
+            Some(managed) => Ok(managed),
+            None => Ok(Meant {
+                role: role(login.name())?,
+                entry: None,
+            }),
+        },
+    }
+}
+
+/// The managed role of a name, in whatever case it is written: directories do not tell them apart.
+async fn managed_as(plane: &Plane, name: &str) -> Result<Option<Meant>, String> {
+    let managed = managed_logins(plane).await;
+    let managed = managed.map_err(|error| error.to_string())?;
+    let is_named = |it: &&ManagedLogin| {
+        it.role.eq_ignore_ascii_case(name) || it.login.eq_ignore_ascii_case(name)
+    };
+    let mut named = managed.iter().filter(is_named);
+    match (named.next(), named.next()) {
+        (Some(one), None) => Ok(Some(Meant {
+            role: RoleName::new(&one.role).map_err(|error| error.to_string())?,
+            entry: Some(one.entry.clone()),
+        })),
+        (None, _) => Ok(None),
+        (Some(one), Some(other)) => Err(format!(
+            "{name} may be {} or {}: write it as it is there",
+            one.role, other.role
+        )),
     }
 }
 
@@ -241,7 +265,13 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
     let open: Vec<ManagedLogin> = managed.into_iter().filter(|it| it.can_login).collect();
     let mut lines = Vec::new();
     for login in &open {
-        let differences = differences(plane, login).await?;
+        let differences = match differences(plane, login).await {
+            Ok(differences) => differences,
+            Err(why) => {
+                lines.push(format!("unknown {}  {why}", login.role));
+                continue;
+            }
+        };
         if differences.is_empty() {
             continue;
         }
@@ -265,6 +295,9 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
 /// How a managed role differs from what the directory says.
 async fn differences(plane: &Plane, login: &ManagedLogin) -> Result<Vec<String>, String> {
     let role = &login.role;
+    if !plane.directories.is_asked_about(&login.entry) {
+        return Err("is of a source that is not configured here".to_owned());
+    }
     let principal = match plane.directories.look_up_entry(&login.entry).await {
         Ok(person) => person.principal,
         Err(error) => match Loss::of(&error) {

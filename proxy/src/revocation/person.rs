@@ -10,7 +10,7 @@ use postern_core::principal::{EntryId, Principal};
 
 use super::cause::{Cause, Heard, Loss};
 use super::ending::{Leaver, end_access, end_sessions, put_on_record};
-use crate::config::LostGroup;
+use crate::config::{LostGroup, MissingGroup};
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, MembershipWish, RoleStoreError};
 use crate::session::{LiveSession, SessionId};
@@ -36,7 +36,29 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
     if !plane.directories.is_asked_about(entry) {
         return Outcome::Settled(None);
     }
+    let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
+    if is_ours && cause.in_store {
+        // What an operator or another proxy has taken away is gone, whatever the directory says.
+        match plane.role_store.managed_login(entry).await {
+            Ok(managed) => {
+                if let Some(loss) = taken_elsewhere(managed.as_ref()) {
+                    return leave(plane, (entry, ""), loss, cause).await;
+                }
+            }
+            Err(error) => return role_store_away(entry, &error),
+        }
+    }
     let found = plane.directories.look_up_entry(entry).await;
+    if let Ok(person) = &found {
+        note(plane, &person.principal, asked_at, cause);
+    }
+    if !is_ours && cause.heard != Heard::Operator {
+        match is_elsewhere(plane, entry).await {
+            Ok(false) => {}
+            Ok(true) => return Outcome::Settled(found.ok().and_then(|it| it.refused_from)),
+            Err(error) => return role_store_away(entry, &error),
+        }
+    }
     let (principal, refused_from) = match found {
         Ok(person) => (Arc::new(person.principal), person.refused_from),
         Err(error) => {
@@ -46,22 +68,7 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             };
         }
     };
-    let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
-    match cause.own_entry && principal.version.is_none() {
-        // It may be another password.
-        true => gate.authenticator.forget_person(entry),
-        false => gate.authenticator.forget_unless(&principal),
-    }
     let grants = gate.config.groups.rules.grants(&principal.groups, "");
-    let granted = grants.roles.iter().map(|it| it.role.clone()).collect();
-    gate.sessions.fence(entry, asked_at, granted);
-    if !is_ours && cause.heard != Heard::Operator {
-        match is_elsewhere(plane, entry).await {
-            Ok(false) => {}
-            Ok(true) => return Outcome::Settled(refused_from),
-            Err(error) => return role_store_away(entry, &error),
-        }
-    }
     if grants.roles.is_empty() {
         let loss = Loss {
             reason: LostReason::NoGroup,
@@ -69,28 +76,35 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
         };
         return leave(plane, (entry, &principal.name), loss, cause).await;
     }
-    if cause.heard == Heard::RoleStore {
-        match plane.role_store.managed_login(entry).await {
-            Ok(managed) => {
-                if let Some(loss) = taken_elsewhere(managed.as_ref()) {
-                    return leave(plane, (entry, &principal.name), loss, cause).await;
-                }
-            }
-            Err(error) => return role_store_away(entry, &error),
-        }
-    }
     match adjust(plane, &principal, &grants, cause).await {
         Ok(()) => Outcome::Settled(refused_from),
-        // The database has none of the groups, or an administrator has disabled the role.
-        Err(error @ RoleStoreError::Refused { .. }) => {
+        Err(error @ RoleStoreError::Refused { refusal, .. }) if refusal.is_loss() => {
             let loss = Loss {
                 reason: LostReason::NoGroup,
                 detail: error.to_string(),
             };
             leave(plane, (entry, &principal.name), loss, cause).await
         }
+        // A group that cannot be given is nothing that anybody loses.
+        Err(error @ RoleStoreError::Refused { .. }) => {
+            tracing::error!(%entry, %error, "memberships do not follow the directory");
+            Outcome::Settled(refused_from)
+        }
         Err(error) => role_store_away(entry, &error),
     }
+}
+
+/// Notes what the directory says now: for logins under way, and for what is remembered.
+fn note(plane: &Plane, principal: &Principal, asked_at: Instant, cause: Cause) {
+    let gate = &plane.gate;
+    match cause.own_entry && principal.version.is_none() {
+        // It may be another password.
+        true => gate.authenticator.forget_person(&principal.id),
+        false => gate.authenticator.forget_unless(principal),
+    }
+    let grants = gate.config.groups.rules.grants(&principal.groups, "");
+    let granted = grants.roles.iter().map(|it| it.role.clone()).collect();
+    gate.sessions.fence(&principal.id, asked_at, granted);
 }
 
 /// Whether somebody who is not in through this proxy is none of its business: they have no role
@@ -143,7 +157,8 @@ async fn leave(
     }
 }
 
-/// Memberships as the directory says, and sessions that rest on what was lost ended.
+/// Sessions that rest on what was lost ended, and memberships as the directory says: in this order,
+/// because the role store may be out of reach.
 async fn adjust(
     plane: &Plane,
     principal: &Arc<Principal>,
@@ -153,27 +168,11 @@ async fn adjust(
     let gate = &plane.gate;
     let entry = &principal.id;
     let granted: Arc<[RoleName]> = grants.roles.iter().map(|it| it.role.clone()).collect();
-    let wish = MembershipWish {
-        entry,
-        groups: &granted,
-        missing: gate.config.groups.missing,
-        session: "",
-    };
-    let change = gate
-        .synchronizer
-        .change_memberships(&plane.role_store, &wish)
-        .await?;
-    let steps = change.changes();
-    if !steps.is_empty() {
-        let record = Record::RolesChanged {
-            role: principal.name.clone(),
-            steps,
-        };
-        put_on_record(gate, None, &record).await;
-    }
+    let sessions = gate.sessions.of(entry);
+    let role = sessions.first().map(|(_, it)| it.role.to_string());
     let (mut ending, mut lost) = (Vec::new(), BTreeSet::new());
     let mut reason = LostReason::LostDatabase;
-    for (id, session) in gate.sessions.of(entry) {
+    for (id, session) in sessions {
         let gone = lost_by(&session, &granted);
         let is_open = opens(plane, principal, &session);
         let ends = !gone.is_empty() && gate.config.revocation.lost_group == LostGroup::End;
@@ -188,6 +187,28 @@ async fn adjust(
     gate.sessions.regrant(principal, &granted);
     if !ending.is_empty() {
         end(plane, principal, (cause, reason, lost), &ending).await;
+    }
+    if cause.heard == Heard::RoleStore {
+        // Another proxy has just made them as it sees them; two with other rules would chase each
+        // other for ever.
+        return Ok(());
+    }
+    let wish = MembershipWish {
+        entry,
+        groups: &granted,
+        missing: match gate.config.groups.missing {
+            // Nobody logs in who could be refused.
+            MissingGroup::Refuse => MissingGroup::Skip,
+            missing @ (MissingGroup::Create | MissingGroup::Skip) => missing,
+        },
+        session: "",
+    };
+    let synchronizer = &gate.synchronizer;
+    let change = synchronizer.change_memberships(&plane.role_store, &wish);
+    let steps = change.await?.changes();
+    if !steps.is_empty() {
+        let role = role.unwrap_or_else(|| principal.name.clone());
+        put_on_record(gate, None, &Record::RolesChanged { role, steps }).await;
     }
     Ok(())
 }

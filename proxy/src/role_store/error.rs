@@ -103,6 +103,11 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it means that the person has nothing in the database any more.
+    pub(crate) const fn is_loss(self) -> bool {
+        matches!(self, Self::NoGroup | Self::Disabled | Self::Held)
+    }
+
     /// The rule that an SQLSTATE stands for.
     pub(crate) fn from_sqlstate(code: &str) -> Option<Self> {
         Some(match code {

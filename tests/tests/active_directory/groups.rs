@@ -260,7 +260,8 @@ fn last_taken_away(world: &World) -> Result<()> {
     wait_until("the live session has ended", SEEN_LIMIT, || {
         Ok(sleeper.try_wait()?.is_some())
     })?;
-    let left = "select rolcanlogin, (select count(*) from pg_auth_members m where m.member = r.oid) \
+    let left = "select rolcanlogin, \
+        (select count(*) from pg_auth_members m where m.member = r.oid) \
         from pg_roles r where rolname = 'yvonne'";
     wait_until("the role is stripped", SEEN_LIMIT, || {
         Ok(world.postgres.sql(left)? == "f|0")
