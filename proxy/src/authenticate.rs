@@ -16,14 +16,15 @@ use postern_core::cache::{Entry, Outage, PasswordDigest};
 use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::directory::{Directories, DirectoryError};
 use crate::error::{Denied, Full, LoginError};
-use crate::limits::DIRECTORY_QUEUE_WAIT;
+use crate::limits::{DIRECTORY_QUEUE_WAIT, PERSON_QUEUE_WAIT};
 use crate::single_flight::SingleFlight;
+use crate::turns::Turns;
 use memory::{Memory, Remembered};
 use wrong::Wrong;
 
@@ -86,6 +87,9 @@ impl Authenticated {
 pub(crate) struct Authenticator {
     memory: Arc<Memory>,
     wrong: Arc<Wrong>,
+    /// Passwords for one person are tried one after the other: those under way are counted as
+    /// wrong ones until the directory has spoken.
+    turns: Arc<Turns<String>>,
     flights: SingleFlight<(String, PasswordDigest), Answer>,
     permits: Arc<Semaphore>,
     calls: AtomicU64,
@@ -158,6 +162,7 @@ impl Authenticator {
         Self {
             memory: Arc::new(Memory::new(config)),
             wrong: Arc::new(Wrong::new(config.lockout.person, config.lockout.address)),
+            turns: Arc::new(Turns::new()),
             flights: SingleFlight::new(),
             permits,
             calls: AtomicU64::new(0),
@@ -327,6 +332,7 @@ impl Authenticator {
         let flight = (login.text().to_owned(), digest);
         let (memory, permits) = (self.memory.clone(), self.permits.clone());
         let (wrong, client) = (self.wrong.clone(), question.client);
+        let turn = self.turns.of(&login.person_key());
         let (directories, is_out) = (directories.clone(), self.is_out.clone());
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
@@ -340,6 +346,11 @@ impl Authenticator {
             if !memory.may_ask(&login, &digest) {
                 return Err(Failure::TriedTooOften);
             }
+            let is_known = memory.knows(&login, &digest);
+            let _turn = match is_known {
+                true => None,
+                false => Some(in_turn(&turn).await?),
+            };
             // A storm of logins must not become a storm of binds: whoever would wait long is
             // told at once that there are too many.
             let waited = timeout(DIRECTORY_QUEUE_WAIT, permits.acquire()).await;
@@ -347,7 +358,7 @@ impl Authenticator {
                 return Err(Failure::Busy);
             };
             let asked_at = memory.started.elapsed();
-            let tried = match memory.knows(&login, &digest) {
+            let tried = match is_known {
                 true => None,
                 // Whoever guesses must not lock the account in the directory.
                 false => match wrong.take(login.person_key(), client, asked_at) {
@@ -381,6 +392,12 @@ impl Authenticator {
             Err(_) => Err(LoginError::Internal),
         }
     }
+}
+
+/// Waits for those who try another password for the same person.
+async fn in_turn(turn: &Mutex<()>) -> Result<MutexGuard<'_, ()>, Failure> {
+    let waited = timeout(PERSON_QUEUE_WAIT, turn.lock()).await;
+    waited.map_err(|_| Failure::Busy)
 }
 
 impl From<Failure> for LoginError {

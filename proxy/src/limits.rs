@@ -331,6 +331,10 @@ pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 /// when there are more is refused.
 pub(crate) const WRONG_TRIED_MAX: usize = 100_000;
 
+/// How long a login waits for another one of the same person that brings another password, or
+/// another spelling of the name; such logins are few, and a directory answers in milliseconds.
+pub(crate) const PERSON_QUEUE_WAIT: Duration = Duration::from_secs(5);
+
 /// How often one login starts over because the person has lost something meanwhile.
 pub(crate) const OUTDATED_MAX: usize = 8;
 

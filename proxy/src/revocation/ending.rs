@@ -30,6 +30,16 @@ pub(crate) struct Leaver<'a> {
     pub(crate) session: Option<SessionId>,
 }
 
+impl Leaver<'_> {
+    /// Whether whoever took it away in the database sees to it there: ending the backends of
+    /// sessions of others before these have said why would only hide the reason.
+    fn is_done_elsewhere(&self) -> bool {
+        let reason = self.loss.reason;
+        let by_others = matches!(reason, LostReason::Held | LostReason::OtherProxy);
+        by_others && self.cause.heard != Heard::Operator
+    }
+}
+
 /// Takes everything away from a person: what is remembered, the live sessions, the role's LOGIN
 /// and memberships, and the backends, until none is left.
 ///
@@ -52,7 +62,10 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
         record_loss(gate, &leaver, ended.len()).await;
     }
     send_away(gate, &ended, &goodbye);
-    let told = in_database(plane, &leaver).await;
+    let told = match leaver.is_done_elsewhere() {
+        true => Ok(Deprovisioned::NotManaged),
+        false => in_database(plane, &leaver).await,
+    };
     let took = leaver.cause.at.elapsed();
     let (role, backends_left) = match &told {
         Ok(Deprovisioned::NotManaged) => (None, 0),

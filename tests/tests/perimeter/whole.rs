@@ -46,9 +46,12 @@ fn start_postern(stage: &Stage, change: impl FnOnce(&mut ConfigFile)) -> Result<
         }
         change(config);
     });
-    cast::make_databases(&stage.postgres)?;
-    stage.postern.install_schema(&stage.postgres)?;
-    cast::prepare_groups(&stage.postgres)?;
+    let made = format!("select count(*) from pg_database where datname = '{HR_DATABASE}'");
+    if stage.postgres.sql(&made)? == "0" {
+        cast::make_databases(&stage.postgres)?;
+        stage.postern.install_schema(&stage.postgres)?;
+        cast::prepare_groups(&stage.postgres)?;
+    }
     let mut command = Account::own().command(&binary()?, "KILL");
     command.args(["run", "--config"]);
     command.arg(stage.postern.config_file());
