@@ -122,7 +122,7 @@ impl Postern {
     }
 
     /// Installs or upgrades the SQL in PostgreSQL, as its superuser, and has PostgreSQL log what
-    /// the provisioner asks, so that [`Postgres::statements`] counts it.
+    /// the provisioner asks, so that [`Postgres::syncs`] counts it.
     ///
     /// # Errors
     /// If the program refuses; the message has what it said.

@@ -10,7 +10,7 @@ use postern_tests::account::Account;
 use postern_tests::cast::{self, HR_DATABASE, HR_GROUP, TESTUSER};
 use postern_tests::config_file::ConfigFile;
 use postern_tests::network::{DATABASE, HOST, PROXY};
-use postern_tests::policy::{Policy, said};
+use postern_tests::policy::said;
 use postern_tests::postern::binary;
 use postern_tests::process::Server;
 use postern_tests::{DirectoryServer, Member, Psql, wait_until};
@@ -18,8 +18,10 @@ use postern_tests::{DirectoryServer, Member, Psql, wait_until};
 use crate::Test;
 use crate::stage::Stage;
 
-pub(crate) const TESTS: &[Test] =
-    tests![a_person_is_in_through_postern_and_nobody_in_any_other_way];
+pub(crate) const TESTS: &[Test] = tests![
+    a_person_is_in_through_postern_and_nobody_in_any_other_way,
+    the_running_proxy_says_whether_the_perimeter_is_in_force,
+];
 
 /// Where Postern listens.
 const POSTERN_PORT: u16 = 5050;
@@ -45,9 +47,13 @@ fn start_postern(stage: &Stage, change: impl FnOnce(&mut ConfigFile)) -> Result<
         change(config);
     });
     let made = format!("select count(*) from pg_database where datname = '{HR_DATABASE}'");
-    if stage.postgres.sql(&made)? == "0" {
+    let is_first = stage.postgres.sql(&made)? == "0";
+    if is_first {
         cast::make_databases(&stage.postgres)?;
-        stage.postern.install_schema(&stage.postgres)?;
+    }
+    // It writes the configuration, too.
+    stage.postern.install_schema(&stage.postgres)?;
+    if is_first {
         cast::prepare_groups(&stage.postgres)?;
     }
     let mut command = Account::own().command(&binary()?, "KILL");
@@ -90,13 +96,8 @@ fn a_person_is_in_through_postern_and_nobody_in_any_other_way(stage: &Stage) -> 
         .accounts
         .add_person(TESTUSER.login, TESTUSER.password)?;
     stage.accounts.add_member(HR_GROUP, person)?;
-    let policy = stage.proxy_host(|_| ())?;
-    let mut postern = start_postern(stage, |config| {
-        stage.set_proxy_host(config);
-        config.set("perimeter", "state_file", policy.state_file().as_path());
-    })?;
+    let mut postern = start_postern(stage, |_| ())?;
     ask(stage)?;
-    the_running_proxy_says_whether_the_perimeter_is_in_force(stage, &policy)?;
     let strangers = [stage.application(), stage.router(), stage.neighbour()];
     stage.expect_psql(&strangers, true)?;
     let places = stage.places(|_| ())?;
@@ -113,10 +114,12 @@ fn a_person_is_in_through_postern_and_nobody_in_any_other_way(stage: &Stage) -> 
     stage.expect_psql(&strangers, true)
 }
 
-fn the_running_proxy_says_whether_the_perimeter_is_in_force(
-    stage: &Stage,
-    policy: &Policy,
-) -> Result<()> {
+fn the_running_proxy_says_whether_the_perimeter_is_in_force(stage: &Stage) -> Result<()> {
+    let policy = stage.proxy_host(|_| ())?;
+    let _postern = start_postern(stage, |config| {
+        stage.set_proxy_host(config);
+        config.set("perimeter", "state_file", policy.state_file().as_path());
+    })?;
     let health = || said(&stage.proxy().command(&stage.postern.command(&["health"])?));
     let says = |code: i32, words: &str| {
         let mut last = None;
