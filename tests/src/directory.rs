@@ -54,8 +54,10 @@ pub trait DirectoryServer {
     /// If the server refuses.
     fn remove_member(&self, group: &str, member: Member<'_>) -> Result<()>;
 
-    /// How many binds it has seen since its start, by its own log; `None` where nothing is
-    /// asked over a network.
+    /// How many binds of people it has seen since its start, by its own log; `None` where nothing
+    /// is asked over a network.
+    ///
+    /// The service principal's do not count: its connections come and go beside the logins.
     ///
     /// # Errors
     /// If the log cannot be read.

@@ -429,7 +429,9 @@ impl DirectoryServer for OpenLdap {
 
     fn binds(&self) -> Result<Option<u64>> {
         // A bind that succeeds is named in a second line too, by its mechanism.
-        Ok(Some(self.count_operations(" method=")?))
+        let all = self.count_operations(" method=")?;
+        let service = self.count_operations(&format!(" BIND dn=\"{SERVICE_DN}\" method="))?;
+        Ok(Some(all - service))
     }
 
     fn configure(&self, config: &mut ConfigFile) {

@@ -400,10 +400,10 @@ impl DirectoryServer for Samba {
     fn binds(&self) -> Result<Option<u64>> {
         let log = fs::read(self.log_file())?;
         let log = String::from_utf8_lossy(&log);
-        let administrator = format!("\\[{ADMIN_LOGIN}]");
-        let binds = log
-            .lines()
-            .filter(|it| it.contains("Auth: [LDAP,simple bind") && !it.contains(&administrator));
+        let others = [ADMIN_LOGIN, SERVICE_LOGIN].map(|it| format!("\\[{it}]"));
+        let binds = log.lines().filter(|it| {
+            it.contains("Auth: [LDAP,simple bind") && !others.iter().any(|other| it.contains(other))
+        });
         Ok(Some(u64::try_from(binds.count())?))
     }
 

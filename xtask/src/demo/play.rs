@@ -138,11 +138,13 @@ impl Play<'_> {
         let after = self.calls()?;
         if let (Some(before), Some(after)) = (before.binds, after.binds) {
             let name = self.stage.directory.name();
-            let line = format!("{name}'s log:     {before} binds before, {after} after");
-            self.transcript.lines(&line);
+            let log = format!("{name}'s log:");
+            self.transcript.lines(&format!(
+                "{log:<18}passwords checked before: {before}, after: {after}"
+            ));
         }
         self.transcript.lines(&format!(
-            "PostgreSQL's log: {} syncs of a role before, {} after",
+            "PostgreSQL's log: roles synchronised before: {}, after: {}",
             before.syncs, after.syncs
         ));
         self.transcript
