@@ -22,13 +22,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_core::audit::{Broken, Position, Record, ResumeError};
 use postern_core::limits::AUDIT_QUEUE_RECORDS_MAX;
 use postern_core::secret::Secret;
 use tokio::sync::oneshot;
 
+use crate::clock::now_ms;
 pub(crate) use file::{Verified, verify_file};
 use writer::{Entry, Queue, Request, Writer};
 
@@ -232,13 +232,6 @@ impl fmt::Debug for AuditLog {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -20,16 +20,13 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::directory::{Directories, DirectoryError};
+use crate::directory::{Directories, DirectoryError, is_local};
 use crate::error::{Denied, Full, LoginError};
 use crate::limits::{DIRECTORY_QUEUE_WAIT, PERSON_QUEUE_WAIT};
 use crate::single_flight::SingleFlight;
 use crate::turns::Turns;
 use memory::{Memory, Remembered};
 use wrong::Wrong;
-
-/// How the DN of an account of the local file begins.
-const LOCAL_DN: &str = "local:";
 
 /// Evidence that a directory verified this person's password, now or a short while ago.
 #[must_use = "a person may be authorized only with this evidence"]
@@ -216,7 +213,7 @@ impl Authenticator {
     ) -> Result<Authenticated, LoginError> {
         match self.told(directories, question).await {
             Ok(told) => {
-                let source = match told.principal.dn.starts_with(LOCAL_DN) {
+                let source = match is_local(&told.principal.id) {
                     true => Source::Local,
                     false => Source::Directory,
                 };

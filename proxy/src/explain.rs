@@ -10,7 +10,7 @@ use postern_core::mapping::{Grants, RoleName, person_role};
 use postern_core::principal::Principal;
 use serde::Serialize;
 
-use crate::config::{Config, CredentialMode, Directory};
+use crate::config::{Config, CredentialMode};
 use crate::control::{self, CacheAnswer, Question};
 use crate::directory::Directories;
 use crate::role_store::{Action, RoleStore, Wish};
@@ -100,10 +100,7 @@ async fn find_out(
     database: Option<&str>,
     explanation: &mut Explanation,
 ) -> Result<(RoleName, String), String> {
-    let domains: &[String] = match &config.directory {
-        Directory::Ldap(ldap) => &ldap.domains,
-        Directory::Local => &[],
-    };
+    let domains = config.directory.domains();
     let name = LoginName::parse(login, domains).map_err(|error| error.to_string())?;
     let directories = Directories::new(config).map_err(|error| error.to_string())?;
     let principal = directories

@@ -31,7 +31,6 @@ use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
 use crate::backend::{BackendError, BackendReady, Target, log_in};
 use crate::cancel::cancel;
-use crate::config::Directory;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::limits::{FIRST_TURN_WAIT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
@@ -273,10 +272,7 @@ async fn authenticate(
     password: Secret<Vec<u8>>,
     visit: &Visit,
 ) -> Result<Authenticated, LoginError> {
-    let domains: &[String] = match &plane.gate.config.directory {
-        Directory::Ldap(ldap) => &ldap.domains,
-        Directory::Local => &[],
-    };
+    let domains = plane.gate.config.directory.domains();
     let login = LoginName::parse(startup.user(), domains)?;
     let authenticator = &plane.gate.authenticator;
     let question = match authenticator.recall(login, password, visit.client.ip())? {

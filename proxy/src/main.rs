@@ -10,6 +10,7 @@ mod backend;
 mod cancel;
 mod check;
 mod cli;
+mod clock;
 mod commands;
 mod config;
 mod control;

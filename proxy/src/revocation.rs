@@ -34,6 +34,7 @@ pub(crate) use self::order::{Order, Orders};
 use self::person::{Outcome, settle};
 use crate::config::{AwayPolicy, Directory};
 use crate::directory::feed::{Feed, Notice};
+use crate::directory::is_local;
 use crate::gate::Plane;
 use crate::health::FeedState;
 use crate::limits::{
@@ -149,9 +150,18 @@ impl Watch {
             }
             Notice::Lost { error } => {
                 tracing::warn!(error, "the directory's changes are not followed");
-                self.away_since.get_or_insert_with(Instant::now);
                 health.feed(FeedState::lost(error));
+                self.probe();
             }
+        }
+    }
+
+    /// A feed may be lost for reasons of its own. Whether the directory is out of reach is what a
+    /// look at somebody says.
+    fn probe(&mut self) {
+        let mut people = known::people(&self.plane.gate).into_keys();
+        if let Some(id) = people.find(|it| !is_local(it)) {
+            self.look_at(id, Cause::now(Heard::Comparison));
         }
     }
 
@@ -485,9 +495,4 @@ impl Watch {
             Done::Command
         });
     }
-}
-
-/// Whether a person is of the local file, which is not out of reach when the directory is.
-fn is_local(id: &EntryId) -> bool {
-    id.as_str().starts_with("local:")
 }

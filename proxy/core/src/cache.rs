@@ -9,16 +9,16 @@
 //! 2. No [`Entry`] under the login: ask the directory.
 //! 3. [`Entry::decide`]: see [`Decision`]. Before the directory is asked about another password
 //!    than the remembered one, or about a person who is remembered under another spelling,
-//!    [`LiveChecks::take`] has to have room: many who bring one password together are one try.
+//!    the person's [`Budget`](crate::lockout::Budget) of [`Policy::live_checks`] has to have
+//!    room: many who bring one password together are one try.
 //! 4. The directory accepted: put [`Entry::new`] in the map if it [`Entry::supersedes`] what is
 //!    there by now. It refused: drop the entry unless it [`Entry::survives`], and remember a
 //!    [`Negative`]. It could not be reached: [`Entry::during_outage`].
 //!
 //! The map's key is the login as typed, domain included, so that an entry never serves another
-//! login; the key of the [`LiveChecks`] is [`crate::login_name::LoginName::person_key`], so that
+//! login; the key of the budgets is [`crate::login_name::LoginName::person_key`], so that
 //! another spelling does not buy more attempts at a person.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use ring::hmac;
 
+use crate::lockout::Limit;
 use crate::principal::Principal;
 
 /// The width of the window in which live checks of other passwords are counted.
@@ -46,6 +47,16 @@ pub struct Policy {
     /// How many other passwords a minute are tried with the directory for a person who has an
     /// entry. 3.
     pub refreshes_per_minute_max: u32,
+}
+
+impl Policy {
+    /// How many live checks of other passwords there may be for one person, within a minute.
+    pub fn live_checks(&self) -> Limit {
+        Limit {
+            tries_max: self.refreshes_per_minute_max,
+            window: LIVE_CHECKS_WINDOW,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -138,7 +149,7 @@ pub enum Decision {
     /// The right password, but it is time to ask the directory again.
     /// If that cannot be reached, ask [`Entry::during_outage`].
     Recheck,
-    /// Another password than the remembered one: ask the directory if [`LiveChecks::take`] has
+    /// Another password than the remembered one: ask the directory if [`Policy::live_checks`] has
     /// room, and refuse without asking if it has not.
     OtherPassword,
     /// Too old to say anything: as if there were no entry.
@@ -266,34 +277,6 @@ impl Entry {
     /// When the last successful question to the directory began.
     pub fn checked_at(&self) -> Duration {
         self.checked_at
-    }
-}
-
-/// The live checks of other passwords for one person in the last minute.
-#[derive(Debug, Clone, Default)]
-pub struct LiveChecks(VecDeque<Duration>);
-
-impl LiveChecks {
-    /// Counts one live check if the last minute has room for it.
-    /// A refused one is not counted, so that whoever keeps trying does not keep the person out.
-    pub fn take(&mut self, policy: &Policy, now: Duration) -> bool {
-        while let Some(oldest) = self.0.front()
-            && now.saturating_sub(*oldest) >= LIVE_CHECKS_WINDOW
-        {
-            self.0.pop_front();
-        }
-        let room = self.0.len() < policy.refreshes_per_minute_max as usize;
-        if room {
-            self.0.push_back(now);
-        }
-        room
-    }
-
-    /// True when nothing is counted any more and the record can be forgotten.
-    pub fn is_idle(&self, now: Duration) -> bool {
-        self.0
-            .back()
-            .is_none_or(|last| now.saturating_sub(*last) >= LIVE_CHECKS_WINDOW)
     }
 }
 

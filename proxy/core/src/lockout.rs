@@ -20,7 +20,7 @@ pub struct Limit {
     pub window: Duration,
 }
 
-/// The passwords that were tried in vain, and those that are just being tried.
+/// The passwords that were tried in vain, and those that are just being tried, in a sliding window.
 #[derive(Debug, Clone, Default)]
 pub struct Budget(VecDeque<Duration>);
 

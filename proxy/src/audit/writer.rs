@@ -15,7 +15,8 @@ use postern_core::limits::{
 };
 use tokio::sync::oneshot;
 
-use super::{AuditError, OF_THE_PROCESS, now_ms};
+use super::{AuditError, OF_THE_PROCESS};
+use crate::clock::now_ms;
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(AUDIT_SYNC_INTERVAL_MS);
 

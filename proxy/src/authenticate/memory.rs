@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use postern_core::cache::{
-    Decision, DigestKey, Entry, LiveChecks, Negative, PasswordDigest, Policy, Refusal,
-};
+use postern_core::cache::{Decision, DigestKey, Entry, Negative, PasswordDigest, Policy, Refusal};
+use postern_core::lockout::Budget;
 use postern_core::login_name::LoginName;
 use postern_core::secret::Secret;
 use quick_cache::sync::Cache;
@@ -28,7 +27,7 @@ pub(super) struct Memory {
     /// The spelling under which a person was last accepted, by the key of all spellings.
     spelled: Cache<String, String>,
     refused: Cache<PasswordDigest, Negative>,
-    checks: Mutex<HashMap<String, LiveChecks>>,
+    checks: Mutex<HashMap<String, Budget>>,
 }
 
 /// An entry, and the digest of its password for the person instead of for the login: by it a new
@@ -69,13 +68,14 @@ impl Memory {
         if !is_another {
             return true;
         }
+        let limit = self.policy.live_checks();
         // The map is consistent between two statements, so a panic elsewhere does not spoil it.
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if checks.len() >= LIVE_CHECKED_MAX {
-            checks.retain(|_, checks| !checks.is_idle(now));
+            checks.retain(|_, checks| !checks.is_idle(&limit, now));
         }
         let person = checks.entry(login.person_key()).or_default();
-        person.take(&self.policy, now)
+        person.take(&limit, now)
     }
 
     /// Whether the person is remembered under the spelling that was last accepted.

@@ -11,7 +11,7 @@ use postern_core::secret::Secret;
 
 use super::{ask, read_config, runtime};
 use crate::cli::{Admin, Adopt, InitSql};
-use crate::config::{self, Config, Directory, SslMode};
+use crate::config::{self, Config, SslMode};
 use crate::control::Question;
 use crate::directory::Directories;
 use crate::revocation::Command;
@@ -68,10 +68,7 @@ pub(super) fn adopt(command: &Adopt) -> Result<ExitCode> {
     };
     let role = RoleName::new(&command.role)?;
     let name = command.login.as_deref().unwrap_or(&command.role);
-    let domains: &[String] = match &config.directory {
-        Directory::Ldap(ldap) => &ldap.domains,
-        Directory::Local => &[],
-    };
+    let domains = config.directory.domains();
     let login = LoginName::parse(name, domains).with_context(|| name.to_owned())?;
     let directories = Directories::new(&config)?;
     let (connector, admin) = connection(&config, &command.admin, "postern adopt")?;

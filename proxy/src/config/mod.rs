@@ -104,6 +104,14 @@ impl Directory {
     pub(crate) fn is_followed(&self) -> bool {
         matches!(self, Self::Ldap(ldap) if ldap.feed != FeedChoice::Off)
     }
+
+    /// The domains that a login name may carry.
+    pub(crate) fn domains(&self) -> &[String] {
+        match self {
+            Self::Ldap(ldap) => &ldap.domains,
+            Self::Local => &[],
+        }
+    }
 }
 
 /// `[directory]` with `kind = "ldap"`.

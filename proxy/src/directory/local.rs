@@ -32,7 +32,12 @@ use super::error::{AccountRefusal, DirectoryError, LocalError};
 use crate::limits::{DIRECTORY_FILE_BYTES_MAX, NESTED_DEPTH_MAX};
 
 /// What the identifiers of its accounts begin with.
-pub(super) const LOCAL: &str = "local:";
+const LOCAL: &str = "local:";
+
+/// Whether an entry is of the local file, whose accounts the directory does not know.
+pub(crate) fn is_local(id: &EntryId) -> bool {
+    id.as_str().starts_with(LOCAL)
+}
 
 /// The file, read again whenever it has changed.
 pub(super) struct LocalFile {
@@ -198,7 +203,7 @@ impl Accounts {
         }
         Ok(Principal {
             id: EntryId::new(format!("{LOCAL}{}", account.id)),
-            dn: format!("local:{}", account.name),
+            dn: format!("{LOCAL}{}", account.name),
             name: account.name.clone(),
             groups: self.groups(&account.groups),
             version: Some(account.version()),
@@ -224,7 +229,7 @@ impl Accounts {
                 for parent in self.parents.get(name).into_iter().flatten() {
                     next.push((parent.as_str(), way_up.clone()));
                 }
-                let (name, dn) = (name.to_owned(), format!("local:{name}"));
+                let (name, dn) = (name.to_owned(), format!("{LOCAL}{name}"));
                 groups.push(Group {
                     name,
                     dn,

@@ -23,6 +23,7 @@ use postern_core::secret::Secret;
 pub(crate) use self::error::DirectoryError;
 use self::ldap::LdapDirectory;
 use self::local::LocalFile;
+pub(crate) use self::local::is_local;
 use crate::config::{Config, Directory, Local, LocalOrder};
 
 /// Evidence that a directory accepted this person's password.
@@ -171,7 +172,7 @@ impl Directories {
                 (Some(ldap), Some(file))
             }
         };
-        let is_local = id.as_str().starts_with(local::LOCAL);
+        let is_local = is_local(id);
         let (principal, refused_from) = match (ldap, file) {
             (_, Some(file)) if is_local => (file.look_up_entry(id)?, None),
             (Some(ldap), _) if !is_local => ldap.look_up_entry(id).await?,
@@ -185,7 +186,7 @@ impl Directories {
 
     /// Whether this identifier is of a source that is configured here.
     pub(crate) fn is_asked_about(&self, id: &EntryId) -> bool {
-        let is_local = id.as_str().starts_with(local::LOCAL);
+        let is_local = is_local(id);
         match &self.sources {
             Sources::Ldap(_) => !is_local,
             Sources::Local(_) => is_local,

@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::status::Status;
 use crate::check::Probe;
+use crate::clock::now_ms;
 use crate::limits::{POLICY_FINDING_AGE_MAX, POLICY_FINDING_BYTES_MAX};
 
 const LEG: &str = "perimeter";
@@ -120,11 +121,6 @@ pub(crate) fn probes(path: &Path) -> Vec<Probe> {
             vec![Probe::failed(LEG, what, why, WATCH)]
         }
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

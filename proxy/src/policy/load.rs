@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::programs::{
     CgroupSkb, CgroupSockAddr, Program as Loadable, ProgramError, SchedClassifier,
@@ -21,6 +20,7 @@ use super::nft::{self, Shut};
 use super::pins::{Pins, Record, Set};
 use super::wanted::Wanted;
 use super::{machine, object, places};
+use crate::clock::now_ms;
 use crate::config::Perimeter;
 
 /// How a policy is put in force.
@@ -401,11 +401,9 @@ fn confirm(drift: Vec<Drift>) -> Result<(), PolicyError> {
 }
 
 fn record() -> Record {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let at_ms = since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
     Record {
         object: object::digest(),
-        at_ms,
+        at_ms: now_ms(),
     }
 }
 

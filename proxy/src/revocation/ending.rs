@@ -1,7 +1,7 @@
 //! Taking access away: all of it, or some sessions.
 
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 use postern_core::audit::{LostReason, Record, rfc3339};
 use postern_core::principal::EntryId;
@@ -10,6 +10,7 @@ use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 
 use super::cause::{Cause, Heard, Loss};
 use crate::audit::OF_THE_PROCESS;
+use crate::clock::unix_ms;
 use crate::error::LoginError;
 use crate::gate::{Gate, Plane};
 use crate::limits::REVOKE_ROUNDS_MAX;
@@ -184,8 +185,7 @@ fn goodbye(loss: &Loss) -> Arc<[u8]> {
 }
 
 async fn record_loss(gate: &Gate, leaver: &Leaver<'_>, sessions: usize) {
-    let detected = leaver.cause.time.duration_since(UNIX_EPOCH);
-    let detected_ms = detected.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    let detected_ms = unix_ms(leaver.cause.time);
     tracing::info!(entry = %leaver.entry, name = leaver.name, sessions,
         reason = leaver.loss.reason.label(), detail = leaver.loss.detail,
         heard = %leaver.cause.heard, "access is lost");

@@ -1,7 +1,7 @@
 //! What an operator may order: keeping people out, ending sessions, comparing everybody.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use postern_core::audit::{LostReason, Record, rfc3339};
 use postern_core::login_name::LoginName;
@@ -15,7 +15,7 @@ use super::cause::{Cause, Heard, Loss};
 use super::ending::{Leaver, end_access};
 use super::person::{Outcome, settle};
 use crate::audit::OF_THE_PROCESS;
-use crate::config::Directory;
+use crate::clock::unix_ms;
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
 use crate::session::{Ending, LiveSession, SessionId};
@@ -112,11 +112,8 @@ struct Meant {
 
 async fn meant(plane: &Plane, name: &str) -> Result<Meant, String> {
     let config = &plane.gate.config;
-    let domains: &[String] = match &config.directory {
-        Directory::Ldap(ldap) => &ldap.domains,
-        Directory::Local => &[],
-    };
-    let login = LoginName::parse(name, domains).map_err(|error| format!("{name:?}: {error}"))?;
+    let login = LoginName::parse(name, config.directory.domains())
+        .map_err(|error| format!("{name:?}: {error}"))?;
     let lowercase = config.groups.lowercase_roles;
     let role = |name: &str| person_role(name, lowercase).map_err(|error| error.to_string());
     match plane.directories.look_up(&login).await {
@@ -199,11 +196,8 @@ async fn revoke(
             format!("{name} is kept out, but the role could not be stripped: {error}")
         })?;
     }
-    let until = match held.until.and_then(|it| it.duration_since(UNIX_EPOCH).ok()) {
-        Some(until) => {
-            let until_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-            format!("until {}", rfc3339(until_ms))
-        }
+    let until = match held.until {
+        Some(until) => format!("until {}", rfc3339(unix_ms(until))),
         None => format!("until postern restore {name}"),
     };
     let nobody = match is_known {
@@ -263,12 +257,12 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
     let managed = managed_logins(plane).await;
     let managed = managed.map_err(|error| error.to_string())?;
     let open: Vec<ManagedLogin> = managed.into_iter().filter(|it| it.can_login).collect();
-    let mut lines = Vec::new();
+    let (mut lines, mut unknown) = (Vec::new(), Vec::new());
     for login in &open {
         let differences = match differences(plane, login).await {
             Ok(differences) => differences,
             Err(why) => {
-                lines.push(format!("unknown {}  {why}", login.role));
+                unknown.push(format!("unknown {}  {why}", login.role));
                 continue;
             }
         };
@@ -284,12 +278,12 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
             return Err(format!("{}: it could not be done; ask again", login.role));
         }
     }
-    let differ = lines.len();
-    lines.push(format!(
-        "{} roles compared, {differ} differences",
-        open.len()
-    ));
-    Ok(lines)
+    let (compared, differ) = (open.len() - unknown.len(), lines.len());
+    let count = match unknown.len() {
+        0 => format!("{compared} roles compared, {differ} differences"),
+        unknown => format!("{compared} roles compared, {differ} differences, {unknown} unknown"),
+    };
+    Ok([lines, unknown, vec![count]].concat())
 }
 
 /// How a managed role differs from what the directory says.
@@ -326,10 +320,7 @@ async fn holds(plane: &Plane) -> Answer {
     let holds = plane.role_store.holds().await;
     let holds = holds.map_err(|error| error.to_string())?;
     let lines = holds.into_iter().map(|hold| {
-        let since = |it: std::time::SystemTime| {
-            let since = it.duration_since(UNIX_EPOCH);
-            rfc3339(since.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)))
-        };
+        let since = |it: std::time::SystemTime| rfc3339(unix_ms(it));
         let whom = hold.held.role.unwrap_or_default();
         let until = hold.held.until.map_or_else(|| "restored".to_owned(), since);
         format!(

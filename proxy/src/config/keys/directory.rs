@@ -270,6 +270,7 @@ const FEED_KEY: Key = key(
          allowed; `dirsync` is DirSync alone.",
         "`poll` compares everybody every `poll_interval_s`, which is also what happens where the \
          server refuses what is asked for.",
-        "`off` finds changes at a person's next login only.",
+        "`off` hears of nothing: a change is found at a person's next login, and when everybody is \
+         compared, every 5 minutes.",
     ],
 );
