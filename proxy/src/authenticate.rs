@@ -8,7 +8,7 @@ mod wrong;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postern_core::audit::Source;
@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::directory::{Directories, DirectoryError, is_local};
+use crate::directory::{Breaker, Directories, DirectoryError, is_local};
 use crate::error::{Denied, Full, LoginError};
 use crate::limits::{DIRECTORY_QUEUE_WAIT, PERSON_QUEUE_WAIT};
 use crate::single_flight::SingleFlight;
@@ -90,8 +90,8 @@ pub(crate) struct Authenticator {
     flights: SingleFlight<(String, PasswordDigest), Answer>,
     permits: Arc<Semaphore>,
     calls: AtomicU64,
-    /// The last conversation with the directory ended because it could not be talked to.
-    is_out: Arc<AtomicBool>,
+    /// Whether the directory could be talked to lately.
+    breaker: Arc<Breaker>,
 }
 
 /// What memory says of a login and its password.
@@ -163,7 +163,7 @@ impl Authenticator {
             flights: SingleFlight::new(),
             permits,
             calls: AtomicU64::new(0),
-            is_out: Arc::default(),
+            breaker: Arc::default(),
         }
     }
 
@@ -240,8 +240,11 @@ impl Authenticator {
         question: &Question,
         full: Full,
     ) -> Result<Authenticated, LoginError> {
-        let is_out = self.is_out.load(Ordering::Relaxed);
-        let outlived = is_out.then(|| self.outlive(question)).flatten();
+        let outlived = self
+            .breaker
+            .is_lost()
+            .then(|| self.outlive(question))
+            .flatten();
         outlived.ok_or(LoginError::Full(full))
     }
 
@@ -330,7 +333,7 @@ impl Authenticator {
         let (memory, permits) = (self.memory.clone(), self.permits.clone());
         let (wrong, client) = (self.wrong.clone(), question.client);
         let turn = self.turns.of(&login.person_key());
-        let (directories, is_out) = (directories.clone(), self.is_out.clone());
+        let (directories, breaker) = (directories.clone(), self.breaker.clone());
         self.calls.fetch_add(1, Ordering::Relaxed);
         let call = || async move {
             // Who found nothing in memory may come here only after the call that filled it ended.
@@ -363,10 +366,7 @@ impl Authenticator {
                     None => return Err(Failure::TriedTooOften),
                 },
             };
-            let verified = directories.authenticate(&login, &password).await;
-            let is_lost = |error: &DirectoryError| error.is_transport();
-            is_out.store(verified.as_ref().is_err_and(is_lost), Ordering::Relaxed);
-            match verified {
+            match directories.authenticate(&login, &password, &breaker).await {
                 Ok(verified) => {
                     tried.iter().for_each(|it| wrong.was_right(it));
                     let principal = Arc::new(verified.into_principal());

@@ -110,6 +110,10 @@ pub(crate) const SERVICE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600)
 /// so that a dead server costs its connect timeout to few logins and not to all of them.
 pub(crate) const LDAP_SERVER_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// After this many calls in a row that found no directory server, one login at a time asks, and
+/// the others share what it hears: where servers hang, each call costs its whole time limit.
+pub(crate) const DIRECTORY_LOST_MAX: u32 = 3;
+
 /// How long a closing directory connection may take to say goodbye.
 /// Nobody waits for it; the socket must not stay open for ever.
 pub(crate) const LDAP_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
             local::a_local_account_is_in_while_the_directory_is_down,
             storm::a_cold_login_too_many_is_told_within_a_second,
             storm::who_would_wait_long_for_the_directory_is_told_within_a_second,
+            storm::while_the_directory_hangs_one_login_waits_for_all,
             storm::remembered_people_are_in_while_three_hundred_others_hang,
             storm::no_place_is_free_but_memory_stands_in_while_the_directory_is_out,
             storm::a_connection_too_many_is_told_in_the_clear,

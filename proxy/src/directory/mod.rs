@@ -1,6 +1,7 @@
 //! Who knows the passwords and the groups: LDAP servers, the local file, or both in order.
 
 mod ber;
+mod breaker;
 mod connection;
 mod endpoint;
 mod entry;
@@ -20,6 +21,7 @@ use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 
+pub(crate) use self::breaker::Breaker;
 pub(crate) use self::error::DirectoryError;
 use self::ldap::LdapDirectory;
 use self::local::LocalFile;
@@ -106,22 +108,25 @@ impl Directories {
         &self,
         login: &LoginName,
         password: &Secret<Vec<u8>>,
+        breaker: &Breaker,
     ) -> Result<Verified, DirectoryError> {
         if password.expose().is_empty() || password.expose().contains(&0) {
             return Err(DirectoryError::WrongPassword);
         }
         let name = login.name();
+        let ask =
+            async |ldap: &LdapDirectory| breaker.pass(ldap.authenticate(login, password)).await;
         let principal = match &self.sources {
-            Sources::Ldap(ldap) => ldap.authenticate(login, password).await?,
+            Sources::Ldap(ldap) => ask(ldap).await?,
             Sources::Local(file) => file.authenticate(name, password).await?,
             Sources::LocalFirst(file, ldap) => {
                 if file.accounts()?.knows(name) {
                     file.authenticate(name, password).await?
                 } else {
-                    ldap.authenticate(login, password).await?
+                    ask(ldap).await?
                 }
             }
-            Sources::LocalLast(ldap, file) => match ldap.authenticate(login, password).await {
+            Sources::LocalLast(ldap, file) => match ask(ldap).await {
                 Ok(principal) => principal,
                 Err(error) => {
                     last_resort(file, name, error)?

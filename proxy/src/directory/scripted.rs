@@ -208,7 +208,7 @@ impl Directories {
     async fn log_in(&self, password: &str) -> Result<Principal, DirectoryError> {
         let password = Secret::new(password.as_bytes().to_vec());
         let login = LoginName::parse("alice", &[]).unwrap();
-        self.authenticate(&login, &password)
+        self.authenticate(&login, &password, &super::Breaker::default())
             .await
             .map(super::Verified::into_principal)
     }

@@ -105,7 +105,7 @@ fn a_local_account_logs_in_with_its_password_only() {
     let directories = only_local(&accounts_file(folder.path()));
     run(async {
         let verified = directories
-            .authenticate(&login("alice"), &secret("right"))
+            .authenticate(&login("alice"), &secret("right"), &Breaker::default())
             .await
             .unwrap();
         let principal = verified.into_principal();
@@ -113,11 +113,11 @@ fn a_local_account_logs_in_with_its_password_only() {
         assert_eq!(principal.id.as_str(), "local:id-1");
         assert_eq!(principal.dn, "local:Alice");
         let wrong = directories
-            .authenticate(&login("alice"), &secret("wrong"))
+            .authenticate(&login("alice"), &secret("wrong"), &Breaker::default())
             .await;
         assert!(matches!(wrong, Err(DirectoryError::WrongPassword)));
         let unknown = directories
-            .authenticate(&login("bob"), &secret("right"))
+            .authenticate(&login("bob"), &secret("right"), &Breaker::default())
             .await;
         assert!(matches!(unknown, Err(DirectoryError::UnknownLogin)));
     });
@@ -167,7 +167,7 @@ fn a_password_that_nobody_can_have_is_refused_without_asking() {
     run(async {
         for password in ["", "\0", "\0right", "right\0"] {
             let refused = directories
-                .authenticate(&login("bob"), &secret(password))
+                .authenticate(&login("bob"), &secret(password), &Breaker::default())
                 .await;
             assert!(
                 matches!(refused, Err(DirectoryError::WrongPassword)),
@@ -184,16 +184,16 @@ fn a_name_in_the_first_source_is_not_asked_of_the_second() {
     run(async {
         assert!(
             directories
-                .authenticate(&login("ALICE"), &secret("right"))
+                .authenticate(&login("ALICE"), &secret("right"), &Breaker::default())
                 .await
                 .is_ok()
         );
         let wrong = directories
-            .authenticate(&login("alice"), &secret("wrong"))
+            .authenticate(&login("alice"), &secret("wrong"), &Breaker::default())
             .await;
         assert!(matches!(wrong, Err(DirectoryError::WrongPassword)));
         let other = directories
-            .authenticate(&login("bob"), &secret("right"))
+            .authenticate(&login("bob"), &secret("right"), &Breaker::default())
             .await
             .unwrap_err();
         assert!(other.is_outage(), "{other}");
@@ -208,17 +208,17 @@ fn the_last_source_opens_when_the_directory_is_out_of_reach() {
     run(async {
         assert!(
             directories
-                .authenticate(&login("alice"), &secret("right"))
+                .authenticate(&login("alice"), &secret("right"), &Breaker::default())
                 .await
                 .is_ok()
         );
         assert!(directories.look_up(&login("alice")).await.is_ok());
         let wrong = directories
-            .authenticate(&login("alice"), &secret("wrong"))
+            .authenticate(&login("alice"), &secret("wrong"), &Breaker::default())
             .await;
         assert!(matches!(wrong, Err(DirectoryError::WrongPassword)));
         let other = directories
-            .authenticate(&login("bob"), &secret("right"))
+            .authenticate(&login("bob"), &secret("right"), &Breaker::default())
             .await
             .unwrap_err();
         assert!(other.is_outage(), "{other}");
@@ -251,14 +251,14 @@ fn a_changed_file_counts_at_the_next_login() {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("disabled = false", "disabled = true")).unwrap();
         let disabled = directories
-            .authenticate(&login("alice"), &secret("right"))
+            .authenticate(&login("alice"), &secret("right"), &Breaker::default())
             .await;
         let Err(DirectoryError::AccountRefused(refusal)) = disabled else {
             panic!()
         };
         assert_eq!(refusal, AccountRefusal::Disabled);
         let wrong = directories
-            .authenticate(&login("alice"), &secret("wrong"))
+            .authenticate(&login("alice"), &secret("wrong"), &Breaker::default())
             .await;
         assert!(matches!(wrong, Err(DirectoryError::WrongPassword)));
         local::set_password(&path, "alice", None, &verifier("new"), "unused").unwrap();
@@ -289,7 +289,7 @@ fn a_new_password_keeps_the_rest_of_the_file() {
     let directories = only_local(&path);
     run(async {
         let alice = directories
-            .authenticate(&login("alice"), &secret("new"))
+            .authenticate(&login("alice"), &secret("new"), &Breaker::default())
             .await
             .unwrap();
         let alice = alice.into_principal();
@@ -307,7 +307,7 @@ fn a_new_password_keeps_the_rest_of_the_file() {
             ]
         );
         let bob = directories
-            .authenticate(&login("bob"), &secret("b"))
+            .authenticate(&login("bob"), &secret("b"), &Breaker::default())
             .await
             .unwrap();
         assert_eq!(bob.into_principal().groups, []);

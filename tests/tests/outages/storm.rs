@@ -30,10 +30,10 @@ pub(crate) fn a_cold_login_too_many_is_told_within_a_second(world: &World) -> Re
             expect_in_time(&seen)?;
             let over = refusals(world, "limits.cold_logins_max")?;
             ensure!(over == 40 * round, "{over} on record");
+            let newcomer = world.person(&format!("newcomer{round}"), &[HR_GROUP])?;
+            world.raw(&newcomer)?;
         }
         // And people get in again, all at once.
-        let newcomer = world.person("newcomer", &[HR_GROUP])?;
-        world.raw(&newcomer)?;
         let seen = together(world, "none", 10)?;
         ensure!(count(&seen, "28P01") == 10, "{seen:?}");
         Ok(())
@@ -57,6 +57,27 @@ pub(crate) fn who_would_wait_long_for_the_directory_is_told_within_a_second(
         ensure!(count(&seen, "28P01") == 4, "{seen:?}");
         Ok(())
     })
+}
+
+pub(crate) fn while_the_directory_hangs_one_login_waits_for_all(world: &World) -> Result<()> {
+    let seen = together(world, "before", 1)?;
+    ensure!(count(&seen, "28P01") == 1, "{seen:?}");
+    let (first, last) = while_paused(world, || {
+        let first = together(world, "first", 3)?;
+        Ok((first, together(world, "last", 5)?))
+    })?;
+    let is_told_at_once = |seen: &&Seen| seen.1 < TOLD_WITHIN;
+    for seen in [&first, &last] {
+        ensure!(count(seen, "57P03") == seen.len(), "{seen:?}");
+    }
+    ensure!(
+        first.iter().filter(is_told_at_once).count() == 0,
+        "{first:?}"
+    );
+    ensure!(last.iter().filter(is_told_at_once).count() == 4, "{last:?}");
+    let seen = together(world, "answered", 2)?;
+    ensure!(count(&seen, "28P01") == 2, "{seen:?}");
+    Ok(())
 }
 
 pub(crate) fn remembered_people_are_in_while_three_hundred_others_hang(
