@@ -3,6 +3,8 @@
 //! A unix socket, one JSON object a line each way.
 //! Only root and the process's own user are answered (SO_PEERCRED, unix(7)).
 
+mod sessions;
+
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use tokio::time::timeout;
 use crate::gate::Gate;
 use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
 use crate::revocation::{Command, LagSummary};
-use crate::session::{LiveSession, SessionId};
+pub(crate) use sessions::{SessionAnswer, table};
 
 /// How long a question may take to be asked, and its answer to be read.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,29 +46,6 @@ pub(crate) enum Question {
         /// Which.
         command: Command,
     },
-}
-
-/// One live session, in the answer to [`Question::Sessions`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SessionAnswer {
-    /// Its identifier, as in the audit file.
-    pub(crate) session: String,
-    /// The role.
-    pub(crate) role: String,
-    /// The directory's identifier of the person.
-    pub(crate) entry: String,
-    /// The roles that the person's groups became.
-    pub(crate) groups: Vec<String>,
-    /// The client's address.
-    pub(crate) client: String,
-    /// The database.
-    pub(crate) database: String,
-    /// The backend's address.
-    pub(crate) backend: String,
-    /// The backend's process number.
-    pub(crate) backend_pid: Option<u32>,
-    /// How long it has been open, in seconds.
-    pub(crate) open_s: u64,
 }
 
 /// The answer to [`Question::Cache`]; absent when nothing is remembered.
@@ -208,7 +187,7 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
         Question::Cache { login } => serde_json::to_string(&cache(gate, &login))?,
         Question::Counts => serde_json::to_string(&counts(gate))?,
         Question::Health => serde_json::to_string(&gate.health.seen())?,
-        Question::Sessions => serde_json::to_string(&sessions(gate))?,
+        Question::Sessions => serde_json::to_string(&sessions::live(gate).await)?,
         Question::Command { command } => {
             let answer = gate.orders.command(command, operator(asker)).await;
             let ending = || Err("the process is ending".to_owned());
@@ -235,63 +214,6 @@ fn cache(gate: &Gate, login: &str) -> Option<CacheAnswer> {
         checked_s: state.checked_ago.as_secs(),
         fresh: state.fresh,
     })
-}
-
-fn sessions(gate: &Gate) -> Vec<SessionAnswer> {
-    let answer = |(id, live): (SessionId, LiveSession)| SessionAnswer {
-        session: id.to_string(),
-        role: live.role.to_string(),
-        entry: live.entry().to_string(),
-        groups: live.granted.iter().map(ToString::to_string).collect(),
-        client: live.client.to_string(),
-        database: live.database,
-        backend: live.backend.address.to_string(),
-        backend_pid: live.cancel.map(|cancel| cancel.pid),
-        open_s: live.opened.elapsed().as_secs(),
-    };
-    gate.sessions.list().into_iter().map(answer).collect()
-}
-
-/// The sessions as a table for people.
-pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
-    let mut rows = vec![
-        [
-            "session", "role", "groups", "database", "client", "backend", "pid", "open",
-        ]
-        .map(str::to_owned),
-    ];
-    rows.extend(sessions.iter().map(|session| {
-        [
-            session.session.clone(),
-            session.role.clone(),
-            session.groups.join(","),
-            session.database.clone(),
-            session.client.clone(),
-            session.backend.clone(),
-            session
-                .backend_pid
-                .map_or_else(String::new, |pid| pid.to_string()),
-            format!("{} s", session.open_s),
-        ]
-    }));
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..8).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn counts(gate: &Gate) -> CountsAnswer {

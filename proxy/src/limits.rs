@@ -328,6 +328,9 @@ pub(crate) const LAG_FIGURES: u8 = 3;
 /// Questions on the control socket that are answered at the same time.
 pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 
+/// How long whoever asks for the sessions waits for what has flowed through them.
+pub(crate) const TRAFFIC_WAIT: Duration = Duration::from_millis(200);
+
 /// How long an operator's command may take; a comparison of thousands of people is the longest.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 

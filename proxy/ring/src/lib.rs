@@ -122,6 +122,17 @@ pub struct Closed {
     pub bytes_to_backend: u64,
 }
 
+/// What has flowed through a live session so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The name that it was handed over with.
+    pub id: u64,
+    /// Application bytes for the client that were received or handed over.
+    pub bytes_to_client: u64,
+    /// The same for the backend.
+    pub bytes_to_backend: u64,
+}
+
 /// Why a session ended: the first thing that happened counts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CloseReason {

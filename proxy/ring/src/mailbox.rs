@@ -2,12 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::Closed;
 use crate::leg::Leg;
 use crate::limits::HANDOVERS_MAX;
+use crate::{Closed, Traffic};
 
 /// What is called once when a session is closed.
 pub(crate) type OnClose = Box<dyn FnOnce(Closed) + Send>;
+
+/// What is called once with the traffic of all sessions of a worker.
+pub(crate) type OnTraffic = Box<dyn FnOnce(Vec<Traffic>) + Send>;
 
 /// A session on its way into a worker.
 pub(crate) struct Handover<S> {
@@ -24,6 +27,7 @@ pub(crate) struct Orders<S> {
     pub(crate) handovers: Vec<Handover<S>>,
     /// At most one a session: the registry gives out each end once.
     pub(crate) ends: Vec<(u64, Vec<u8>)>,
+    pub(crate) traffic: Vec<OnTraffic>,
     pub(crate) stop: bool,
 }
 
@@ -32,6 +36,7 @@ impl<S> Default for Orders<S> {
         Self {
             handovers: Vec::new(),
             ends: Vec::new(),
+            traffic: Vec::new(),
             stop: false,
         }
     }
@@ -60,6 +65,11 @@ impl<S> Mailbox<S> {
     /// Orders the end of a session.
     pub(crate) fn end(&self, id: u64, goodbye: Vec<u8>) {
         self.lock().ends.push((id, goodbye));
+    }
+
+    /// Asks what has flowed through the worker's sessions.
+    pub(crate) fn ask_traffic(&self, tell: OnTraffic) {
+        self.lock().traffic.push(tell);
     }
 
     /// Orders the end of all sessions and of the worker.

@@ -15,7 +15,7 @@ use crate::mailbox::{Handover, Mailbox};
 use crate::start::{StartError, check, open};
 use crate::tls::Tls;
 use crate::worker::Worker;
-use crate::{Leg, RingConfig, Session, affinity, event, socket};
+use crate::{Leg, RingConfig, Session, Traffic, affinity, event, socket};
 
 /// The workers of the splice plane, each on its own thread and ring.
 ///
@@ -161,6 +161,18 @@ impl RingHandle {
         ids.into_iter()
             .filter(|&id| self.end(id, goodbye.to_vec()))
             .count()
+    }
+
+    /// Asks every worker what has flowed through its sessions; each calls `tell` once, on its own
+    /// thread, where nothing may block.
+    ///
+    /// Returns how many were asked. One that is being stopped may drop `tell` uncalled.
+    pub fn ask_traffic(&self, tell: impl FnOnce(Vec<Traffic>) + Clone + Send + 'static) -> usize {
+        for remote in &self.0.remotes {
+            remote.mailbox.ask_traffic(Box::new(tell.clone()));
+            remote.wake();
+        }
+        self.0.remotes.len()
     }
 
     /// Sessions that have been handed over and are not closed yet.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::Closed;
 use crate::chunks::Chunks;
 use crate::counters::Counters;
 use crate::driver::{Completion, Driver};
@@ -14,6 +13,7 @@ use crate::leg::Context;
 use crate::mailbox::{Handover, Mailbox, OnClose, Orders};
 use crate::session::Record;
 use crate::token::{Op, Token};
+use crate::{Closed, Traffic};
 
 /// A session's record and whom to tell when it is closed.
 struct Entry<S> {
@@ -170,6 +170,9 @@ impl<D: Driver> Worker<D> {
                 self.end(slot, &goodbye);
             }
         }
+        for tell in orders.traffic {
+            tell(self.traffic());
+        }
         if orders.stop && !self.stopping {
             self.stopping = true;
             let slots: Vec<u32> = self.slots.values().copied().collect();
@@ -177,6 +180,16 @@ impl<D: Driver> Worker<D> {
                 self.end(slot, &[]);
             }
         }
+    }
+
+    fn traffic(&self) -> Vec<Traffic> {
+        let records = self.sessions.iter().map(|(_, entry)| &entry.record);
+        let traffic = records.map(|record| Traffic {
+            id: record.id,
+            bytes_to_client: record.bytes_to_client,
+            bytes_to_backend: record.bytes_to_backend,
+        });
+        traffic.collect()
     }
 
     fn take_over(&mut self, handover: Handover<D::Socket>) {

@@ -181,6 +181,9 @@ fn kill_ends_one_session_and_tells_the_client_who_did_and_why(site: &Site) -> Re
     let ours = listed.iter().find(|it| it["backend_pid"] == pid);
     let ours = ours.context("the session is not listed")?;
     ensure!(ours["role"] == "wedged", "{ours}");
+    for flowed in ["bytes_to_client", "bytes_to_backend"] {
+        ensure!(ours[flowed].as_u64() > Some(0), "{flowed}: {ours}");
+    }
     let id = ours["session"].as_str().context("no identifier")?;
     ordered(&site.told, &["kill", id, "--reason", "it holds a lock"])?;
     let told = first.read()?;
