@@ -219,7 +219,7 @@ impl Authenticator {
                 };
                 Ok(self.authenticated(question, told, source))
             }
-            Err(LoginError::Directory(error)) if error.is_outage() => {
+            Err(LoginError::Directory(error)) if error.may_be_outlived() => {
                 let outlived = self.outlive(question);
                 outlived.ok_or(LoginError::Directory(error))
             }

@@ -481,9 +481,11 @@ fn slapd_conf(tls: &str, data: &Path, settings: &str) -> String {
     conf += &format!("directory {}\n", data.display());
     conf += "index objectClass,uid,cn,member,entryUUID,entryCSN eq\n";
     conf += "access to attrs=userPassword by anonymous auth by * none\n";
+    // The first rule that fits counts: settings may have one that allows more.
+    conf += settings;
     conf += &format!("access to * by dn.exact={SERVICE_DN} read by self read by * none\n");
     for (name, lines) in &overlays {
         conf += &format!("overlay {name}\n{lines}\n");
     }
-    conf + settings
+    conf
 }

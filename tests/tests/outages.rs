@@ -1,5 +1,7 @@
 //! The directory or the database is down, hangs, or is somebody else.
 
+#[path = "outages/codes.rs"]
+mod codes;
 #[path = "outages/local.rs"]
 mod local;
 #[path = "outages/servers.rs"]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
             a_database_that_is_down_is_told_within_a_second,
             a_database_that_hangs_is_told_in_time,
             servers::the_second_server_is_asked_when_the_first_refuses_the_connection,
+            servers::the_second_server_is_asked_when_the_first_hangs,
             servers::a_wrong_password_is_tried_on_one_server_only,
             servers::starttls_encrypts_the_bind,
             servers::plain_ldap_is_refused_unless_it_is_allowed,
@@ -58,6 +61,9 @@ fn main() -> ExitCode {
             local::a_local_account_beside_the_directory_is_in_first_or_last,
             local::with_order_first_the_directory_is_not_asked_for_a_local_name,
             local::a_local_account_is_in_while_the_directory_is_down,
+            codes::a_result_code_that_is_no_yes_lets_nobody_in_and_is_one_bind,
+            codes::a_search_that_ends_with_an_error_lets_nobody_in,
+            codes::memory_stands_in_for_a_busy_directory_and_not_for_an_odd_answer,
             storm::a_cold_login_too_many_is_told_within_a_second,
             storm::who_would_wait_long_for_the_directory_is_told_within_a_second,
             storm::while_the_directory_hangs_one_login_waits_for_all,

@@ -135,7 +135,7 @@ pub(crate) enum DirectoryError {
 
 impl DirectoryError {
     /// True when no directory said anything about the person: the password is neither right nor
-    /// wrong. A cached answer may then be used for a while, and a break-glass account may log in.
+    /// wrong. A break-glass account may then log in, and memory where [`Self::may_be_outlived`].
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::UnknownLogin
@@ -157,6 +157,13 @@ impl DirectoryError {
             | Self::Tls(_)
             | Self::Local(_) => true,
         }
+    }
+
+    /// True when a cached answer may be used for a while. A result code that is neither yes nor
+    /// "ask me later" is an answer, if an odd one, and memory does not overrule it.
+    pub(crate) fn may_be_outlived(&self) -> bool {
+        let is_answer = matches!(self, Self::Refused { .. }) && !self.is_transport();
+        self.is_outage() && !is_answer
     }
 
     /// True when another server may be asked: this one could not be talked to.
@@ -400,8 +407,11 @@ mod tests {
         for code in [8, 10, 32, 49, 50, 53, 80] {
             assert!(!with(code).is_transport(), "{code}");
             assert!(with(code).is_outage(), "{code}");
+            assert!(!with(code).may_be_outlived(), "{code}");
         }
-        assert!(with(51).is_transport() && with(52).is_transport());
+        for code in [51, 52] {
+            assert!(with(code).is_transport() && with(code).may_be_outlived());
+        }
         assert!(!DirectoryError::WrongPassword.is_transport());
         assert!(!DirectoryError::WrongPassword.is_outage());
     }

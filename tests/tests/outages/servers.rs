@@ -32,6 +32,24 @@ pub(crate) fn the_second_server_is_asked_when_the_first_refuses_the_connection(
     })
 }
 
+pub(crate) fn the_second_server_is_asked_when_the_first_hangs(world: &World) -> Result<()> {
+    let person = world.person("unhurried", &[HR_GROUP])?;
+    let hung = OpenLdap::start(&world.scratch, &world.certificates)?;
+    let urls = vec![hung.url(), world.directory.url()];
+    let change = |config: &mut ConfigFile| {
+        set_urls(urls)(config);
+        config.set("directory", "connect_timeout_ms", 500);
+    };
+    world.with_plain_config(change, || {
+        hung.pause()?;
+        let outcome = world.raw(&person);
+        hung.resume()?;
+        ensure!(outcome?.query("select 1")? == "1");
+        ensure!(hung.binds()? == Some(0), "the hung one was asked");
+        Ok(())
+    })
+}
+
 pub(crate) fn a_wrong_password_is_tried_on_one_server_only(world: &World) -> Result<()> {
     let other = OpenLdap::start(&world.scratch, &world.certificates)?;
     cast::populate(&other)?;
