@@ -100,7 +100,7 @@ impl OpenLdap {
         Self::start_with(scratch, certificates, "")
     }
 
-    /// Starts it with more lines for the database in `slapd.conf`: an overlay, say.
+    /// Starts it with more lines for the database in `slapd.conf`: an overlay, a rule for access.
     ///
     /// # Errors
     /// If it is not installed or does not start; the message quotes its log.
@@ -481,11 +481,15 @@ fn slapd_conf(tls: &str, data: &Path, settings: &str) -> String {
     conf += &format!("directory {}\n", data.display());
     conf += "index objectClass,uid,cn,member,entryUUID,entryCSN eq\n";
     conf += "access to attrs=userPassword by anonymous auth by * none\n";
-    // The first rule that fits counts: settings may have one that allows more.
-    conf += settings;
+    // The first rule that fits counts: the settings may have one that allows more.
+    let (rules, settings): (Vec<&str>, Vec<&str>) = settings
+        .lines()
+        .partition(|it| it.starts_with("access to "));
+    conf += &rules.join("\n");
+    conf.push('\n');
     conf += &format!("access to * by dn.exact={SERVICE_DN} read by self read by * none\n");
     for (name, lines) in &overlays {
         conf += &format!("overlay {name}\n{lines}\n");
     }
-    conf
+    conf + &settings.join("\n") + "\n"
 }

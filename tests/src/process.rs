@@ -24,6 +24,9 @@ use crate::wait::{wait_regardless, wait_until};
 /// checkpoint on a busy disk.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long the threads of a process may go on after it was told to stop where it is.
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+
 /// How much of a log an error message quotes, in lines.
 const QUOTED_LINES: usize = 25;
 
@@ -118,7 +121,21 @@ impl Server {
     /// # Errors
     /// If it has ended.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        // On a busy machine its threads go on for a while.
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until("the process stands still", PAUSE_LIMIT, || {
+            for task in fs::read_dir(&tasks)? {
+                // A thread that has just ended stands still, too.
+                let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+                // The state comes after the name, which may have anything in it (proc(5)).
+                let state = stat.rsplit(") ").next().unwrap_or_default();
+                if !stat.is_empty() && !state.starts_with('T') {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// Lets a paused process go on.
