@@ -19,13 +19,12 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use postern_core::audit::LostReason;
 use postern_core::principal::EntryId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-pub(crate) use self::cause::{Cause, Heard, Loss};
+pub(crate) use self::cause::{Cause, Heard};
 pub(crate) use self::ending::end_at_login;
 use self::file::FileWatch;
 pub(crate) use self::lag::{Lag, LagSummary};
@@ -41,9 +40,8 @@ use crate::limits::{
     COMPARE_INTERVAL, COMPARE_PAUSE, COMPARE_REST_MAX, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX,
     SETTLE_RETRY, STORE_NOTICES_MAX,
 };
-use crate::role_store::{StoreNotice, What};
+use crate::role_store::{RoleStoreError, StoreNotice, What};
 use crate::run::RunError;
-use crate::session::LiveSession;
 
 /// The watch over everybody's access.
 struct Watch {
@@ -55,6 +53,8 @@ struct Watch {
     last: Option<EntryId>,
     /// People who could not be looked at, and are again after a pause.
     postponed: BTreeMap<EntryId, Cause>,
+    /// The managed logins could not be listed, and are to be after a pause.
+    is_list_postponed: bool,
     retry_at: Option<Instant>,
     /// People who are being looked at.
     running: BTreeSet<EntryId>,
@@ -82,7 +82,7 @@ enum Done {
     /// An operator's command has been answered.
     Command,
     /// The managed logins that may log in were listed.
-    Managed(Vec<EntryId>),
+    Managed(Result<Vec<EntryId>, RoleStoreError>),
 }
 
 /// Watches for as long as the process runs. It has to run in a [`tokio::task::LocalSet`].
@@ -110,6 +110,7 @@ pub(crate) async fn watch(
         later: BTreeMap::new(),
         last: None,
         postponed: BTreeMap::new(),
+        is_list_postponed: false,
         retry_at: None,
         running: BTreeSet::new(),
         tasks: JoinSet::new(),
@@ -229,9 +230,12 @@ impl Watch {
                 for id in known::people(&self.plane.gate).into_keys() {
                     self.look_at(id, Cause::now(Heard::RoleStore));
                 }
+                // It may be another server, which has missed what was taken away.
+                self.compare_soon();
             }
             StoreNotice::Lost { error } => {
                 tracing::warn!(error, "other proxies are not heard of");
+                self.plane.gate.synchronizer.forget_all();
             }
         }
     }
@@ -300,10 +304,13 @@ impl Watch {
         for id in known::people(&self.plane.gate).into_keys() {
             self.look_at(id, cause);
         }
+        self.list_managed();
+    }
+
+    fn list_managed(&mut self) {
         let plane = self.plane.clone();
-        self.tasks.spawn_local(async move {
-            Done::Managed(operator::may_log_in(&plane).await.unwrap_or_default())
-        });
+        self.tasks
+            .spawn_local(async move { Done::Managed(operator::may_log_in(&plane).await) });
     }
 
     fn start_due(&mut self) {
@@ -366,8 +373,7 @@ impl Watch {
                     }
                 }
                 self.postponed.insert(id, cause);
-                self.retry_at
-                    .get_or_insert_with(|| Instant::now() + SETTLE_RETRY);
+                self.retry_soon();
             }
             Done::Entry(person, is_group) => {
                 if let Some(id) = person {
@@ -377,13 +383,24 @@ impl Watch {
                     self.compare_soon();
                 }
             }
-            Done::Managed(people) => {
+            Done::Managed(Err(error)) => {
+                // That it is away is told by whoever listens there.
+                tracing::debug!(%error, "the role store does not say who may log in");
+                self.is_list_postponed = true;
+                self.retry_soon();
+            }
+            Done::Managed(Ok(people)) => {
                 for id in people {
                     self.look_at(id, Cause::now(Heard::Comparison));
                 }
             }
             Done::Command => {}
         }
+    }
+
+    fn retry_soon(&mut self) {
+        self.retry_at
+            .get_or_insert_with(|| Instant::now() + SETTLE_RETRY);
     }
 
     /// An account that ends makes no event.
@@ -421,6 +438,9 @@ impl Watch {
         let now = Instant::now();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
+            if std::mem::take(&mut self.is_list_postponed) {
+                self.list_managed();
+            }
             for (id, cause) in std::mem::take(&mut self.postponed) {
                 self.look_at(id, cause);
             }
@@ -465,33 +485,10 @@ impl Watch {
         if self.plane.gate.config.revocation.after == AwayPolicy::Keep {
             return;
         }
-        let plane = self.plane.clone();
-        let is_meant = |it: &LiveSession| match only {
-            Some(only) => it.entry() == only,
-            None => !is_local(it.entry()),
-        };
-        let sessions = plane.gate.sessions.list().into_iter();
-        let mut people: BTreeMap<EntryId, (String, Vec<_>)> = BTreeMap::new();
-        for (id, session) in sessions.filter(|(_, it)| is_meant(it)) {
-            let name = session.principal.name.clone();
-            let person = people.entry(session.entry().clone());
-            person.or_insert((name, Vec::new())).1.push(id);
-        }
-        let away_s = since.elapsed().as_secs();
+        let (plane, only) = (self.plane.clone(), only.cloned());
+        let away = since.elapsed();
         self.tasks.spawn_local(async move {
-            for (entry, (name, ids)) in people {
-                let leaver = ending::Leaver {
-                    entry: &entry,
-                    name: &name,
-                    loss: Loss {
-                        reason: LostReason::DirectoryAway,
-                        detail: format!("the directory has been out of reach for {away_s} s"),
-                    },
-                    cause: Cause::now(Heard::Comparison),
-                    session: None,
-                };
-                ending::end_sessions(&plane.gate, &leaver, &ids).await;
-            }
+            ending::end_unknown(&plane.gate, away, only.as_ref()).await;
             Done::Command
         });
     }

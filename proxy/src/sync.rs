@@ -336,6 +336,12 @@ impl Synchronizer {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Forgets what was done on a server that is lost: the one that takes its place may have missed
+    /// it.
+    pub(crate) fn forget_all(&self) {
+        self.memory.clear();
+    }
+
     /// How many times the role store was asked.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)

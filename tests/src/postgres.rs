@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::account::Account;
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, ServerCertificate};
 use crate::needs::{self, PostgresVersion};
 use crate::network::Namespace;
 use crate::network::namespace::inside;
@@ -45,6 +45,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 const HBA: &str = "
 local   all postgres              trust
 local   all all                   scram-sha-256
+local   replication postgres      trust
 hostssl all all      127.0.0.1/32 scram-sha-256
 ";
 
@@ -65,6 +66,7 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     ca_file: PathBuf,
+    certificate: ServerCertificate,
     environment: Vec<(String, String)>,
     namespace: Option<PathBuf>,
     server: Mutex<Option<Server>>,
@@ -163,15 +165,63 @@ impl Postgres {
         settings: &str,
         place: Place<'_>,
     ) -> Result<Self> {
+        let postgres = Self::place(scratch, certificates, (version, port), place)?;
+        postgres.make_data_folder()?;
+        fs::write(postgres.data().join("pg_hba.conf"), HBA)?;
+        postgres.write_settings(settings)?;
+        postgres.start_again()?;
+        Ok(postgres)
+    }
+
+    /// Starts a standby that follows this server, on a port of its own.
+    ///
+    /// # Errors
+    /// If the data cannot be copied, or it does not start; the message quotes its log.
+    pub fn start_standby(&self, scratch: &Scratch, certificates: &Certificates) -> Result<Self> {
+        let which = (self.version.clone(), free_port()?);
+        let standby = Self::place(scratch, certificates, which, Place::default())?;
+        let tool = self.version.bin.join("pg_basebackup");
+        let mut command = self.account.command(&tool, "KILL");
+        command.args(["--username", SUPERUSER, "--checkpoint=fast", "--no-sync"]);
+        command.args(["--write-recovery-conf", "--host"]);
+        command.arg(&self.folder).arg("--port");
+        command.arg(self.port.to_string());
+        run(command.arg("--pgdata").arg(standby.data()))?;
+        standby.write_settings("")?;
+        standby.start_again()?;
+        Ok(standby)
+    }
+
+    /// Lets a standby change data, and restarts it on another port: that of the server whose
+    /// place it takes.
+    ///
+    /// # Errors
+    /// If it is not a standby or does not start; the message quotes its log.
+    pub fn take_over(&mut self, port: u16) -> Result<()> {
+        self.sql("select pg_promote()")?;
+        self.stop()?;
+        self.port = port;
+        self.write_settings("")?;
+        self.start_again()
+    }
+
+    /// A server that has a folder and a certificate, and no data yet.
+    fn place(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        (version, port): (PostgresVersion, u16),
+        place: Place<'_>,
+    ) -> Result<Self> {
         let account = Account::unprivileged()?;
         let folder = scratch.subfolder("postgres")?;
         account.own_path(&folder)?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let certificate = certificates.issue(&name, &account)?;
-        let postgres = Self {
+        Ok(Self {
             version,
             account,
             port,
+            certificate,
             ca_file: certificates.ca_file(),
             server: Mutex::new(None),
             namespace: place.namespace.map(Path::to_owned),
@@ -181,24 +231,22 @@ impl Postgres {
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             folder,
-        };
-        postgres.make_data_folder()?;
+        })
+    }
+
+    fn write_settings(&self, settings: &str) -> Result<()> {
+        let certificate = &self.certificate;
         let mut all = SETTINGS.to_owned();
         for (key, value) in [
-            ("port", postgres.port.to_string()),
-            (
-                "unix_socket_directories",
-                postgres.folder.display().to_string(),
-            ),
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", self.folder.display().to_string()),
             ("ssl_cert_file", certificate.cert_file.display().to_string()),
             ("ssl_key_file", certificate.key_file.display().to_string()),
         ] {
             all.push_str(&format!("{key} = '{value}'\n"));
         }
-        fs::write(postgres.data().join("postgresql.conf"), all + settings)?;
-        fs::write(postgres.data().join("pg_hba.conf"), HBA)?;
-        postgres.start_again()?;
-        Ok(postgres)
+        fs::write(self.data().join("postgresql.conf"), all + settings)?;
+        Ok(())
     }
 
     /// Starts a stopped server on its old data and port.

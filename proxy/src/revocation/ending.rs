@@ -1,7 +1,8 @@
 //! Taking access away: all of it, or some sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_core::audit::{LostReason, Record, rfc3339};
 use postern_core::principal::EntryId;
@@ -11,6 +12,7 @@ use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use super::cause::{Cause, Heard, Loss};
 use crate::audit::OF_THE_PROCESS;
 use crate::clock::unix_ms;
+use crate::directory::is_local;
 use crate::error::LoginError;
 use crate::gate::{Gate, Plane};
 use crate::limits::REVOKE_ROUNDS_MAX;
@@ -182,6 +184,40 @@ fn goodbye(loss: &Loss) -> Arc<[u8]> {
         hint: None,
     });
     message.into()
+}
+
+/// Ends the sessions of everybody in the directory, or of one person, of whom nothing has been
+/// known for longer than sessions may last without it.
+pub(super) async fn end_unknown(gate: &Gate, away: Duration, only: Option<&EntryId>) {
+    let is_meant = |it: &LiveSession| match only {
+        Some(only) => it.entry() == only,
+        None => !is_local(it.entry()),
+    };
+    let mut people: BTreeMap<EntryId, (String, Vec<SessionId>)> = BTreeMap::new();
+    for (id, session) in gate.sessions.list() {
+        if is_meant(&session) {
+            let name = session.principal.name.clone();
+            let person = people.entry(session.entry().clone());
+            person.or_insert((name, Vec::new())).1.push(id);
+        }
+    }
+    let detail = format!(
+        "the directory has been out of reach for {} s",
+        away.as_secs()
+    );
+    for (entry, (name, ids)) in people {
+        let leaver = Leaver {
+            entry: &entry,
+            name: &name,
+            loss: Loss {
+                reason: LostReason::DirectoryAway,
+                detail: detail.clone(),
+            },
+            cause: Cause::now(Heard::Comparison),
+            session: None,
+        };
+        end_sessions(gate, &leaver, &ids).await;
+    }
 }
 
 async fn record_loss(gate: &Gate, leaver: &Leaver<'_>, sessions: usize) {

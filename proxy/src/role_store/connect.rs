@@ -68,6 +68,12 @@ pub(crate) enum ConnectError {
         /// The causes, outermost first.
         why: String,
     },
+    /// The server lets in, and takes no change.
+    #[error("{place} is a standby")]
+    Standby {
+        /// Host and port.
+        place: String,
+    },
     /// The server answers with an error.
     #[error("{place}: {}", describe(.source))]
     Server {
@@ -145,6 +151,9 @@ impl Connector {
                 place: self.place.clone(),
                 source,
             }),
+            Ok(Err(error)) if is_standby(&error) => Err(ConnectError::Standby {
+                place: self.place.clone(),
+            }),
             Ok(Err(error)) => Err(self.unreachable(describe(&error))),
             Err(_) => {
                 Err(self.unreachable(format!("no answer in {} ms", self.timeout.as_millis())))
@@ -214,6 +223,16 @@ fn is_handshake(error: &tokio_postgres::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Whether the server was left because it takes no change: tokio-postgres says that by the kind of
+/// error that nothing else in a login has.
+fn is_standby(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|it| it.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|it| {
+        it.kind() == std::io::ErrorKind::PermissionDenied && it.raw_os_error().is_none()
+    })
 }
 
 async fn attempt<T>(

@@ -188,6 +188,7 @@ impl From<ConnectError> for RoleStoreError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Unreachable { place, why } => Self::Unreachable { host: place, why },
+            ConnectError::Standby { place } => Self::Standby { host: place },
             ConnectError::Server { place, source } => match source.as_db_error() {
                 Some(db) => Self::Database {
                     sqlstate: db.code().code().to_owned(),

@@ -1,5 +1,5 @@
-//! Many logins at once against one role store, on every PostgreSQL that is installed; and one
-//! that does not speak English.
+//! Many logins at once against one role store, on every PostgreSQL that is installed; one that does
+//! not speak English, one that writes down whatever it can, and one that takes another's place.
 //!
 //! The routines by themselves are tested by `sql/tests`.
 
@@ -14,7 +14,9 @@ use postern_tests::{
 };
 
 mod concurrency;
+mod failover;
 mod german;
+mod secrets;
 
 /// The password of everybody here.
 const PASSWORD: &str = "Meadow-3141-brook";
@@ -52,7 +54,8 @@ struct World {
     postern: Postern,
     postgres: Postgres,
     directory: Local,
-    _scratch: Scratch,
+    certificates: Certificates,
+    scratch: Scratch,
 }
 
 impl World {
@@ -77,7 +80,8 @@ impl World {
             postern,
             postgres,
             directory,
-            _scratch: scratch,
+            certificates,
+            scratch,
         })
     }
 
@@ -105,6 +109,11 @@ impl World {
 fn main() -> ExitCode {
     let missing = needs::postgres(None).is_none();
     let missing = missing.then(|| "PostgreSQL is not installed".to_owned());
-    let tests = [concurrency::TESTS, german::TESTS];
+    let tests = [
+        concurrency::TESTS,
+        german::TESTS,
+        failover::TESTS,
+        secrets::TESTS,
+    ];
     harness::run(missing, Worlds::start, &tests.concat())
 }
