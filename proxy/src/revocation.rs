@@ -6,6 +6,7 @@
 //! Whenever something may have been missed, everybody is compared.
 
 mod cause;
+mod comparing;
 mod ending;
 mod file;
 mod known;
@@ -37,8 +38,8 @@ use crate::directory::is_local;
 use crate::gate::Plane;
 use crate::health::FeedState;
 use crate::limits::{
-    COMPARE_INTERVAL, COMPARE_PAUSE, COMPARE_REST_MAX, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX,
-    SETTLE_RETRY, STORE_NOTICES_MAX,
+    COMPARE_INTERVAL, COMPARE_PAUSE, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX, SETTLE_RETRY,
+    STORE_NOTICES_MAX,
 };
 use crate::role_store::{RoleStoreError, StoreNotice, What};
 use crate::run::RunError;
@@ -53,6 +54,8 @@ struct Watch {
     last: Option<EntryId>,
     /// People who could not be looked at, and are again after a pause.
     postponed: BTreeMap<EntryId, Cause>,
+    /// The role store has not been heard of since it was lost.
+    is_store_lost: bool,
     /// The managed logins could not be listed, and are to be after a pause.
     is_list_postponed: bool,
     retry_at: Option<Instant>,
@@ -110,6 +113,7 @@ pub(crate) async fn watch(
         later: BTreeMap::new(),
         last: None,
         postponed: BTreeMap::new(),
+        is_store_lost: false,
         is_list_postponed: false,
         retry_at: None,
         running: BTreeSet::new(),
@@ -230,12 +234,15 @@ impl Watch {
                 for id in known::people(&self.plane.gate).into_keys() {
                     self.look_at(id, Cause::now(Heard::RoleStore));
                 }
-                // It may be another server, which has missed what was taken away.
-                self.compare_soon();
+                if std::mem::take(&mut self.is_store_lost) {
+                    // It may be another server, which has missed what was taken away.
+                    self.compare_soon();
+                }
             }
             StoreNotice::Lost { error } => {
                 tracing::warn!(error, "other proxies are not heard of");
                 self.plane.gate.synchronizer.forget_all();
+                self.is_store_lost = true;
             }
         }
     }
@@ -285,32 +292,6 @@ impl Watch {
         let id = behind.chain(self.later.keys()).find(is_free).cloned()?;
         self.last = Some(id.clone());
         self.later.remove_entry(&id)
-    }
-
-    /// Compares everybody, but not at once for each of many changes. Whoever loses a group that
-    /// they were in is not waiting for it.
-    fn compare_soon(&mut self) {
-        let (last, rest) = self.compared;
-        let at = (Instant::now() + COMPARE_PAUSE).max(last + rest);
-        self.compare_at = self.compare_at.min(at);
-    }
-
-    fn compare_all(&mut self) {
-        let now = Instant::now();
-        self.comparing_since.get_or_insert(now);
-        self.compared = (now, COMPARE_REST_MAX);
-        self.compare_at = now + COMPARE_INTERVAL;
-        let cause = Cause::now(Heard::Comparison);
-        for id in known::people(&self.plane.gate).into_keys() {
-            self.look_at(id, cause);
-        }
-        self.list_managed();
-    }
-
-    fn list_managed(&mut self) {
-        let plane = self.plane.clone();
-        self.tasks
-            .spawn_local(async move { Done::Managed(operator::may_log_in(&plane).await) });
     }
 
     fn start_due(&mut self) {
@@ -409,19 +390,6 @@ impl Watch {
         if let Some(rest) = rest.filter(|rest| *rest < COMPARE_INTERVAL) {
             let at = Instant::now() + rest;
             self.ending.entry(at).or_default().insert(id);
-        }
-    }
-
-    /// Everybody has been compared. Thousands of changes in a row must not keep the directory busy
-    /// with our questions: they get a fifth of the time.
-    fn end_comparison(&mut self) {
-        if !self.due.is_empty() || !self.later.is_empty() || !self.running.is_empty() {
-            return;
-        }
-        if let Some(since) = self.comparing_since.take() {
-            let rest = since.elapsed() * 4;
-            let rest = rest.clamp(COMPARE_PAUSE, COMPARE_REST_MAX);
-            self.compared = (Instant::now(), rest);
         }
     }
 
