@@ -12,6 +12,9 @@ pub(crate) type OnClose = Box<dyn FnOnce(Closed) + Send>;
 /// What is called once with the traffic of all sessions of a worker.
 pub(crate) type OnTraffic = Box<dyn FnOnce(Vec<Traffic>) + Send>;
 
+/// What is called once when everything that was ordered before has been done.
+pub(crate) type OnObeyed = Box<dyn FnOnce() + Send>;
+
 /// A session on its way into a worker.
 pub(crate) struct Handover<S> {
     pub(crate) id: u64,
@@ -28,6 +31,7 @@ pub(crate) struct Orders<S> {
     /// At most one a session: the registry gives out each end once.
     pub(crate) ends: Vec<(u64, Vec<u8>)>,
     pub(crate) traffic: Vec<OnTraffic>,
+    pub(crate) obeyed: Vec<OnObeyed>,
     pub(crate) stop: bool,
 }
 
@@ -37,6 +41,7 @@ impl<S> Default for Orders<S> {
             handovers: Vec::new(),
             ends: Vec::new(),
             traffic: Vec::new(),
+            obeyed: Vec::new(),
             stop: false,
         }
     }
@@ -70,6 +75,11 @@ impl<S> Mailbox<S> {
     /// Asks what has flowed through the worker's sessions.
     pub(crate) fn ask_traffic(&self, tell: OnTraffic) {
         self.lock().traffic.push(tell);
+    }
+
+    /// Asks to be told when everything that was ordered before has been done.
+    pub(crate) fn ask_obeyed(&self, tell: OnObeyed) {
+        self.lock().obeyed.push(tell);
     }
 
     /// Orders the end of all sessions and of the worker.

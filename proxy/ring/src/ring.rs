@@ -175,6 +175,19 @@ impl RingHandle {
         self.0.remotes.len()
     }
 
+    /// Asks every worker to call `tell` when it has done what was ordered before: from then on no
+    /// byte of a backend passes in a session whose end was ordered. It is called on the worker's
+    /// thread, where nothing may block.
+    ///
+    /// Returns how many were asked. One that is being stopped may drop `tell` uncalled.
+    pub fn ask_obeyed(&self, tell: impl FnOnce() + Clone + Send + 'static) -> usize {
+        for remote in &self.0.remotes {
+            remote.mailbox.ask_obeyed(Box::new(tell.clone()));
+            remote.wake();
+        }
+        self.0.remotes.len()
+    }
+
     /// Sessions that have been handed over and are not closed yet.
     #[must_use]
     pub fn live(&self) -> usize {

@@ -173,6 +173,7 @@ impl<D: Driver> Worker<D> {
         for tell in orders.traffic {
             tell(self.traffic());
         }
+        orders.obeyed.into_iter().for_each(|tell| tell());
         if orders.stop && !self.stopping {
             self.stopping = true;
             let slots: Vec<u32> = self.slots.values().copied().collect();

@@ -8,6 +8,8 @@ use postern_core::audit::{LostReason, Record, rfc3339};
 use postern_core::principal::EntryId;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::cause::{Cause, Heard, Loss};
 use crate::audit::OF_THE_PROCESS;
@@ -15,7 +17,7 @@ use crate::clock::unix_ms;
 use crate::directory::is_local;
 use crate::error::LoginError;
 use crate::gate::{Gate, Plane};
-use crate::limits::REVOKE_ROUNDS_MAX;
+use crate::limits::{OBEYED_WAIT, REVOKE_ROUNDS_MAX};
 use crate::role_store::{Deprovision, Deprovisioned, RoleStoreError};
 use crate::session::{Ending, LiveSession, SessionId};
 
@@ -65,6 +67,9 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
         record_loss(gate, &leaver, ended.len()).await;
     }
     send_away(gate, &ended, &goodbye);
+    if !ended.is_empty() {
+        are_away(gate).await;
+    }
     let told = match leaver.is_done_elsewhere() {
         true => Ok(Deprovisioned::NotManaged),
         false => in_database(plane, &leaver).await,
@@ -171,6 +176,24 @@ fn send_away(gate: &Gate, ids: &[SessionId], goodbye: &[u8]) {
     for id in ids {
         // One that no worker has yet is ended when it is handed over.
         gate.ring.end(id.number(), goodbye.to_vec());
+    }
+}
+
+/// Waits until no backend's word can reach the clients any more: what the database says of its own
+/// end is not the reason. An end must not wait for long, and is one without it.
+async fn are_away(gate: &Gate) {
+    let (told, mut tellings) = mpsc::unbounded_channel();
+    // Nobody listens any more when the time is over.
+    let asked = gate.ring.ask_obeyed(move || {
+        let _ = told.send(());
+    });
+    let all = async {
+        for _ in 0..asked {
+            tellings.recv().await;
+        }
+    };
+    if timeout(OBEYED_WAIT, all).await.is_err() {
+        tracing::warn!("a splice thread is late");
     }
 }
 
