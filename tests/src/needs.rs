@@ -104,6 +104,17 @@ pub fn postgres_client(name: &str) -> Option<PathBuf> {
     folders.find(|it| it.is_file()).or_else(|| program(name))
 }
 
+/// The folder with the programs that run PostgreSQL's own tests of a version, `regress/pg_regress`
+/// and `isolation/pg_isolation_regress`: Debian has them in `postgresql-server-dev-15`.
+#[must_use]
+pub fn pg_regress(version: &PostgresVersion) -> Option<PathBuf> {
+    let folder = version.bin.parent()?.join("lib/pgxs/src/test");
+    folder
+        .join("regress/pg_regress")
+        .is_file()
+        .then_some(folder)
+}
+
 /// Why OpenLDAP cannot be started here, if so.
 #[must_use]
 pub fn missing_for_openldap() -> Option<String> {

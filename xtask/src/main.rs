@@ -8,6 +8,7 @@ mod part;
 mod readme;
 mod setup;
 mod sql;
+mod suites;
 mod test;
 mod tidy;
 

@@ -35,6 +35,29 @@ pub(crate) enum Need {
     Perf,
     /// What counts instructions without them, and what its guest is made with; the same holds.
     Emulator,
+    /// What the suites of others run; each of these is done without where it is missing. Python,
+    /// with what makes places for its packages.
+    Python,
+    /// Node and npm.
+    Node,
+    /// Go, with two drivers.
+    Go,
+    /// A compiler of Java, with a driver.
+    Java,
+    /// What a driver of Rust is linked with.
+    OpenSsl,
+    /// Perl, with a driver.
+    Perl,
+    /// Ruby, with a driver.
+    Ruby,
+    /// PHP, with a driver.
+    Php,
+    /// Lua, with a driver.
+    Lua,
+    /// Tcl, with a driver.
+    Tcl,
+    /// The programs that run PostgreSQL's own tests, and what is needed to compile the rest.
+    PostgresTests,
 }
 
 /// Everything that any command needs.
@@ -54,6 +77,16 @@ pub(crate) const ALL: [Need; 9] = [
 const NETWORK: [&str; 6] = ["ip", "tc", "nft", "nsenter", "setpriv", "bpftool"];
 /// The programs of [`Need::Emulator`].
 const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
+
+/// The packages of [`Need::Go`], where Debian puts them.
+const GO: [&str; 2] = [
+    "/usr/share/gocode/src/github.com/lib/pq",
+    "/usr/share/gocode/src/github.com/jackc/pgx",
+];
+/// The driver of [`Need::Java`], where Debian puts it.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+/// Succeeds where Tcl has the driver of [`Need::Tcl`].
+const PGTCL: &str = "echo 'exit [catch {package require Pgtcl}]' | tclsh";
 
 /// Keeps packages from starting their services; in force while the file is there,
 /// <https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt>.
@@ -145,6 +178,23 @@ fn is_there(need: Need) -> bool {
         Need::Nginx => needs::nginx_stream().is_some(),
         Need::Perf => needs::program("perf").is_some(),
         Need::Emulator => EMULATOR.iter().all(|it| needs::program(it).is_some()),
+        Need::Python => runs("python3", &["-c", "import ensurepip, venv"]),
+        Need::Node => needs::program("node").is_some() && needs::program("npm").is_some(),
+        Need::Go => needs::program("go").is_some() && GO.iter().all(|it| Path::new(it).is_dir()),
+        Need::Java => needs::program("javac").is_some() && Path::new(JDBC).exists(),
+        Need::OpenSsl => runs("pkg-config", &["--exists", "openssl"]),
+        Need::Perl => runs("perl", &["-MDBD::Pg", "-e", "1"]),
+        Need::Ruby => runs("ruby", &["-e", "require 'pg'"]),
+        Need::Php => runs(
+            "php",
+            &["-r", "exit(function_exists('pg_connect') ? 0 : 1);"],
+        ),
+        Need::Lua => runs("lua5.3", &["-e", "require('luasql.postgres')"]),
+        Need::Tcl => runs("sh", &["-c", PGTCL]),
+        Need::PostgresTests => {
+            needs::postgres(None).is_some_and(|it| needs::pg_regress(&it).is_some())
+                && Path::new("/usr/include/postgresql/libpq-fe.h").is_file()
+        }
     }
 }
 
@@ -185,8 +235,39 @@ fn packages(need: Need) -> Vec<String> {
         Need::Perf => &["linux-perf", "linux-tools-generic"],
         // The guest is Debian's also where the machine is not.
         Need::Emulator => &["qemu-system-x86", "mmdebstrap", "debian-archive-keyring"],
+        Need::Python => &["python3", "python3-venv"],
+        Need::Node => &["nodejs", "npm"],
+        Need::Go => &[
+            "golang-go",
+            "golang-github-lib-pq-dev",
+            "golang-github-jackc-pgx-v4-dev",
+        ],
+        Need::Java => &["default-jdk-headless", "libpostgresql-jdbc-java"],
+        Need::OpenSsl => &["libssl-dev", "pkg-config"],
+        Need::Perl => &["libdbd-pg-perl"],
+        Need::Ruby => &["ruby", "ruby-pg"],
+        Need::Php => &["php-cli", "php-pgsql"],
+        Need::Lua => &["lua5.3", "lua-sql-postgres"],
+        Need::Tcl => &["tcl", "libpgtcl"],
+        Need::PostgresTests => return postgres_tests(),
     };
     names.iter().map(|&it| it.to_owned()).collect()
+}
+
+/// The packages of [`Need::PostgresTests`], for the server that is installed.
+fn postgres_tests() -> Vec<String> {
+    let major = needs::postgres(None).map(|it| format!("postgresql-server-dev-{}", it.major));
+    let others = ["libpq-dev", "gcc", "libc6-dev", "bzip2", "xz-utils"];
+    let others = others.iter().map(|&it| it.to_owned());
+    major.into_iter().chain(others).collect()
+}
+
+/// Whether a program is there and succeeds; what it prints is nobody's concern.
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    let command = command.args(arguments).stdin(Stdio::null());
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|it| it.success())
 }
 
 fn power() -> Power {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, with one closing line that counts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -8,19 +8,23 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, tidy};
+use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, suites, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, sql, or
-    /// the name of an end-to-end test.
+    /// the name of an end-to-end test. `suites` by its whole name runs all of them, and installs
+    /// what they need; otherwise there is a sample.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
     #[arg(long)]
     no_setup: bool,
 }
+
+/// The end-to-end test of which there is a sample.
+const SUITES: &str = "suites";
 
 /// A part of the run: its name, and what it does.
 type Part = (String, Box<dyn Fn() -> Result<Counts>>);
@@ -38,7 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|it| name.contains(it));
     let mut total = Counts::default();
     let mut report = Vec::new();
-    for (name, run) in parts(&root)?.into_iter().filter(|(name, _)| wanted(name)) {
+    for (name, run) in parts(&root, arguments)?
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+    {
         println!("\n── {name}");
         let start = Instant::now();
         let counts = match run() {
@@ -81,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Every part, from cheap to dear. What the tests run is built first.
-fn parts(root: &Path) -> Result<Vec<Part>> {
+fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = vec![
         ("tidy".to_owned(), Box::new(tidy::check)),
         ("fmt".to_owned(), Box::new(fmt)),
@@ -100,18 +107,25 @@ fn parts(root: &Path) -> Result<Vec<Part>> {
             Box::new(move || readme::demo(directory)),
         ));
     }
+    let all_suites = arguments.only.as_deref() == Some(SUITES);
+    let may_install = !arguments.no_setup;
     for name in end_to_end(root)? {
         let test = name.clone();
+        if name == SUITES && all_suites {
+            let run = move || run_end_to_end(SUITES, Some(suites::prepare(may_install)?));
+            parts.push((format!("end-to-end {name}"), Box::new(run)));
+            continue;
+        }
         parts.push((
             format!("end-to-end {name}"),
-            Box::new(move || run_end_to_end(&test)),
+            Box::new(move || run_end_to_end(&test, None)),
         ));
     }
     Ok(parts)
 }
 
 /// One end-to-end test, with what it runs: the part that builds may have been left out.
-fn run_end_to_end(test: &str) -> Result<Counts> {
+fn run_end_to_end(test: &str, suites: Option<PathBuf>) -> Result<Counts> {
     if ebpf::build()? == setup::Outcome::CommandPrinted {
         return Ok(Counts::one(false));
     }
@@ -120,7 +134,9 @@ fn run_end_to_end(test: &str) -> Result<Counts> {
         return Ok(built);
     }
     let package = ["test", "--package", "postern-tests", "--test", test];
-    cargo_test(cargo::command(&package))
+    let mut command = cargo::command(&package);
+    command.envs(suites.map(|it| (suites::FOLDER_VARIABLE, it)));
+    cargo_test(command)
 }
 
 /// The end-to-end tests: one program each, a file or a folder with a `main.rs`.

@@ -1,0 +1,234 @@
+//! What the suites of others need beside PostgreSQL, made ready in `target/suites`: drivers and
+//! their languages, and PostgreSQL's own tests.
+//!
+//! Whatever cannot be had is said here, and the claims that need it are skipped and counted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use postern_tests::needs;
+
+use crate::setup::{self, Need};
+use crate::{cargo, root};
+
+/// Tells the tests where everything is.
+pub(crate) const FOLDER_VARIABLE: &str = "POSTERN_SUITES_FOLDER";
+
+/// Where Debian puts the sources of Go's packages.
+const GO_PACKAGES: &str = "/usr/share/gocode";
+/// Where Debian puts the driver of JDBC.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+/// Where Debian says which release it is.
+const RELEASE: &str = "/etc/os-release";
+/// What the archive's lists are signed with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Drivers of Python, each with the versions that its card is written for.
+const PYTHON: [&str; 4] = [
+    "psycopg[binary]>=3.2,<4",
+    "psycopg2-binary>=2.9,<3",
+    "asyncpg>=0.29,<1",
+    "pg8000>=1.31,<2",
+];
+/// The same of Node.
+const NODE: [&str; 3] = ["pg@8", "pg-copy-streams@7", "postgres@3"];
+
+/// One thing: what it is called, what it needs of the machine, and how it is made.
+type Step = (&'static str, Need, fn(&Path) -> Result<()>);
+
+/// Makes everything ready that can be, and returns the folder.
+pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
+    let folder = root()?.join("target/suites");
+    fs::create_dir_all(&folder)?;
+    let steps: [Step; 11] = [
+        ("drivers of Python", Need::Python, python),
+        ("drivers of Node", Need::Node, node),
+        ("drivers of Go", Need::Go, go),
+        ("JDBC", Need::Java, java),
+        ("drivers of Rust", Need::OpenSsl, rust),
+        ("DBD::Pg", Need::Perl, nothing),
+        ("ruby-pg", Need::Ruby, nothing),
+        ("PHP's pgsql", Need::Php, nothing),
+        ("LuaSQL", Need::Lua, nothing),
+        ("Pgtcl", Need::Tcl, nothing),
+        ("tests of PostgreSQL", Need::PostgresTests, postgres_tests),
+    ];
+    for (what, need, make) in steps {
+        if may_install {
+            setup::try_to_install(need);
+        }
+        // It shows in the count of what is skipped.
+        if let Err(error) = make(&folder) {
+            println!("not ready, {what}: {error:#}");
+        }
+    }
+    Ok(folder)
+}
+
+/// Debian's packages are all of it.
+fn nothing(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn python(folder: &Path) -> Result<()> {
+    let place = folder.join("python");
+    let pip = place.join("bin/pip");
+    if !pip.is_file() {
+        let mut venv = Command::new("python3");
+        succeed(venv.args(["-m", "venv", "--clear"]).arg(&place))?;
+    }
+    let mut install = Command::new(pip);
+    install.args(["install", "--quiet", "--disable-pip-version-check"]);
+    // Wheels alone: nothing is built here, and nothing of a package runs while it is installed.
+    succeed(install.args(["--only-binary", ":all:"]).args(PYTHON))
+}
+
+fn node(folder: &Path) -> Result<()> {
+    let place = folder.join("node");
+    fs::create_dir_all(&place)?;
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    succeed(install.args(NODE).arg("--prefix").arg(place))
+}
+
+fn go(folder: &Path) -> Result<()> {
+    let place = folder.join("go");
+    fs::create_dir_all(&place)?;
+    for driver in ["pq", "pgx"] {
+        let mut build = Command::new("go");
+        build.arg("build").arg("-o").arg(place.join(driver));
+        build.arg(drivers()?.join("go").join(driver).join("main.go"));
+        build.env("GO111MODULE", "off").env("GOPATH", GO_PACKAGES);
+        succeed(build.env("GOCACHE", folder.join("go-cache")))?;
+    }
+    Ok(())
+}
+
+fn java(folder: &Path) -> Result<()> {
+    let mut compile = Command::new("javac");
+    compile.args(["-cp", JDBC, "-d"]).arg(folder.join("java"));
+    succeed(compile.arg(drivers()?.join("java/Card.java")))
+}
+
+fn rust(folder: &Path) -> Result<()> {
+    let manifest = drivers()?.join("rust/Cargo.toml");
+    let mut build = cargo::command(&["build", "--quiet", "--locked"]);
+    build.arg("--manifest-path").arg(manifest);
+    succeed(build.arg("--target-dir").arg(folder.join("rust")))
+}
+
+/// The sources of PostgreSQL's tests, and the two programs of them that are compiled.
+fn postgres_tests(folder: &Path) -> Result<()> {
+    let version = needs::postgres(None).context("PostgreSQL is not installed")?;
+    let major = version.major;
+    let sources = folder.join(format!("postgresql-{major}"));
+    if !sources.join("src/test/regress").is_dir() {
+        download(folder, major, &sources)?;
+    }
+    let config = version.bin.join("pg_config");
+    let ask = |what: &str| -> Result<String> {
+        let said = postern_tests::process::run(Command::new(&config).arg(what))?;
+        Ok(said.trim().to_owned())
+    };
+    let (server, client) = (ask("--includedir-server")?, ask("--includedir")?);
+    let library = ask("--pkglibdir")?;
+    let built = folder.join("built");
+    fs::create_dir_all(&built)?;
+    let mut regress = Command::new("cc");
+    regress.args(["-O1", "-shared", "-fPIC", "-I", &server]);
+    regress.arg(sources.join("src/test/regress/regress.c"));
+    succeed(regress.arg("-o").arg(built.join("regress.so")))?;
+    let mut pipeline = Command::new("cc");
+    pipeline.args(["-O1", "-I", &client, "-I", &format!("{client}/internal")]);
+    pipeline.args(["-I", &server]);
+    pipeline.arg(sources.join("src/test/modules/libpq_pipeline/libpq_pipeline.c"));
+    pipeline.arg("-o").arg(built.join("libpq_pipeline"));
+    // Debian keeps the two static libraries one folder above the modules.
+    let above = Path::new(&library).join("..").join("lib");
+    pipeline.arg("-L").arg(above).args(["-L", &library]);
+    succeed(pipeline.args(["-lpq", "-lpgport", "-lpgcommon"]))
+}
+
+/// Debian's source package, by apt, with lists of its own: the machine's may have no sources.
+fn download(folder: &Path, major: u32, sources: &Path) -> Result<()> {
+    let release = fs::read_to_string(RELEASE)?;
+    let is_debian = release.lines().any(|it| it == "ID=debian");
+    let code_name = release
+        .lines()
+        .find_map(|it| it.strip_prefix("VERSION_CODENAME="))
+        .filter(|_| is_debian)
+        .context("only Debian's sources are known")?;
+    let apt = folder.join("apt");
+    fs::create_dir_all(apt.join("lists/partial"))?;
+    fs::create_dir_all(apt.join("cache/archives/partial"))?;
+    let signed = format!("deb-src [signed-by={KEYRING}] http://deb.debian.org");
+    let list = format!(
+        "{signed}/debian {code_name} main\n{signed}/debian-security {code_name}-security main\n"
+    );
+    fs::write(apt.join("sources.list"), list)?;
+    succeed(apt_tool("apt-get", &apt).arg("update"))?;
+    let package = format!("postgresql-{major}");
+    let mut showsrc = apt_tool("apt-cache", &apt);
+    let known = postern_tests::process::run(showsrc.args(["showsrc", &package]))?;
+    let versions = known.lines().filter_map(|it| it.strip_prefix("Version: "));
+    // The newest first. A mirror may lack it, and the one before has the tests of the same major.
+    let mut versions: Vec<&str> = versions.collect();
+    versions.sort_unstable();
+    let fetched = versions.iter().rev().any(|version| {
+        let mut source = apt_tool("apt-get", &apt);
+        source.args(["source", "--download-only"]);
+        source.arg(format!("{package}={version}")).current_dir(&apt);
+        // What is wrong with one version was printed, and the next is tried.
+        succeed(&mut source).is_ok()
+    });
+    if !fetched {
+        bail!("apt has no source of {package}");
+    }
+    let mut archives = fs::read_dir(&apt)?
+        .flatten()
+        .map(|it| it.path())
+        .filter(|it| it.to_string_lossy().contains(".orig.tar"));
+    let archive = archives.next().context("the source has no archive")?;
+    fs::create_dir_all(sources)?;
+    let mut unpack = Command::new("tar");
+    unpack
+        .args(["--strip-components=1", "--directory"])
+        .arg(sources);
+    succeed(unpack.arg("--extract").arg("--file").arg(archive))
+}
+
+/// A program of apt's that looks at the folder and at nothing of the machine's.
+fn apt_tool(name: &str, apt: &Path) -> Command {
+    let mut command = Command::new(name);
+    for (option, file) in [
+        ("Dir::Etc::sourcelist", "sources.list"),
+        ("Dir::Etc::sourceparts", "none"),
+        ("Dir::State::lists", "lists"),
+        ("Dir::Cache", "cache"),
+    ] {
+        let file = apt.join(file);
+        command
+            .arg("-o")
+            .arg(format!("{option}={}", file.display()));
+    }
+    command.args(["-o", "APT::Sandbox::User=root", "--quiet"]);
+    command
+}
+
+/// The folder of the drivers' cards.
+fn drivers() -> Result<PathBuf> {
+    Ok(root()?.join("tests/drivers"))
+}
+
+/// Runs a program, and wants it to succeed; what it prints is seen.
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.with_context(|| format!("cannot start {name}"))?;
+    if !status.success() {
+        bail!("{name} failed: {status}");
+    }
+    Ok(())
+}
