@@ -7,6 +7,8 @@
 mod card;
 #[path = "suites/drivers.rs"]
 mod drivers;
+#[path = "suites/pipeline.rs"]
+mod pipeline;
 #[path = "suites/regress.rs"]
 mod regress;
 #[path = "suites/site.rs"]
@@ -37,6 +39,7 @@ const SAMPLE: &[Test] = claims![];
 /// What takes long, or needs more.
 const OTHERS: &[Test] = claims![
     regress::the_same_regression_tests_fail_on_both_routes,
+    pipeline::the_same_pipelines_and_their_traces_fail_on_both_routes,
     regress::the_same_isolation_tests_fail_on_both_routes,
 ];
 

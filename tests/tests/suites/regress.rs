@@ -26,6 +26,8 @@ struct Suite {
     /// The tests, in the sources.
     tests: &'static str,
     schedule: &'static str,
+    /// What some of the tests expect to be in.
+    database: &'static str,
     /// The fewest tests that are to run.
     tests_min: usize,
 }
@@ -45,6 +47,7 @@ pub(crate) fn the_same_regression_tests_fail_on_both_routes(site: &Site) -> Resu
             runner: "regress/pg_regress",
             tests: "src/test/regress",
             schedule: "parallel_schedule",
+            database: "regression",
             tests_min: 200,
         },
     )
@@ -58,6 +61,7 @@ pub(crate) fn the_same_isolation_tests_fail_on_both_routes(site: &Site) -> Resul
             runner: "isolation/pg_isolation_regress",
             tests: "src/test/isolation",
             schedule: "isolation_schedule",
+            database: "isolation_regression",
             tests_min: 100,
         },
     )
@@ -156,10 +160,7 @@ fn play(site: &Site, route: Route, suite: &Suite, sources: &Path) -> Result<Outc
         ))
         .args(["--host=localhost", &format!("--port={}", psql.port)])
         .arg(format!("--user={}", person.login))
-        .args([
-            format!("--dbname=suite_{}", suite.name),
-            "--max-connections=10".to_owned(),
-        ]);
+        .args(["--dbname", suite.database, "--max-connections=10"]);
     fs::create_dir(&output)?;
     run(Command::new("chown").arg(account.name()?).arg(&output))?;
     let said = run_any(&mut command)?;
