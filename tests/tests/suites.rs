@@ -9,8 +9,12 @@ mod card;
 mod drivers;
 #[path = "suites/pipeline.rs"]
 mod pipeline;
+#[path = "suites/programs.rs"]
+mod programs;
 #[path = "suites/regress.rs"]
 mod regress;
+#[path = "suites/replication.rs"]
+mod replication;
 #[path = "suites/site.rs"]
 mod site;
 
@@ -34,7 +38,14 @@ macro_rules! claims {
 }
 
 /// What needs nothing but PostgreSQL.
-const SAMPLE: &[Test] = claims![];
+const SAMPLE: &[Test] = claims![
+    programs::every_type_and_large_object_is_dumped_and_restored_the_same,
+    programs::copies_in_text_csv_and_binary_are_the_same_both_ways,
+    programs::pgbench_runs_the_same_in_every_mode_and_in_pipelines,
+    programs::values_and_messages_of_1_gb_are_refused_by_the_server_in_its_own_words,
+    replication::replication_connections_are_refused_with_words_that_say_so,
+    programs::a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway,
+];
 
 /// What takes long, or needs more.
 const OTHERS: &[Test] = claims![

@@ -66,6 +66,11 @@ impl Site {
             let grant = format!("grant all on schema public to \"{GROUP}\"");
             postgres.sql_in(DATABASE, &grant)?;
         }
+        // For clients that speak byte by byte, which know neither TLS nor SCRAM.
+        direct.set_hba(
+            "hostssl all all 127.0.0.1/32 scram-sha-256\n\
+             hostnossl all boaster,quitter 127.0.0.1/32 password",
+        )?;
         world
             .postgres
             .sql(&format!("select postern.adopt_group('{GROUP}')"))?;
