@@ -69,19 +69,17 @@ pub fn postgres_versions() -> Vec<PostgresVersion> {
     if folders.is_empty() {
         folders.extend(program("postgres").and_then(|it| it.parent().map(Path::to_owned)));
     }
-    let mut versions: Vec<PostgresVersion> = folders
-        .into_iter()
-        .filter(|bin| bin.join("initdb").is_file())
-        .filter_map(|bin| {
-            Some(PostgresVersion {
-                major: major(&bin)?,
-                bin,
-            })
-        })
-        .collect();
+    let mut versions: Vec<PostgresVersion> = folders.into_iter().filter_map(postgres_in).collect();
     versions.sort();
     versions.dedup_by_key(|it| it.major);
     versions
+}
+
+/// The PostgreSQL whose programs are in a folder.
+#[must_use]
+pub fn postgres_in(bin: PathBuf) -> Option<PostgresVersion> {
+    let major = bin.join("initdb").is_file().then(|| major(&bin))??;
+    Some(PostgresVersion { major, bin })
 }
 
 /// PostgreSQL of one major version, or the newest one for `None`.

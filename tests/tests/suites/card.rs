@@ -60,10 +60,16 @@ const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// Plays the card on both routes, which must come to the same.
 pub(crate) fn compare(site: &Site, driver: &Driver) -> Result<()> {
     let person = site.person(driver.name)?;
+    let routes = ROUTES.map(|it| site.psql(it, &person));
+    compare_at(site, driver, &routes)
+}
+
+/// The same where the caller says what the two routes are.
+pub(crate) fn compare_at(site: &Site, driver: &Driver, routes: &[Psql; 2]) -> Result<()> {
     let mut outcomes = Vec::new();
-    for route in ROUTES {
-        let played = play(site, &site.psql(route, &person), driver);
-        match played.with_context(|| format!("{} {}", driver.name, route.name()))? {
+    for psql in routes {
+        let played = play(site, psql, driver);
+        match played.with_context(|| format!("{} at port {}", driver.name, psql.port))? {
             Some(outcome) => outcomes.push(outcome),
             None => return Ok(()),
         }

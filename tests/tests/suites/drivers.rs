@@ -30,6 +30,14 @@ pub(crate) const SAMPLE: &[Test] = drivers! {
     psql: "bash", [], Some("psql.sh");
 };
 
+/// psql alone.
+pub(crate) const PSQL: Driver = Driver {
+    name: "psql",
+    program: "bash",
+    options: &[],
+    script: Some("psql.sh"),
+};
+
 /// What the packages of `cargo xtask test --only suites` bring.
 pub(crate) const OTHERS: &[Test] = drivers! {
     psycopg3: "prepared:python/bin/python", [], Some("python/psycopg3_card.py");

@@ -13,7 +13,7 @@ const FOLDER_VARIABLE: &str = "POSTERN_SUITES_FOLDER";
 /// The database of all suites, on both servers.
 pub(crate) const DATABASE: &str = "suites";
 /// The group that lets people into it, and do there what they like.
-const GROUP: &str = "postern-suites";
+pub(crate) const GROUP: &str = "postern-suites";
 
 /// For suites that copy their changes elsewhere.
 const SETTINGS: &str = "alter system set wal_level = 'logical'; \
