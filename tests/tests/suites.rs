@@ -7,6 +7,8 @@
 mod card;
 #[path = "suites/drivers.rs"]
 mod drivers;
+#[path = "suites/own.rs"]
+mod own;
 #[path = "suites/pipeline.rs"]
 mod pipeline;
 #[path = "suites/programs.rs"]
@@ -58,6 +60,8 @@ const OTHERS: &[Test] = claims![
     versions::psql_plays_the_same_card_on_postgresql_17,
     versions::psql_plays_the_same_card_on_postgresql_18,
     regress::the_same_regression_tests_fail_on_both_routes,
+    own::the_same_tests_of_tokio_postgres_fail_on_both_routes,
+    own::the_same_tests_of_psycopg2_fail_on_both_routes,
     pipeline::the_same_pipelines_and_their_traces_fail_on_both_routes,
     regress::the_same_isolation_tests_fail_on_both_routes,
 ];

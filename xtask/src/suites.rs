@@ -3,6 +3,8 @@
 //!
 //! Whatever cannot be had is said here, and the claims that need it are skipped and counted.
 
+mod own;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -56,7 +58,7 @@ type Step = (&'static str, Need, fn(&Path) -> Result<()>);
 pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
     let folder = root()?.join("target/suites");
     fs::create_dir_all(&folder)?;
-    let steps: [Step; 12] = [
+    let steps: [Step; 14] = [
         ("drivers of Python", Need::Python, python),
         ("drivers of Node", Need::Node, node),
         ("drivers of Go", Need::Go, go),
@@ -67,8 +69,15 @@ pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
         ("PHP's pgsql", Need::Php, nothing),
         ("LuaSQL", Need::Lua, nothing),
         ("Pgtcl", Need::Tcl, nothing),
+        (
+            "tests of tokio-postgres",
+            Need::OpenSsl,
+            own::tokio_postgres,
+        ),
         ("PostgreSQL 13 to 18", Need::Node, servers),
         ("tests of PostgreSQL", Need::PostgresTests, postgres_tests),
+        // Its package looks for the libpq that the tests above have brought.
+        ("tests of psycopg2", Need::Python, own::psycopg2),
     ];
     for (what, need, make) in steps {
         if may_install {

@@ -175,7 +175,7 @@ pub(crate) fn a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway(site: &Site
     for route in ROUTES {
         let mut client = raw(site, route, &person)?;
         let key = client.cancel_key.context("no cancel key")?;
-        let port = plain_port(site, route);
+        let port = site.plain_port(route);
         client.query("create temporary table copied (line text)")?;
         let copy_out = format!("copy ({ENDLESS}) to stdout");
         for (sql, tag) in [(ENDLESS, b'D'), (copy_out.as_str(), b'd')] {
@@ -213,12 +213,5 @@ fn expect_cancelled(client: &mut RawClient) -> Result<()> {
 /// A session byte by byte, without TLS on both routes.
 fn raw(site: &Site, route: Route, person: &Someone) -> Result<RawClient> {
     let (login, password) = (&person.login, &person.password);
-    RawClient::logged_in(plain_port(site, route), login, DATABASE, password)
-}
-
-fn plain_port(site: &Site, route: Route) -> u16 {
-    match route {
-        Route::Direct => site.postgres(route).port(),
-        Route::Through => site.world.plain.port(),
-    }
+    RawClient::logged_in(site.plain_port(route), login, DATABASE, password)
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use postern_tests::config_file::ConfigFile;
 use postern_tests::{Certificates, Postgres, Psql, Someone, World, needs};
 
+use crate::own::RUST_LOGINS;
+
 /// The folder with what `cargo xtask test --only suites` has made ready; without it there is a
 /// sample of the suites.
 const FOLDER_VARIABLE: &str = "POSTERN_SUITES_FOLDER";
@@ -66,11 +68,7 @@ impl Site {
             let grant = format!("grant all on schema public to \"{GROUP}\"");
             postgres.sql_in(DATABASE, &grant)?;
         }
-        // For clients that speak byte by byte, which know neither TLS nor SCRAM.
-        direct.set_hba(
-            "hostssl all all 127.0.0.1/32 scram-sha-256\n\
-             hostnossl all boaster,quitter 127.0.0.1/32 password",
-        )?;
+        direct.set_hba(&hba())?;
         world
             .postgres
             .sql(&format!("select postern.adopt_group('{GROUP}')"))?;
@@ -135,10 +133,29 @@ impl Site {
         psql.database(DATABASE)
     }
 
+    /// The port where there need be no TLS, for those who can log in there.
+    pub(crate) fn plain_port(&self, route: Route) -> u16 {
+        match route {
+            Route::Direct => self.direct.port(),
+            Route::Through => self.world.plain.port(),
+        }
+    }
+
     /// Adds the ends of the logs to why a claim does not hold.
     pub(crate) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         self.world.explain(error)
     }
+}
+
+/// Who gets in directly: everybody with TLS, and some who know none, and of these some no SCRAM.
+fn hba() -> String {
+    let mut lines = "hostssl all all 127.0.0.1/32 scram-sha-256\n\
+                     hostnossl all boaster,quitter,rustacean 127.0.0.1/32 password\n"
+        .to_owned();
+    for (login, method) in RUST_LOGINS {
+        lines += &format!("hostnossl all {login} 127.0.0.1/32 {method}\n");
+    }
+    lines
 }
 
 fn configure(config: &mut ConfigFile) {
