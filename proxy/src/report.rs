@@ -169,9 +169,10 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
                 error.to_string(),
             ),
             FrontendError::Terminated => (Told::Nothing, Reason::ClientGone, error.to_string()),
-            FrontendError::Tag(_) | FrontendError::Length(_) | FrontendError::NotTerminated => {
-                violation(error.to_string())
-            }
+            FrontendError::Tag(_)
+            | FrontendError::Length(_)
+            | FrontendError::Sasl
+            | FrontendError::NotTerminated => violation(error.to_string()),
         },
     }
 }

@@ -50,6 +50,7 @@ const DERIVATION: &[u8] = b"postern cluster key v1";
 const ROLE_SECRET: &[u8] = b"role secret";
 const ROLE_SALT: &[u8] = b"role salt";
 const AUDIT_KEY: &[u8] = b"audit key";
+const DECOY_KEY: &[u8] = b"decoy key";
 
 impl ClusterKey {
     /// Reads the content of a key file: 32 bytes as 64 hexadecimal digits or in base64, standard
@@ -106,6 +107,11 @@ impl ClusterKey {
     /// The key of the audit file's hash chain.
     pub fn audit_key(&self) -> Secret<[u8; KEY_BYTES]> {
         Secret::new(self.expand(&info(AUDIT_KEY)))
+    }
+
+    /// The key of the decoys that names without an account are challenged with.
+    pub fn decoy_key(&self) -> Secret<[u8; KEY_BYTES]> {
+        Secret::new(self.expand(&info(DECOY_KEY)))
     }
 
     /// The first block of HKDF-Expand, which is all that 32 bytes need (RFC 5869, section 2.3).

@@ -42,6 +42,11 @@ pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
 /// The longest SCRAM message that is accepted from a peer, in bytes.
 pub const SCRAM_MESSAGE_BYTES_MAX: usize = 4_096;
 
+/// The longest SASL message that is accepted from a client, in bytes, its mechanism included.
+/// PostgreSQL's own bound for SCRAM is the same (`PG_MAX_SASL_MESSAGE_LENGTH`); clients send
+/// about 150.
+pub const SASL_MESSAGE_BYTES_MAX: usize = 1_024;
+
 /// The shortest and longest cancel key, in bytes (protocol 3.0 always uses four).
 pub const CANCEL_KEY_BYTES_MIN: usize = 4;
 /// See [`CANCEL_KEY_BYTES_MIN`].

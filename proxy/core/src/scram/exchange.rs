@@ -341,7 +341,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-fn split_attribute(part: &str) -> Option<(char, &str)> {
+pub(super) fn split_attribute(part: &str) -> Option<(char, &str)> {
     let (name, value) = part.split_once('=')?;
     let mut letters = name.chars();
     match (letters.next(), letters.next()) {

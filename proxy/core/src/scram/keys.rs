@@ -70,7 +70,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; KEY_BYTES] {
     out
 }
 
-fn tag_bytes(tag: &hmac::Tag) -> [u8; KEY_BYTES] {
+pub(super) fn tag_bytes(tag: &hmac::Tag) -> [u8; KEY_BYTES] {
     let mut out = [0; KEY_BYTES];
     copy(&mut out, tag.as_ref());
     out

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use ring::hmac;
 
 use super::keys::sha256;
-use super::{BASE64, KEY_BYTES, Keys};
+use super::{BASE64, KEY_BYTES, Keys, Shape};
 use crate::limits::{SCRAM_ITERATIONS_MAX, SCRAM_VERIFIER_BYTES_MAX};
 
 const MECHANISM: &str = "SCRAM-SHA-256";
@@ -45,6 +45,30 @@ impl Verifier {
         }
     }
 
+    /// A verifier of these parts: StoredKey and ServerKey, in this order.
+    pub(super) fn from_parts(
+        iterations: NonZeroU32,
+        salt: Vec<u8>,
+        (stored_key, server_key): ([u8; KEY_BYTES], [u8; KEY_BYTES]),
+    ) -> Self {
+        Self {
+            iterations,
+            salt,
+            stored_key,
+            server_key,
+        }
+    }
+
+    /// What a client's proof is checked with.
+    pub(super) fn stored_key(&self) -> &[u8; KEY_BYTES] {
+        &self.stored_key
+    }
+
+    /// What the server proves itself with.
+    pub(super) fn server_key(&self) -> &[u8; KEY_BYTES] {
+        &self.server_key
+    }
+
     /// True when this is the password's verifier.
     ///
     /// It runs PBKDF2, and the time that it takes tells nothing about the stored keys.
@@ -62,6 +86,14 @@ impl Verifier {
     /// How often PBKDF2 iterates.
     pub fn iterations(&self) -> NonZeroU32 {
         self.iterations
+    }
+
+    /// What of it is told to whoever asks to log in, apart from the salt itself.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            iterations: self.iterations,
+            salt_bytes: self.salt.len(),
+        }
     }
 }
 
@@ -161,7 +193,7 @@ pub(super) fn parse_iterations(text: &str) -> Option<NonZeroU32> {
 
 /// Compares in a time that depends on the lengths only: two authentication codes under a key are
 /// equal when the texts are, and [`hmac::verify`] compares them in constant time.
-fn same(a: &[u8; KEY_BYTES], b: &[u8; KEY_BYTES]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &sha256(a));
     hmac::verify(&key, b, hmac::sign(&key, a).as_ref()).is_ok()
 }

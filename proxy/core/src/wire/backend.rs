@@ -24,7 +24,8 @@ pub use to_backend::{
     cancel_request, password_message, sasl_initial_response, sasl_response, ssl_request,
 };
 pub use to_client::{
-    ErrorFields, Severity, authentication_cleartext_password, authentication_ok, error_response,
+    ErrorFields, Severity, authentication_cleartext_password, authentication_ok,
+    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, error_response,
     negotiate_protocol_version,
 };
 

@@ -1,10 +1,11 @@
-//! What a client sends while Postern waits for its password.
+//! What a client sends while Postern waits for its password, or for the proof of one.
 //!
-//! Source: PostgreSQL, Message Formats (PasswordMessage, Terminate),
+//! Source: PostgreSQL, Message Formats (PasswordMessage, SASLInitialResponse, SASLResponse,
+//! Terminate),
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
 use super::{HEADER_BYTES, LENGTH_BYTES, Reader};
-use crate::limits::PASSWORD_BYTES_MAX;
+use crate::limits::{PASSWORD_BYTES_MAX, SASL_MESSAGE_BYTES_MAX};
 
 /// The tag of PasswordMessage, and of the SASL answers that share it.
 pub(super) const PASSWORD: u8 = b'p';
@@ -33,6 +34,20 @@ impl Header {
     /// would be longer than [`PASSWORD_BYTES_MAX`] or the length word is under its own size.
     /// Nothing has been allocated for the body yet.
     pub fn password(header: &[u8; Self::BYTES]) -> Result<Self, FrontendError> {
+        Self::read(header, PASSWORD_BYTES_MAX)
+    }
+
+    /// Reads the header of a SASLInitialResponse or a SASLResponse, which have the tag of a
+    /// password message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Header::password`], with [`SASL_MESSAGE_BYTES_MAX`].
+    pub fn sasl(header: &[u8; Self::BYTES]) -> Result<Self, FrontendError> {
+        Self::read(header, SASL_MESSAGE_BYTES_MAX)
+    }
+
+    fn read(header: &[u8; Self::BYTES], body_bytes_max: usize) -> Result<Self, FrontendError> {
         let [tag, word @ ..] = *header;
         match tag {
             PASSWORD => {}
@@ -44,7 +59,7 @@ impl Header {
             .ok()
             .and_then(|n| n.checked_sub(LENGTH_BYTES));
         match body_bytes {
-            Some(body_bytes) if body_bytes <= PASSWORD_BYTES_MAX => Ok(Self { tag, body_bytes }),
+            Some(body_bytes) if body_bytes <= body_bytes_max => Ok(Self { tag, body_bytes }),
             _ => Err(FrontendError::Length(length)),
         }
     }
@@ -80,6 +95,36 @@ pub fn password(body: &[u8]) -> Result<&[u8], FrontendError> {
     Ok(password)
 }
 
+/// The first answer of a client to the offer of mechanisms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SaslInitialResponse<'a> {
+    /// The mechanism that it chose.
+    pub mechanism: &'a [u8],
+    /// The first message of the mechanism; a client that sends none waits for an empty challenge.
+    pub data: Option<&'a [u8]>,
+}
+
+/// Reads the body of a SASLInitialResponse. That of a SASLResponse is the message itself.
+///
+/// # Errors
+///
+/// [`FrontendError::Sasl`] when the body is not exactly a name, a length and so many bytes.
+pub fn sasl_initial_response(body: &[u8]) -> Result<SaslInitialResponse<'_>, FrontendError> {
+    let mut reader = Reader(body);
+    let mechanism = reader.text().ok_or(FrontendError::Sasl)?;
+    let length = reader.u32().ok_or(FrontendError::Sasl)?;
+    let data = match length {
+        // -1 on the wire.
+        u32::MAX if reader.is_empty() => None,
+        length => {
+            let data = reader.rest();
+            let fits = usize::try_from(length) == Ok(data.len());
+            Some(fits.then_some(data).ok_or(FrontendError::Sasl)?)
+        }
+    };
+    Ok(SaslInitialResponse { mechanism, data })
+}
+
 /// Which rule a client's answer to the password request breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrontendError {
@@ -92,6 +137,9 @@ pub enum FrontendError {
     /// The length is out of bounds.
     #[error("the password message's length of {0} bytes is out of bounds")]
     Length(u32),
+    /// The body is not the first answer to an offer of SASL mechanisms.
+    #[error("the SASL response is malformed")]
+    Sasl,
     /// The body does not end with a NUL.
     #[error("the password message is not terminated")]
     NotTerminated,
@@ -170,10 +218,54 @@ mod tests {
         assert_eq!(password(&too_long), Err(FrontendError::Length(16_385)));
     }
 
+    #[test]
+    fn a_sasl_message_has_at_most_1024_bytes() {
+        for length in [0, 3, 4 + 1_024 + 1, u32::MAX] {
+            let refusal = Err(FrontendError::Length(length));
+            assert_eq!(Header::sasl(&header(b'p', length)), refusal);
+        }
+        assert!(Header::sasl(&header(b'p', 4 + 1_024)).is_ok());
+        assert_eq!(
+            Header::sasl(&header(b'X', 4)),
+            Err(FrontendError::Terminated)
+        );
+    }
+
+    #[test]
+    fn the_first_sasl_answer_is_a_name_and_perhaps_a_message() {
+        let read = |mechanism, data| Ok(SaslInitialResponse { mechanism, data });
+        assert_eq!(
+            sasl_initial_response(b"SCRAM-SHA-256\0\0\0\0\x03n,,"),
+            read(b"SCRAM-SHA-256", Some(&b"n,,"[..]))
+        );
+        assert_eq!(
+            sasl_initial_response(b"X\0\0\0\0\0"),
+            read(b"X", Some(&b""[..]))
+        );
+        assert_eq!(
+            sasl_initial_response(b"X\0\xff\xff\xff\xff"),
+            read(b"X", None)
+        );
+        for body in [
+            &b""[..],
+            b"X",
+            b"X\0",
+            b"X\0\0\0\0",
+            b"X\0\0\0\0\x02n",
+            b"X\0\0\0\0\x01nn",
+            b"X\0\xff\xff\xff\xffn",
+            b"X\0\xff\xff\xff\xfe",
+            b"secret\0",
+        ] {
+            assert_eq!(sasl_initial_response(body), Err(FrontendError::Sasl));
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..99)) {
             let _ = password(&bytes);
+            let _ = sasl_initial_response(&bytes);
             if let Some(header) = bytes.first_chunk() {
                 let _ = Header::password(header);
             }

@@ -1,7 +1,8 @@
 //! What Postern tells a client as if it were a backend.
 
 use super::{
-    AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_OK, ERROR_RESPONSE,
+    AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_OK, AUTHENTICATION_SASL,
+    AUTHENTICATION_SASL_CONTINUE, AUTHENTICATION_SASL_FINAL, ERROR_RESPONSE,
     NEGOTIATE_PROTOCOL_VERSION,
 };
 use crate::limits::ERROR_TEXT_BYTES_MAX;
@@ -50,6 +51,26 @@ pub struct ErrorFields<'a> {
 /// Only to be sent inside TLS, or where the listener allows plaintext.
 pub fn authentication_cleartext_password() -> Vec<u8> {
     authentication(AUTHENTICATION_CLEARTEXT_PASSWORD)
+}
+
+/// AuthenticationSASL: offers the client these mechanisms, the best one first.
+pub fn authentication_sasl(mechanisms: &[&str]) -> Vec<u8> {
+    let mut names = Vec::new();
+    for mechanism in mechanisms {
+        put_text(&mut names, mechanism.as_bytes());
+    }
+    names.push(0);
+    authentication_with(AUTHENTICATION_SASL, &names)
+}
+
+/// AuthenticationSASLContinue: a challenge of the mechanism.
+pub fn authentication_sasl_continue(data: &[u8]) -> Vec<u8> {
+    authentication_with(AUTHENTICATION_SASL_CONTINUE, data)
+}
+
+/// AuthenticationSASLFinal: the mechanism's last word, before [`authentication_ok`].
+pub fn authentication_sasl_final(data: &[u8]) -> Vec<u8> {
+    authentication_with(AUTHENTICATION_SASL_FINAL, data)
 }
 
 /// AuthenticationOk: tells the client that it is in.
@@ -113,9 +134,14 @@ fn cut(text: &str) -> &str {
 }
 
 fn authentication(kind: u32) -> Vec<u8> {
+    authentication_with(kind, &[])
+}
+
+fn authentication_with(kind: u32, more: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     put_message(&mut out, Some(AUTHENTICATION), |out| {
-        out.extend_from_slice(&kind.to_be_bytes())
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(more);
     });
     out
 }
@@ -123,6 +149,22 @@ fn authentication(kind: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sasl_exchange_reads_as_a_backends() {
+        assert_eq!(
+            authentication_sasl(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]),
+            b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+        );
+        assert_eq!(
+            authentication_sasl_continue(b"r=x"),
+            b"R\0\0\0\x0b\0\0\0\x0br=x"
+        );
+        assert_eq!(
+            authentication_sasl_final(b"v=x"),
+            b"R\0\0\0\x0b\0\0\0\x0cv=x"
+        );
+    }
 
     const REFUSAL: ErrorFields<'_> = ErrorFields {
         severity: Severity::Fatal,
