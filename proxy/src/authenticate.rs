@@ -3,6 +3,7 @@
 //! The rules are in [`postern_core::cache`]; here they meet the map, the clock and the directory.
 
 mod memory;
+mod proof;
 mod wrong;
 
 use std::net::IpAddr;
@@ -34,8 +35,8 @@ pub(crate) struct Authenticated {
     principal: Arc<Principal>,
     source: Source,
     asked_at: Instant,
-    digest: PasswordDigest,
-    password: Rc<Secret<Vec<u8>>>,
+    /// The password and its digest, where it was shown.
+    password: Option<(Rc<Secret<Vec<u8>>>, PasswordDigest)>,
 }
 
 impl Authenticated {
@@ -69,14 +70,16 @@ impl Authenticated {
         matches!(self.source, Source::Memory | Source::StaleMemory)
     }
 
-    /// The digest of the password, under a key that lives as long as the process.
-    pub(crate) fn digest(&self) -> &PasswordDigest {
-        &self.digest
+    /// The digest of the password, under a key that lives as long as the process; none where the
+    /// password was not shown.
+    pub(crate) fn digest(&self) -> Option<&PasswordDigest> {
+        self.password.as_ref().map(|(_, digest)| digest)
     }
 
-    /// The password itself, for the mode that mirrors it into the database.
-    pub(crate) fn password(&self) -> &Secret<Vec<u8>> {
-        &self.password
+    /// The password itself, for the mode that mirrors it into the database; none where it was not
+    /// shown.
+    pub(crate) fn password(&self) -> Option<&Secret<Vec<u8>>> {
+        self.password.as_ref().map(|(password, _)| &**password)
     }
 }
 
@@ -263,8 +266,7 @@ impl Authenticator {
             principal: told.principal,
             source,
             asked_at: self.memory.started + told.asked_at,
-            digest: question.digest,
-            password: question.password.clone(),
+            password: Some((question.password.clone(), question.digest)),
         }
     }
 
@@ -275,6 +277,7 @@ impl Authenticator {
 
     /// Forgets what is remembered of a person, under every spelling of the login name.
     pub(crate) fn forget_person(&self, entry: &EntryId) {
+        self.memory.forget_proven(entry);
         let of_others = |it: &Remembered| it.entry.principal().id != *entry;
         self.memory.accepted.retain(|_, it| of_others(it));
     }

@@ -1,9 +1,11 @@
 //! Why a login ended before the splice.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_core::login_name::LoginNameError;
 use postern_core::mapping::RoleNameError;
+use postern_core::scram::ClientScramError;
 use postern_core::wire::frontend::FrontendError;
 use postern_core::wire::startup::StartupError;
 
@@ -48,6 +50,15 @@ pub(crate) enum LoginError {
 pub(crate) enum ClientError {
     /// It went away. psql does so when it has to ask for a password first.
     Gone(StreamError),
+    /// It went away when it was asked for this.
+    LeftAsked(&'static str),
+    /// Its side of a SCRAM exchange breaks a rule.
+    Scram(ClientScramError),
+    /// It chose channel binding for a service account, which was not offered.
+    ServiceMechanism,
+    /// It says that it could be bound to a service account's connection, where the database offers
+    /// that to Postern.
+    ServiceBinding,
     /// It took longer than `login_timeout_ms`.
     TimedOut,
     /// Its TLS handshake failed.
@@ -80,6 +91,8 @@ pub(crate) enum Denied {
         /// How many groups the directory returned.
         groups: usize,
     },
+    /// The name of a service account, from outside its networks.
+    ServiceElsewhere(IpAddr),
     /// The person's groups do not open this database.
     Database(String),
 }
@@ -116,6 +129,12 @@ impl From<StreamError> for LoginError {
 impl From<StartupError> for LoginError {
     fn from(error: StartupError) -> Self {
         Self::Client(ClientError::Startup(error))
+    }
+}
+
+impl From<BackendError> for LoginError {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::{Config, CredentialMode};
 use crate::control::{self, CacheAnswer, Question};
 use crate::directory::Directories;
 use crate::role_store::{Action, RoleStore, Wish};
+use crate::service;
 use crate::sync::Synchronizer;
 
 /// What a login would find and do.
@@ -100,8 +101,14 @@ async fn find_out(
     database: Option<&str>,
     explanation: &mut Explanation,
 ) -> Result<(RoleName, String), String> {
-    let domains = config.directory.domains();
-    let name = LoginName::parse(login, domains).map_err(|error| error.to_string())?;
+    if service::role_named(config, login).is_some() {
+        return Err(
+            "it is a service account, which the database itself authenticates, from the networks \
+             of its [[service_account]]"
+                .to_owned(),
+        );
+    }
+    let name = LoginName::parse(login, &config.domains).map_err(|error| error.to_string())?;
     let directories = Directories::new(config).map_err(|error| error.to_string())?;
     let principal = directories
         .look_up(&name)

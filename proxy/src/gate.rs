@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern_core::audit::Record;
+use postern_core::scram::Decoys;
 use postern_ring::RingHandle;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
@@ -29,6 +30,11 @@ pub(crate) struct Gate {
     pub(crate) config: Config,
     /// TLS of the client leg; `None` when the listener has no certificate.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// What clients can bind their login to on this TLS (RFC 5929, tls-server-end-point), where the
+    /// certificate has such a hash.
+    pub(crate) end_point: Option<Vec<u8>>,
+    /// What names are challenged with that the local file does not have.
+    pub(crate) decoys: Decoys,
     /// Passwords and groups, from memory or from the directory.
     pub(crate) authenticator: Authenticator,
     /// Roles and memberships.

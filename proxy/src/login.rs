@@ -9,6 +9,8 @@
 //! Authorization and sync come before the dial: a client that is refused costs the database
 //! nothing.
 
+mod service;
+
 use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,11 +24,11 @@ use postern_core::login_name::LoginName;
 use postern_core::secret::Secret;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend;
-use postern_core::wire::frontend::{self, Header};
 use postern_core::wire::startup::Startup;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use crate::ask::{Answer, ask};
 use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
 use crate::backend::{BackendError, BackendReady, Target, log_in};
@@ -34,10 +36,11 @@ use crate::cancel::cancel;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::limits::{FIRST_TURN_WAIT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
-use crate::negotiate::{Arrival, Encrypted, negotiate};
-use crate::open::{Arrived, enter, open};
+use crate::negotiate::{Arrival, negotiate};
+use crate::open::{Arrived, Entrant, enter, open};
 use crate::report::{Report, report};
 use crate::revocation::end_at_login;
+use crate::service::{Standing, standing};
 use crate::session::SessionId;
 use crate::splice::splice;
 use crate::stream::Stream;
@@ -145,8 +148,20 @@ async fn line(
     attempted(plane, visit, client, &startup).await?;
 
     within(deadline, accept_startup(plane, client, &startup)).await?;
-    let password = within(deadline, ask_password(client, encrypted)).await?;
+    let (user, from) = (startup.user(), visit.client.ip());
+    let standing = standing(&gate.config, user, from, client.is_encrypted())?;
+    if let Standing::Service(admitted) = standing {
+        let startup = &startup;
+        let wish = service::Wish { startup, deadline };
+        return service::line(plane, client, visit, admitted, wish)
+            .await
+            .map(Some);
+    }
+    let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
     visit.asked = Some(Instant::now());
+    if matches!(standing, Standing::Elsewhere) {
+        return Err(LoginError::Denied(Denied::ServiceElsewhere(from)));
+    }
 
     // Places are for those who have sent a password: idle connections have a bound of their own.
     let place = gate
@@ -156,7 +171,17 @@ async fn line(
     let permit = gate.permits.logins.try_acquire();
     let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
 
-    let authenticated = authenticate(plane, &startup, password, visit).await?;
+    let (authenticated, server_final) = match answer {
+        Answer::Password(password) => {
+            let authenticated = authenticate(plane, &startup, password, visit).await?;
+            (authenticated, None)
+        }
+        Answer::Scram(asked) => {
+            let (authenticated, said) =
+                gate.authenticator.prove(&plane.directories, *asked, from)?;
+            (authenticated, Some(said))
+        }
+    };
     let mut authorized = authorized(plane, authenticated, &startup, visit).await?;
     for _ in 0..OUTDATED_MAX {
         if authorized.is_outdated(&gate.sessions) {
@@ -165,11 +190,13 @@ async fn line(
         }
         let synced = synced(plane, authorized, &startup, visit).await?;
         let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
-        if enter(gate, visit, &synced, &ready) {
+        let entrant = Entrant::person(&synced);
+        if enter(gate, visit, &entrant, &ready) {
             return Ok(Some(Arrived {
-                synced,
+                entrant,
                 ready,
                 place,
+                server_final,
             }));
         }
         authorized = synced.into_authorized();
@@ -240,31 +267,6 @@ async fn accept_startup(
     Ok(())
 }
 
-/// Asks for the password, which may be done only with the evidence that the connection is
-/// encrypted or allowed not to be.
-async fn ask_password(
-    client: &mut Stream,
-    _encrypted: Encrypted,
-) -> Result<Secret<Vec<u8>>, LoginError> {
-    client
-        .send(&backend::authentication_cleartext_password())
-        .await?;
-    client.receive_at_least(Header::BYTES).await?;
-    let bytes = client
-        .received()
-        .first_chunk()
-        .ok_or(LoginError::Internal)?;
-    let header = Header::password(bytes)?;
-    let total_bytes = Header::BYTES + header.body_bytes;
-    client.receive_at_least(total_bytes).await?;
-    let message = client.received().get(Header::BYTES..total_bytes);
-    let password = frontend::password(message.ok_or(LoginError::Internal)?);
-    let password = password.map(|bytes| Secret::new(bytes.to_vec()));
-    client.consume(total_bytes);
-    client.wipe();
-    Ok(password?)
-}
-
 /// The directory, or what it said a short while ago.
 async fn authenticate(
     plane: &Plane,
@@ -272,8 +274,7 @@ async fn authenticate(
     password: Secret<Vec<u8>>,
     visit: &Visit,
 ) -> Result<Authenticated, LoginError> {
-    let domains = plane.gate.config.directory.domains();
-    let login = LoginName::parse(startup.user(), domains)?;
+    let login = LoginName::parse(startup.user(), &plane.gate.config.domains)?;
     let authenticator = &plane.gate.authenticator;
     let question = match authenticator.recall(login, password, visit.client.ip())? {
         Recalled::Known(authenticated) => return Ok(authenticated),
@@ -418,7 +419,9 @@ async fn renew(
     if !stale.authenticated().is_from_memory() {
         return Ok(stale);
     }
-    let password = stale.authenticated().password().clone();
+    let Some(password) = stale.authenticated().password().cloned() else {
+        return Ok(stale);
+    };
     plane.gate.authenticator.forget(startup.user());
     let authenticated = authenticate(plane, startup, password, visit).await?;
     authorized(plane, authenticated, startup, visit).await

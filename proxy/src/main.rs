@@ -3,6 +3,7 @@
 //! Where to look: `login` is the straight line of a login; `run` puts the process together;
 //! every other module is one step or one part of those two.
 
+mod ask;
 mod audit;
 mod authenticate;
 mod authorize;
@@ -31,6 +32,7 @@ mod revocation;
 mod role_store;
 mod run;
 mod schema;
+mod service;
 mod session;
 mod single_flight;
 mod splice;

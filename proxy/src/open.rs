@@ -1,25 +1,80 @@
 //! The last step before the splice: the session is on record before the client learns that it is
 //! in.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::audit::Record;
+use postern_core::mapping::RoleName;
+use postern_core::principal::Principal;
+use postern_core::wire::backend::authentication_sasl_final;
 
 use crate::backend::BackendReady;
 use crate::error::LoginError;
 use crate::gate::Gate;
 use crate::login::Visit;
+use crate::service::{Admitted, principal};
 use crate::session::{LiveSession, Place};
 use crate::sync::Synced;
 
 /// A login that has come through: among the live sessions, and not on record as opened yet.
 pub(crate) struct Arrived {
-    /// The role.
-    pub(crate) synced: Synced,
+    /// Whose it is.
+    pub(crate) entrant: Entrant,
     /// The backend.
     pub(crate) ready: BackendReady,
     /// The session's place among `limits.sessions_max`.
     pub(crate) place: Place,
+    /// How the server proves itself to a client that did so by SCRAM. It waits until now, so that
+    /// nobody learns that a password is right who may not log in.
+    pub(crate) server_final: Option<Vec<u8>>,
+}
+
+/// Who comes in, and as what. It is made of the evidence that they may.
+pub(crate) struct Entrant {
+    role: RoleName,
+    principal: Arc<Principal>,
+    granted: Arc<[RoleName]>,
+    database: String,
+    /// When the question began whose answer this rests on.
+    asked_at: Instant,
+    /// Whether the directory has just been asked.
+    is_news: bool,
+}
+
+impl Entrant {
+    /// A person whose role matches the directory.
+    pub(crate) fn person(synced: &Synced) -> Self {
+        let authorized = synced.authorized();
+        let authenticated = authorized.authenticated();
+        Self {
+            role: authorized.role().clone(),
+            principal: authenticated.principal().clone(),
+            granted: authorized.granted(),
+            database: authorized.database().to_owned(),
+            asked_at: authenticated.asked_at(),
+            is_news: !authenticated.is_from_memory(),
+        }
+    }
+
+    /// A service account, of which was asked at a moment whether somebody holds it. What it has,
+    /// and may lose, is its own role.
+    pub(crate) fn service(admitted: &Admitted, database: String, asked_at: Instant) -> Self {
+        let role = admitted.role();
+        Self {
+            role: role.clone(),
+            principal: principal(role),
+            granted: [role.clone()].into(),
+            database,
+            asked_at,
+            is_news: false,
+        }
+    }
+
+    /// Who it is.
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
 }
 
 /// Evidence that a session is on record as opened: all that the splice needs.
@@ -27,37 +82,36 @@ pub(crate) struct Arrived {
 pub(crate) struct Opened {
     ready: BackendReady,
     place: Place,
+    greeting: Vec<u8>,
 }
 
 impl Opened {
-    /// The parts, for the splice.
-    pub(crate) fn into_parts(self) -> (BackendReady, Place) {
-        (self.ready, self.place)
+    /// The parts, for the splice, and what the client is to be told first.
+    pub(crate) fn into_parts(self) -> (BackendReady, Place, Vec<u8>) {
+        (self.ready, self.place, self.greeting)
     }
 }
 
 /// Enters a login among the live sessions; false if the person has lost something since the
 /// directory was asked. From now on whoever ends the person's sessions ends this one.
 #[must_use]
-pub(crate) fn enter(gate: &Gate, visit: &Visit, synced: &Synced, ready: &BackendReady) -> bool {
-    let authorized = synced.authorized();
-    let authenticated = authorized.authenticated();
+pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &BackendReady) -> bool {
     let live = LiveSession {
-        role: authorized.role().clone(),
-        principal: authenticated.principal().clone(),
-        granted: authorized.granted(),
+        role: entrant.role.clone(),
+        principal: entrant.principal.clone(),
+        granted: entrant.granted.clone(),
         client: visit.client,
-        database: authorized.database().to_owned(),
+        database: entrant.database.clone(),
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
         opened: Instant::now(),
         ending: None,
     };
-    let is_in = gate.sessions.open(visit.id, live, authenticated.asked_at());
+    let is_in = gate.sessions.open(visit.id, live, entrant.asked_at);
     // Nobody knew the person while the directory was asked, so that what it told meanwhile was
     // not heard; and when the account ends is not known.
-    if is_in && gate.config.directory.is_followed() && !authenticated.is_from_memory() {
-        gate.orders.look_at(&authenticated.principal().id);
+    if is_in && gate.config.directory.is_followed() && entrant.is_news {
+        gate.orders.look_at(&entrant.principal.id);
     }
     is_in
 }
@@ -73,13 +127,14 @@ pub(crate) async fn open(
     visit: &Visit,
 ) -> Result<Opened, LoginError> {
     let Arrived {
-        synced,
+        entrant,
         ready,
         place,
+        server_final,
     } = arrived;
     let record = Record::Opened {
-        role: synced.authorized().role().to_string(),
-        database: synced.authorized().database().to_owned(),
+        role: entrant.role.to_string(),
+        database: entrant.database,
         backend: ready.address().address.to_string(),
         backend_pid: ready.cancel().map(|cancel| cancel.pid),
         application_name: visit.application_name.clone(),
@@ -88,5 +143,11 @@ pub(crate) async fn open(
         gate.sessions.close(visit.id);
         return Err(error);
     }
-    Ok(Opened { ready, place })
+    let mut greeting = server_final.map_or_else(Vec::new, |it| authentication_sasl_final(&it));
+    greeting.extend_from_slice(ready.greeting());
+    Ok(Opened {
+        ready,
+        place,
+        greeting,
+    })
 }

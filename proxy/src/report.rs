@@ -5,6 +5,7 @@
 //! record has the truth.
 
 use postern_core::audit::RefusedReason as Reason;
+use postern_core::scram::ClientScramError;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_core::wire::frontend::FrontendError;
@@ -141,6 +142,33 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
     };
     match error {
         ClientError::Gone(error) => (Told::Nothing, Reason::ClientGone, error.to_string()),
+        ClientError::LeftAsked(asked) => {
+            let detail = format!(
+                "left when it was asked for {asked}: a client does so that has nobody to type, or \
+                 whose require_auth or channel_binding forbids it"
+            );
+            (Told::Nothing, Reason::ClientGone, detail)
+        }
+        ClientError::Scram(error) => scram_verdict(*error),
+        ClientError::ServiceMechanism => {
+            let text = "the client chose a SASL mechanism that was not offered".to_owned();
+            let told = Told::Error(
+                Sqlstate::INVALID_AUTHORIZATION,
+                text.clone(),
+                SERVICE_BINDING,
+            );
+            (told, Reason::ProtocolViolation, text)
+        }
+        ClientError::ServiceBinding => {
+            let text = "channel binding ends before the database for this service account";
+            let text = text.to_owned();
+            let told = Told::Error(
+                Sqlstate::INVALID_AUTHORIZATION,
+                text.clone(),
+                SERVICE_BINDING,
+            );
+            (told, Reason::NotSupported, text)
+        }
         ClientError::Tls(error) => (Told::Nothing, Reason::ClientTlsFailed, error.to_string()),
         ClientError::TimedOut => (Told::Nothing, Reason::LoginTimedOut, String::new()),
         ClientError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
@@ -177,11 +205,53 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
     }
 }
 
+/// What the user of a service account can do.
+const SERVICE_BINDING: Option<&str> =
+    Some("Connect with channel_binding=disable (libpq), or switch channel binding off.");
+
+/// A wrong proof is a wrong password; what is told of other broken rules depends on no account.
+fn scram_verdict(error: ClientScramError) -> (Told, Reason, String) {
+    let text = error.to_string();
+    let (sqlstate, hint) = match error {
+        ClientScramError::WrongProof => return (Told::BadPassword, Reason::WrongPassword, text),
+        ClientScramError::BindingNotOffered => (
+            Sqlstate::INVALID_AUTHORIZATION,
+            Some(
+                "Connect with TLS, or without channel_binding=require; a server certificate that \
+                 is signed with Ed25519 has no channel binding, one with ECDSA or RSA has.",
+            ),
+        ),
+        ClientScramError::Downgraded | ClientScramError::BindingMismatch => (
+            Sqlstate::INVALID_AUTHORIZATION,
+            Some("Something between client and server changes the connection: find out what."),
+        ),
+        ClientScramError::Mechanism
+        | ClientScramError::TooLong
+        | ClientScramError::NotText
+        | ClientScramError::Header
+        | ClientScramError::Identity
+        | ClientScramError::BindingMisfit
+        | ClientScramError::BindingType
+        | ClientScramError::Attribute
+        | ClientScramError::MandatoryExtension
+        | ClientScramError::Nonce
+        | ClientScramError::Binding
+        | ClientScramError::NonceNotOurs
+        | ClientScramError::Proof => (Sqlstate::PROTOCOL_VIOLATION, None),
+    };
+    let told = Told::Error(sqlstate, text.clone(), hint);
+    (told, Reason::ProtocolViolation, text)
+}
+
 fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
     let (reason, detail) = match denied {
         Denied::LoginName(error) => (Reason::LoginNameInvalid, error.to_string()),
         Denied::PasswordRefusedBefore => (Reason::WrongPasswordRemembered, String::new()),
         Denied::PasswordTriedTooOften => (Reason::RefreshLimit, String::new()),
+        Denied::ServiceElsewhere(address) => (
+            Reason::AddressNotAllowed,
+            format!("the service account may not come from {address}"),
+        ),
         Denied::NoGroup { groups } => (Reason::NoGroup, format!("none of {groups} groups counts")),
         Denied::Database(database) => (
             Reason::DatabaseNotGranted,
@@ -296,7 +366,20 @@ fn backend_verdict(error: &BackendError) -> (Told, Reason, String) {
             Reason::BackendTimedOut,
         ),
         BackendError::Refused { message, .. } => {
-            (Told::AsItCame(message.clone()), Reason::BackendRefused)
+            let reason = match error.is_wrong_password() {
+                true => Reason::WrongPassword,
+                false => Reason::BackendRefused,
+            };
+            (Told::AsItCame(message.clone()), reason)
+        }
+        BackendError::ServiceMethod { .. } => {
+            let text = "the database does not ask this service account for SCRAM-SHA-256";
+            let hint = Some(
+                "Give the role a SCRAM-SHA-256 password, and its line in pg_hba.conf the method \
+                 scram-sha-256.",
+            );
+            let told = Told::Error(Sqlstate::INVALID_AUTHORIZATION, text.to_owned(), hint);
+            (told, Reason::BackendProtocol)
         }
         BackendError::AuthMethod { .. } => (
             lost("the database asks for a login that is not allowed"),

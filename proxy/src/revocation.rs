@@ -34,7 +34,6 @@ pub(crate) use self::order::{Order, Orders};
 use self::person::{Outcome, settle};
 use crate::config::{AwayPolicy, Directory};
 use crate::directory::feed::{Feed, Notice};
-use crate::directory::is_local;
 use crate::gate::Plane;
 use crate::health::FeedState;
 use crate::limits::{
@@ -43,6 +42,7 @@ use crate::limits::{
 };
 use crate::role_store::{RoleStoreError, StoreNotice, What};
 use crate::run::RunError;
+use crate::service::{entry_named, outlives_directory};
 
 /// The watch over everybody's access.
 struct Watch {
@@ -165,7 +165,7 @@ impl Watch {
     /// look at somebody says.
     fn probe(&mut self) {
         let mut people = known::people(&self.plane.gate).into_keys();
-        if let Some(id) = people.find(|it| !is_local(it)) {
+        if let Some(id) = people.find(|it| !outlives_directory(it)) {
             self.look_at(id, Cause::now(Heard::Comparison));
         }
     }
@@ -225,7 +225,9 @@ impl Watch {
                 let gate = &self.plane.gate;
                 let is_ours =
                     |it: &EntryId| gate.sessions.has(it) || gate.authenticator.remembers(it);
-                if let Some(entry) = change.entry.filter(|it| is_loss && is_ours(it)) {
+                let program = entry_named(&gate.config, change.role.as_deref());
+                let person = change.entry.filter(|it| is_loss && is_ours(it));
+                for entry in person.into_iter().chain(program) {
                     self.look_at(entry, Cause::now(Heard::RoleStore));
                 }
             }
@@ -331,7 +333,7 @@ impl Watch {
         match done {
             Done::Person(id, mut cause, outcome) => {
                 self.running.remove(&id);
-                let is_local = is_local(&id);
+                let is_local = outlives_directory(&id);
                 match outcome {
                     Outcome::Settled(refused_from) => {
                         if !is_local {

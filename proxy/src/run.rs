@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use postern_core::audit::Record;
 use postern_core::credential::ClusterKey;
+use postern_core::scram::Decoys;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_ring::{Ring, RingConfig};
@@ -157,9 +158,17 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
         })?;
     let listen = &config.listen;
     let tls = match (&listen.tls_cert_file, &listen.tls_key_file) {
-        (Some(cert), Some(key)) => Some(tls::server_config(cert, key)?),
+        (Some(cert), Some(key)) => Some(tls::server_identity(cert, key)?),
         _ => None,
     };
+    let (tls, end_point) = tls.map_or((None, None), |it| (Some(it.config), it.end_point));
+    if tls.is_some() && end_point.is_none() {
+        tracing::warn!(
+            "listen.tls_cert_file: no channel binding is defined for the signature of this \
+             certificate (as for Ed25519): clients with channel_binding=require cannot log in; \
+             one that is signed with ECDSA or RSA has it"
+        );
+    }
     let ends_max = config
         .limits
         .sessions_max
@@ -171,6 +180,8 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
     let sessions = Sessions::new(config.limits.sessions_max);
     Ok(Gate {
         tls,
+        end_point,
+        decoys: Decoys::new(cluster_key.decoy_key()),
         authenticator: Authenticator::new(&config),
         synchronizer: Synchronizer::new(cluster_key, &config),
         targets,

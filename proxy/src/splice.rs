@@ -17,10 +17,9 @@ use crate::stream::Stream;
 /// What the backend said while it was logged in to goes to the client first, and what the client
 /// sent before it was told that it is in goes to the backend first.
 pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &Visit) {
-    let (ready, place) = opened.into_parts();
+    let (ready, place, mut to_client) = opened.into_parts();
     let id = visit.id;
     gate.counts.opened.fetch_add(1, Ordering::Relaxed);
-    let mut to_client = ready.greeting().to_vec();
     let on_close = {
         let gate = gate.clone();
         Box::new(move |closed: Closed| {

@@ -349,9 +349,13 @@ impl Synchronizer {
 
     /// The role's secret itself, for servers that ask for it by md5 or in clear text.
     pub(crate) fn secret(&self, authorized: &Authorized) -> Secret<Vec<u8>> {
-        match self.mode {
-            CredentialMode::Mirror => authorized.authenticated().password().clone(),
-            CredentialMode::Derived => {
+        let shown = match self.mode {
+            CredentialMode::Mirror => authorized.authenticated().password().cloned(),
+            CredentialMode::Derived => None,
+        };
+        match shown {
+            Some(password) => password,
+            None => {
                 let secret = self
                     .cluster_key
                     .role_secret(authorized.role().as_str(), self.epoch);
@@ -406,7 +410,7 @@ impl Synchronizer {
     fn password_of(&self, authorized: &Authorized) -> Option<PasswordDigest> {
         match self.mode {
             CredentialMode::Derived => None,
-            CredentialMode::Mirror => Some(*authorized.authenticated().digest()),
+            CredentialMode::Mirror => authorized.authenticated().digest().copied(),
         }
     }
 }

@@ -35,6 +35,30 @@ const SYSTEM_CA_FILES: [&str; 2] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
+/// What clients see of Postern.
+pub(crate) struct ServerIdentity {
+    /// The configuration of the leg to clients.
+    pub(crate) config: Arc<ServerConfig>,
+    /// The channel binding data of the certificate, where it has any ([`tls_server_end_point`]).
+    pub(crate) end_point: Option<Vec<u8>>,
+}
+
+/// The configuration of the leg to clients, as [`server_config`] makes it, and what a login can be
+/// bound to on it.
+///
+/// # Errors
+///
+/// As [`server_config`].
+pub(crate) fn server_identity(
+    cert_file: &Path,
+    key_file: &Path,
+) -> Result<ServerIdentity, TlsError> {
+    let chain = certificates(cert_file)?;
+    let end_point = chain.first().and_then(|leaf| tls_server_end_point(leaf));
+    let config = server_config_of(chain, (cert_file, key_file))?;
+    Ok(ServerIdentity { config, end_point })
+}
+
 /// The configuration of the leg to clients: TLS 1.2 and 1.3, resumption by tickets.
 ///
 /// A client that offers ALPN must offer `postgresql`; one that offers none is accepted, as libpq
@@ -48,7 +72,13 @@ pub(crate) fn server_config(
     cert_file: &Path,
     key_file: &Path,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(cert_file)?;
+    server_config_of(certificates(cert_file)?, (cert_file, key_file))
+}
+
+fn server_config_of(
+    chain: Vec<CertificateDer<'static>>,
+    (cert_file, key_file): (&Path, &Path),
+) -> Result<Arc<ServerConfig>, TlsError> {
     let key = private_key(key_file)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

@@ -222,6 +222,8 @@ pub enum Source {
     Memory,
     /// The credential cache, because the directory could not be reached.
     StaleMemory,
+    /// The database itself, for a service account.
+    Database,
 }
 
 impl Source {
@@ -232,6 +234,7 @@ impl Source {
             Self::Local => "local",
             Self::Memory => "memory",
             Self::StaleMemory => "stale_memory",
+            Self::Database => "database",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use postern_core::cache::{Decision, DigestKey, Entry, Negative, PasswordDigest, Policy, Refusal};
 use postern_core::lockout::Budget;
 use postern_core::login_name::LoginName;
+use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use quick_cache::sync::Cache;
 
@@ -27,6 +28,8 @@ pub(super) struct Memory {
     /// The spelling under which a person was last accepted, by the key of all spellings.
     spelled: Cache<String, String>,
     refused: Cache<PasswordDigest, Negative>,
+    /// What the local file said of accounts that proved themselves, and since when.
+    proven: Cache<EntryId, Told>,
     checks: Mutex<HashMap<String, Budget>>,
 }
 
@@ -50,6 +53,7 @@ impl Memory {
             accepted: Cache::new(config.cache.entries_max),
             spelled: Cache::new(config.cache.entries_max),
             refused: Cache::new(REFUSED_PASSWORDS_MAX),
+            proven: Cache::new(config.cache.entries_max),
             checks: Mutex::default(),
         }
     }
@@ -108,6 +112,29 @@ impl Memory {
     pub(super) fn is_fresh(&self, entry: &Entry, digest: &PasswordDigest) -> bool {
         let decision = entry.decide(&self.policy, self.started.elapsed(), digest);
         matches!(decision, Decision::Fresh(_))
+    }
+
+    /// What the file says of an account that has just proved itself, since when it says so: a
+    /// login that finds nothing new rests on the answer of one before, so that a role that was
+    /// made to match since then is known to.
+    pub(super) fn proven(&self, principal: Principal, asked_at: Duration) -> Told {
+        if let Some(told) = self.proven.get(&principal.id) {
+            let age = asked_at.saturating_sub(told.asked_at);
+            if *told.principal == principal && age < self.policy.recheck {
+                return told;
+            }
+        }
+        let told = Told {
+            principal: Arc::new(principal),
+            asked_at,
+        };
+        self.proven.insert(told.principal.id.clone(), told.clone());
+        told
+    }
+
+    /// Forgets since when the file says what it says of an account.
+    pub(super) fn forget_proven(&self, entry: &EntryId) {
+        self.proven.remove(entry);
     }
 
     /// The directory accepted the password.
@@ -218,7 +245,7 @@ fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postern_core::principal::{EntryId, Group, Principal};
+    use postern_core::principal::Group;
 
     fn memory() -> Memory {
         Memory {
@@ -228,6 +255,7 @@ mod tests {
             accepted: Cache::new(8),
             spelled: Cache::new(8),
             refused: Cache::new(8),
+            proven: Cache::new(8),
             checks: Mutex::default(),
         }
     }

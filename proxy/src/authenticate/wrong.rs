@@ -51,6 +51,18 @@ impl Wrong {
         Some(Try { person, address })
     }
 
+    /// Counts a proof that is about to be looked at, against its address alone; false when there
+    /// were too many.
+    pub(super) fn take_from(&self, address: IpAddr, now: Duration) -> bool {
+        self.addresses.take(&counted_as(address), now)
+    }
+
+    /// The proof was right.
+    pub(super) fn was_right_from(&self, address: IpAddr) {
+        let address = counted_as(address);
+        self.addresses.change(&address, Budget::give_back);
+    }
+
     /// The directory accepted it.
     pub(super) fn was_right(&self, tried: &Try) {
         self.people.change(&tried.person, Budget::clear);

@@ -99,7 +99,7 @@ pub(crate) async fn log_in(
 }
 
 /// A backend that hangs up before it has let anybody in is away, or about to be.
-fn not_let_in(error: BackendError) -> BackendError {
+pub(super) fn not_let_in(error: BackendError) -> BackendError {
     match error {
         BackendError::Lost { host, error } => BackendError::Unreachable {
             host,
@@ -237,7 +237,7 @@ async fn expect_ok(dialled: &mut Dialled) -> Result<(), BackendError> {
 }
 
 /// Collects what the backend says until it is ready for queries.
-async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
+pub(super) async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
     let mut greeting = backend::authentication_ok();
     let mut cancel = None;
     loop {
@@ -276,13 +276,13 @@ async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
 
 /// What is said on the connection, with the host in every error.
 impl Dialled {
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
         let sent = self.stream.send(bytes).await;
         sent.map_err(|error| self.lost(error))
     }
 
     /// The next whole message.
-    async fn receive(&mut self) -> Result<Vec<u8>, BackendError> {
+    pub(super) async fn receive(&mut self) -> Result<Vec<u8>, BackendError> {
         loop {
             let frame = backend::split(self.stream.received());
             if let Some(frame) = frame.map_err(|error| self.protocol_error(error))? {
@@ -297,7 +297,7 @@ impl Dialled {
         }
     }
 
-    fn parse<'m>(&self, message: &'m [u8]) -> Result<BackendMessage<'m>, BackendError> {
+    pub(super) fn parse<'m>(&self, message: &'m [u8]) -> Result<BackendMessage<'m>, BackendError> {
         let frame = backend::split(message).map_err(|error| self.protocol_error(error))?;
         let frame = frame.ok_or_else(|| self.too_much())?;
         backend::parse(frame).map_err(|error| self.protocol_error(error))
@@ -338,7 +338,7 @@ impl Dialled {
         BackendError::Lost { host, error }
     }
 
-    fn too_much(&self) -> BackendError {
+    pub(super) fn too_much(&self) -> BackendError {
         let host = self.host.clone();
         BackendError::TooMuch { host }
     }

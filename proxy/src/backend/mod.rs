@@ -2,13 +2,16 @@
 
 mod dial;
 mod login;
+mod relay;
 
 use postern_core::scram::ScramError;
+use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::BackendError as WireError;
 use postern_core::wire::startup::StartupError;
 
 pub(crate) use dial::Target;
 pub(crate) use login::{BackendReady, log_in};
+pub(crate) use relay::relay;
 
 use crate::stream::StreamError;
 
@@ -84,6 +87,14 @@ pub(crate) enum BackendError {
         /// What it asked for.
         asked: &'static str,
     },
+    /// It does not ask a service account for SCRAM-SHA-256.
+    #[error("{host} asked a service account for {asked}")]
+    ServiceMethod {
+        /// Which one.
+        host: String,
+        /// What it asked for.
+        asked: &'static str,
+    },
     /// It does not take the role's secret: somebody changed it behind Postern's back.
     #[error("the role's secret was refused again after it was set")]
     SecretRefused,
@@ -95,6 +106,14 @@ pub(crate) enum BackendError {
         /// Its SQLSTATE; empty when it gave none.
         sqlstate: String,
     },
+}
+
+impl BackendError {
+    /// Whether the database itself says that a password is wrong.
+    pub(crate) fn is_wrong_password(&self) -> bool {
+        let wrong = Sqlstate::INVALID_PASSWORD.as_str();
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == wrong)
+    }
 }
 
 /// Of another role's name nothing but the length can be wrong: the rest was checked when it came.

@@ -7,7 +7,9 @@ use x509_cert::der::DateTime;
 use super::{Outcome, Probe};
 use crate::config::Listen;
 use crate::limits::CERTIFICATE_WARNING_S;
-use crate::tls::{CertificateFacts, certificate_facts, certificates, server_config};
+use crate::tls::{
+    CertificateFacts, certificate_facts, certificates, server_config, tls_server_end_point,
+};
 
 const DAY_S: u64 = 86_400;
 
@@ -26,8 +28,17 @@ pub(super) fn listener(listen: &Listen) -> Vec<Probe> {
     let leaf = certificates(cert_file)
         .ok()
         .and_then(|chain| chain.into_iter().next());
-    match leaf.and_then(|leaf| certificate_facts(&leaf)) {
-        Some(facts) => vec![Probe::new(leg, "certificate", certificate_outcome(&facts))],
+    match leaf.as_ref().and_then(|leaf| certificate_facts(leaf)) {
+        Some(facts) => {
+            let mut probes = vec![Probe::new(leg, "certificate", certificate_outcome(&facts))];
+            if leaf.is_none_or(|leaf| tls_server_end_point(&leaf).is_none()) {
+                let why = "no channel binding is defined for the certificate's signature: clients \
+                           with channel_binding=require cannot log in";
+                let cure = "use a certificate that is signed with ECDSA or RSA, and not Ed25519";
+                probes.push(Probe::warning(leg, "channel binding", why, cure));
+            }
+            probes
+        }
         None => Vec::new(),
     }
 }

@@ -68,8 +68,7 @@ pub(super) fn adopt(command: &Adopt) -> Result<ExitCode> {
     };
     let role = RoleName::new(&command.role)?;
     let name = command.login.as_deref().unwrap_or(&command.role);
-    let domains = config.directory.domains();
-    let login = LoginName::parse(name, domains).with_context(|| name.to_owned())?;
+    let login = LoginName::parse(name, &config.domains).with_context(|| name.to_owned())?;
     let directories = Directories::new(&config)?;
     let (connector, admin) = connection(&config, &command.admin, "postern adopt")?;
     let entry = runtime()?.block_on(async {

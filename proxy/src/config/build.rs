@@ -19,9 +19,11 @@ use crate::tls::server_name;
 
 mod directory;
 mod perimeter;
+mod service;
 
-pub(super) use directory::{directory, local};
+pub(super) use directory::{directory, domains, local};
 pub(super) use perimeter::{Rules, perimeter};
+pub(super) use service::service_accounts;
 
 /// `[listen]`.
 pub(super) fn listen(section: &Section, reading: &mut Reading<'_>) -> Option<Listen> {

@@ -145,7 +145,7 @@ fn markdown_table(page: &mut String, table: &Table) {
         Form::One => {}
         Form::Optional => push(page, "The table may be left out."),
         Form::Many => push(page, "It stands once or more often."),
-        Form::Several => push(page, "It stands as often as there are rules."),
+        Form::Several => push(page, "It may be left out, or stand more than once."),
     }
     for key in table.keys {
         push(page, &format!("\n### `{}.{}`\n", table.name, key.name));

@@ -2,8 +2,8 @@
 
 use super::schema::{Absent, FileUse, Form, Item, Key, Kind, Table};
 use super::{
-    AuthMethod, CredentialMode, LdapFlavor, ListenTls, LocalOrder, MissingGroup, NestedStrategy,
-    SslMode,
+    AuthMethod, CredentialMode, Exchange, LdapFlavor, ListenTls, LocalOrder, MissingGroup,
+    NestedStrategy, SslMode,
 };
 
 mod directory;
@@ -12,12 +12,14 @@ mod lockout;
 mod perimeter;
 mod revocation;
 mod servers;
+mod service;
 
 /// The tables, in the order of the documentation.
 pub(super) const TABLES: &[&Table] = &[
     &LISTEN,
     &directory::DIRECTORY,
     &LOCAL,
+    &service::SERVICE_ACCOUNT,
     &groups::GROUPS,
     &groups::GROUP_RULE,
     &servers::ROLE_STORE,
@@ -56,6 +58,11 @@ pub(super) const NESTED_STRATEGY: [(&str, NestedStrategy); 2] = [
 /// `local.order`.
 pub(super) const LOCAL_ORDER: [(&str, LocalOrder); 2] =
     [("first", LocalOrder::First), ("last", LocalOrder::Last)];
+/// `local.exchange`.
+pub(super) const EXCHANGE: [(&str, Exchange); 2] = [
+    ("scram-sha-256", Exchange::ScramSha256),
+    ("password", Exchange::Password),
+];
 /// `groups.missing`.
 pub(super) const MISSING: [(&str, MissingGroup); 3] = [
     ("create", MissingGroup::Create),
@@ -210,6 +217,36 @@ static LOCAL: Table = Table {
                 "`first`: a name in the file is never asked of the directory.",
                 "`last`: the file is asked for names that the directory does not know, and for \
                  all names while the directory cannot be reached.",
+                "With a `domain` it has no effect.",
+            ],
+        ),
+        key(
+            "domain",
+            Kind::Text,
+            Absent::Unset {
+                meaning: "Names of the file look like those of the directory, and `order` decides.",
+                example: r#""local""#,
+            },
+            &[
+                "What tells the accounts of the file from people of the directory: they log in as \
+                 `NAME@local`, with this text for `local`.",
+                "Such a name is never asked of the directory, and any other never of the file.",
+            ],
+        ),
+        key(
+            "exchange",
+            Kind::Choice(&names(&EXCHANGE)),
+            Absent::Unset {
+                meaning: "It is `scram-sha-256`, but `password` where there is a directory and no \
+                          `domain`, and with a `credential.mode` of \"mirror\".",
+                example: r#""password""#,
+            },
+            &[
+                "How an account of the file proves who it is.",
+                "`scram-sha-256`: without showing its password, and bound to the TLS connection \
+                 where the certificate and the client can do that; names that nobody has are \
+                 challenged just the same.",
+                "`password`: by its password inside TLS, as people of the directory do.",
             ],
         ),
     ],

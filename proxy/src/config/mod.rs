@@ -4,13 +4,13 @@
 //! Every key is declared once, in `keys`: the reader, the file that `postern config default`
 //! prints and `docs/configuration.md` come from the declarations.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postern_core::lockout::Limit;
-use postern_core::mapping::GroupRules;
-use postern_core::perimeter::Plan;
+use postern_core::mapping::{GroupRules, RoleName};
+use postern_core::perimeter::{Plan, Prefix};
 use postern_ebpf::abi::Mode;
 
 mod build;
@@ -40,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) directory: Directory,
     /// The local file of accounts, alone or beside the directory.
     pub(crate) local: Option<Local>,
+    /// What may stand in `name@domain` and `DOMAIN\name`, of the directory and of the file.
+    pub(crate) domains: Vec<String>,
+    /// Roles that the database itself authenticates.
+    pub(crate) service_accounts: Vec<ServiceAccount>,
     /// Which groups count, and which roles they become.
     pub(crate) groups: Groups,
     /// The privileged connection that makes roles match.
@@ -103,14 +107,6 @@ impl Directory {
     /// Whether its changes are heard of.
     pub(crate) fn is_followed(&self) -> bool {
         matches!(self, Self::Ldap(ldap) if ldap.feed != FeedChoice::Off)
-    }
-
-    /// The domains that a login name may carry.
-    pub(crate) fn domains(&self) -> &[String] {
-        match self {
-            Self::Ldap(ldap) => &ldap.domains,
-            Self::Local => &[],
-        }
     }
 }
 
@@ -229,8 +225,45 @@ pub(crate) enum NestedStrategy {
 pub(crate) struct Local {
     /// `file`: the accounts and groups, as `postern local passwd` writes them.
     pub(crate) file: PathBuf,
-    /// `order`: asked before or after the directory; of no matter when it is alone.
+    /// `order`: asked before or after the directory; of no matter when it is alone, or has a domain.
     pub(crate) order: LocalOrder,
+    /// `domain`: what tells its names from those of the directory, compared without case.
+    pub(crate) domain: Option<String>,
+    /// `exchange`: how its accounts prove who they are.
+    pub(crate) exchange: Exchange,
+}
+
+/// How an account of the local file proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// `scram-sha-256`: without showing the password.
+    ScramSha256,
+    /// `password`: by the password itself, as people of the directory do.
+    Password,
+}
+
+/// `[[service_account]]`: roles that the database itself authenticates.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceAccount {
+    /// `roles`: their exact names.
+    pub(crate) roles: Vec<RoleName>,
+    /// `networks`: where they may come from.
+    pub(crate) networks: Vec<Prefix>,
+    /// `tls`: whether they may come without TLS.
+    pub(crate) tls: ListenTls,
+}
+
+impl ServiceAccount {
+    /// The role of this name, if it is one of these.
+    pub(crate) fn role(&self, name: &str) -> Option<&RoleName> {
+        self.roles.iter().find(|it| it.as_str() == name)
+    }
+
+    /// Whether it may come from an address.
+    pub(crate) fn may_come_from(&self, address: IpAddr) -> bool {
+        let address = Prefix::single(address);
+        self.networks.iter().any(|it| it.contains(address))
+    }
 }
 
 /// When the local file is asked.

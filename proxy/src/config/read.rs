@@ -151,7 +151,6 @@ fn perimeter(
 }
 
 fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
-    let local = sections.one("local").map(build::local);
     let has_local = sections.one("local").is_some();
     let listen = build::listen(sections.one("listen")?, reading);
     let directory = build::directory(sections.one("directory")?, has_local, reading);
@@ -171,17 +170,27 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let limits = build::limits(sections.one("limits")?);
     let at = sections.one("perimeter");
     let perimeter = at.map(|section| perimeter(section, sections, reading));
+    let service_accounts = build::service_accounts(
+        sections.many("service_account"),
+        listen.as_ref(),
+        role_store.as_ref(),
+        reading,
+    );
+    let (directory, credential) = (directory?, credential?);
+    let local = match sections.one("local") {
+        Some(section) => Some(build::local(section, &directory, credential.mode, reading)?),
+        None => None,
+    };
     Some(Config {
         listen: listen?,
-        directory: directory?,
-        local: match local {
-            Some(local) => Some(local?),
-            None => None,
-        },
+        domains: build::domains(&directory, local.as_ref()),
+        directory,
+        local,
+        service_accounts: service_accounts?,
         groups: groups?,
         role_store: role_store?,
         backends: backends?,
-        credential: credential?,
+        credential,
         cache: cache?,
         lockout: lockout?,
         revocation: revocation?,

@@ -14,7 +14,9 @@
 //! members = ["db-readers"]  # groups whose members are members of this one too
 //! ```
 
-use std::collections::{HashMap, HashSet};
+mod challenge;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,11 +25,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use postern_core::limits::SCRAM_ITERATIONS_MAX;
 use postern_core::principal::{EntryId, Group, Principal};
-use postern_core::scram::Verifier;
+use postern_core::scram::{Shape, Verifier};
 use postern_core::secret::Secret;
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::challenge::LocalChallenge;
+use self::challenge::version_of;
 use super::error::{AccountRefusal, DirectoryError, LocalError};
 use crate::limits::{DIRECTORY_FILE_BYTES_MAX, NESTED_DEPTH_MAX};
 
@@ -161,6 +164,8 @@ pub(super) struct Accounts {
     parents: HashMap<String, Vec<String>>,
     /// An unknown name's password is checked against this, for the time that it takes.
     decoy: Option<Verifier>,
+    /// What verifiers look like, each shape once and in order.
+    shapes: Vec<Shape>,
 }
 
 #[derive(Debug)]
@@ -170,16 +175,6 @@ struct Account {
     verifier: Verifier,
     groups: Vec<String>,
     disabled: bool,
-}
-
-impl Account {
-    /// Another one for another password: a digest of what is kept of it.
-    fn version(&self) -> String {
-        let kept = self.verifier.to_string();
-        let kept = digest(&SHA256, kept.as_bytes());
-        let first = kept.as_ref().iter().take(8);
-        first.map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 impl Accounts {
@@ -206,7 +201,7 @@ impl Accounts {
             dn: format!("{LOCAL}{}", account.name),
             name: account.name.clone(),
             groups: self.groups(&account.groups),
-            version: Some(account.version()),
+            version: Some(version_of(&account.verifier)),
         })
     }
 
@@ -405,7 +400,10 @@ impl File {
                 parents.entry(member).or_default().push(group.name.clone());
             }
         }
+        let shapes = accounts.values().map(|it: &Account| it.verifier.shape());
+        let shapes: BTreeSet<Shape> = shapes.collect();
         Ok(Accounts {
+            shapes: shapes.into_iter().collect(),
             accounts,
             parents,
             decoy,

@@ -19,18 +19,20 @@ use std::time::SystemTime;
 
 use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
+use postern_core::scram::{ClientVerified, Decoys};
 use postern_core::secret::Secret;
 
 pub(crate) use self::breaker::Breaker;
 pub(crate) use self::error::DirectoryError;
 use self::ldap::LdapDirectory;
+pub(crate) use self::local::LocalChallenge;
 use self::local::LocalFile;
 pub(crate) use self::local::is_local;
 use crate::config::{Config, Directory, Local, LocalOrder};
 
 /// Evidence that a directory accepted this person's password.
 ///
-/// Only [`Directories::authenticate`] makes it.
+/// Only [`Directories::authenticate`] and [`Directories::proven`] make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verified {
     principal: Principal,
@@ -68,6 +70,8 @@ enum Sources {
     LocalFirst(LocalFile, LdapDirectory),
     /// The file is asked for names that the directory does not know, and when it is out of reach.
     LocalLast(LdapDirectory, LocalFile),
+    /// The file is asked for names with its domain, and for no others.
+    ByDomain(LdapDirectory, LocalFile, String),
 }
 
 impl Directories {
@@ -83,10 +87,15 @@ impl Directories {
     fn of(directory: &Directory, local: Option<&Local>) -> Result<Self, DirectoryError> {
         let file = local.map(|l| LocalFile::new(&l.file)).transpose()?;
         let order = local.map_or(LocalOrder::Last, |l| l.order);
+        let domain = local.and_then(|l| l.domain.as_ref());
         let sources = match (directory, file) {
             (Directory::Local, Some(file)) => Sources::Local(file),
             (Directory::Local, None) => return Err(DirectoryError::NoSource),
             (Directory::Ldap(ldap), None) => Sources::Ldap(LdapDirectory::new(ldap)?),
+            (Directory::Ldap(ldap), Some(file)) if domain.is_some() => {
+                let domain = domain.cloned().unwrap_or_default();
+                Sources::ByDomain(LdapDirectory::new(ldap)?, file, domain)
+            }
             (Directory::Ldap(ldap), Some(file)) => match order {
                 LocalOrder::First => Sources::LocalFirst(file, LdapDirectory::new(ldap)?),
                 LocalOrder::Last => Sources::LocalLast(LdapDirectory::new(ldap)?, file),
@@ -134,8 +143,50 @@ impl Directories {
                         .await?
                 }
             },
+            Sources::ByDomain(_, file, domain) if login.domain() == Some(domain) => {
+                file.authenticate(name, password).await?
+            }
+            Sources::ByDomain(ldap, ..) => ldap.authenticate(login, password).await?,
         };
         Ok(Verified { principal })
+    }
+
+    /// What a name of the local file is challenged with: a decoy, when nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] when the file cannot be used, whatever the name is.
+    pub(crate) fn challenge(
+        &self,
+        name: &str,
+        decoys: &Decoys,
+    ) -> Result<LocalChallenge, DirectoryError> {
+        self.file()?.challenge(name, decoys)
+    }
+
+    /// Whose password was proved to be known, when the challenge was of an account.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]: nobody has the name, the account was changed or refused meanwhile, or
+    /// the file cannot be used.
+    pub(crate) fn proven(
+        &self,
+        challenge: &LocalChallenge,
+        _verified: ClientVerified,
+    ) -> Result<Verified, DirectoryError> {
+        let principal = self.file()?.challenged(challenge)?;
+        Ok(Verified { principal })
+    }
+
+    fn file(&self) -> Result<&LocalFile, DirectoryError> {
+        match &self.sources {
+            Sources::Ldap(_) => Err(DirectoryError::NoSource),
+            Sources::Local(file)
+            | Sources::LocalFirst(file, _)
+            | Sources::LocalLast(_, file)
+            | Sources::ByDomain(_, file, _) => Ok(file),
+        }
     }
 
     /// The entry and its groups, with the way by which each was reached. No password is needed,
@@ -160,6 +211,10 @@ impl Directories {
                 Ok(principal) => Ok(principal),
                 Err(error) => last_resort(file, name, error)?.look_up(name),
             },
+            Sources::ByDomain(_, file, domain) if login.domain() == Some(domain) => {
+                file.look_up(name)
+            }
+            Sources::ByDomain(ldap, ..) => ldap.look_up(login).await,
         }
     }
 
@@ -173,9 +228,9 @@ impl Directories {
         let (ldap, file) = match &self.sources {
             Sources::Ldap(ldap) => (Some(ldap), None),
             Sources::Local(file) => (None, Some(file)),
-            Sources::LocalFirst(file, ldap) | Sources::LocalLast(ldap, file) => {
-                (Some(ldap), Some(file))
-            }
+            Sources::LocalFirst(file, ldap)
+            | Sources::LocalLast(ldap, file)
+            | Sources::ByDomain(ldap, file, _) => (Some(ldap), Some(file)),
         };
         let is_local = is_local(id);
         let (principal, refused_from) = match (ldap, file) {
@@ -195,7 +250,7 @@ impl Directories {
         match &self.sources {
             Sources::Ldap(_) => !is_local,
             Sources::Local(_) => is_local,
-            Sources::LocalFirst(..) | Sources::LocalLast(..) => true,
+            Sources::LocalFirst(..) | Sources::LocalLast(..) | Sources::ByDomain(..) => true,
         }
     }
 
@@ -206,9 +261,10 @@ impl Directories {
     /// [`DirectoryError`], when that cannot be said.
     pub(crate) async fn is_group(&self, dn: &str) -> Result<bool, DirectoryError> {
         match &self.sources {
-            Sources::Ldap(ldap) | Sources::LocalFirst(_, ldap) | Sources::LocalLast(ldap, _) => {
-                ldap.is_group(dn).await
-            }
+            Sources::Ldap(ldap)
+            | Sources::LocalFirst(_, ldap)
+            | Sources::LocalLast(ldap, _)
+            | Sources::ByDomain(ldap, ..) => ldap.is_group(dn).await,
             Sources::Local(_) => Ok(true),
         }
     }
@@ -223,7 +279,7 @@ impl Directories {
                 probes.extend(probe::ldap(ldap).await);
                 probes
             }
-            Sources::LocalLast(ldap, file) => {
+            Sources::LocalLast(ldap, file) | Sources::ByDomain(ldap, file, _) => {
                 let mut probes = probe::ldap(ldap).await;
                 probes.push(probe::local(file));
                 probes

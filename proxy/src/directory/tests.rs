@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::error::{AccountRefusal, LocalError};
 use super::*;
-use crate::config::{FeedChoice, Ldap, LdapBind, LdapFlavor, LdapUrl, NestedStrategy};
+use crate::config::{Exchange, FeedChoice, Ldap, LdapBind, LdapFlavor, LdapUrl, NestedStrategy};
 
 /// Settings of a directory that nobody runs: the port is one that is never listened on.
 pub(super) fn ldap_config() -> Ldap {
@@ -87,6 +87,8 @@ fn with_dead_directory(folder: &TempDir, order: LocalOrder) -> Directories {
     let local = Local {
         file: accounts_file(folder.path()),
         order,
+        domain: None,
+        exchange: Exchange::Password,
     };
     Directories::of(&Directory::Ldap(Box::new(ldap)), Some(&local)).unwrap()
 }
@@ -95,6 +97,8 @@ fn only_local(path: &Path) -> Directories {
     let local = Local {
         file: path.to_owned(),
         order: LocalOrder::First,
+        domain: None,
+        exchange: Exchange::Password,
     };
     Directories::of(&Directory::Local, Some(&local)).unwrap()
 }

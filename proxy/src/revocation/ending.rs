@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use super::cause::{Cause, Heard, Loss};
 use crate::audit::OF_THE_PROCESS;
 use crate::clock::unix_ms;
-use crate::directory::is_local;
 use crate::error::LoginError;
 use crate::gate::{Gate, Plane};
 use crate::limits::{OBEYED_WAIT, REVOKE_ROUNDS_MAX};
 use crate::role_store::{Deprovision, Deprovisioned, RoleStoreError};
+use crate::service::outlives_directory;
 use crate::session::{Ending, LiveSession, SessionId};
 
 /// Somebody who loses all access.
@@ -214,7 +214,7 @@ fn goodbye(loss: &Loss) -> Arc<[u8]> {
 pub(super) async fn end_unknown(gate: &Gate, away: Duration, only: Option<&EntryId>) {
     let is_meant = |it: &LiveSession| match only {
         Some(only) => it.entry() == only,
-        None => !is_local(it.entry()),
+        None => !outlives_directory(it.entry()),
     };
     let mut people: BTreeMap<EntryId, (String, Vec<SessionId>)> = BTreeMap::new();
     for (id, session) in gate.sessions.list() {

@@ -18,6 +18,7 @@ use crate::audit::OF_THE_PROCESS;
 use crate::clock::unix_ms;
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
+use crate::service;
 use crate::session::{Ending, LiveSession, SessionId};
 
 /// An order, and who gives it.
@@ -112,8 +113,14 @@ struct Meant {
 
 async fn meant(plane: &Plane, name: &str) -> Result<Meant, String> {
     let config = &plane.gate.config;
-    let login = LoginName::parse(name, config.directory.domains())
-        .map_err(|error| format!("{name:?}: {error}"))?;
+    if let Some(role) = service::role_named(config, name) {
+        return Ok(Meant {
+            role: role.clone(),
+            entry: None,
+        });
+    }
+    let login = LoginName::parse(name, &config.domains);
+    let login = login.map_err(|error| format!("{name:?}: {error}"))?;
     let lowercase = config.groups.lowercase_roles;
     let role = |name: &str| person_role(name, lowercase).map_err(|error| error.to_string());
     match plane.directories.look_up(&login).await {
@@ -167,6 +174,8 @@ async fn revoke(
     let lasts = for_s.map(Duration::from_secs);
     let held = plane.role_store.hold(whom, lasts, reason, by).await;
     let held = held.map_err(|error| error.to_string())?;
+    let config = &plane.gate.config;
+    let is_service = service::role_named(config, meant.role.as_str()).is_some();
     let sessions = plane.gate.sessions.list();
     let is_theirs = |it: &LiveSession| match &held.entry {
         Some(entry) => it.entry() == entry,
@@ -177,7 +186,8 @@ async fn revoke(
         Some(entry) => Some(entry),
         None => {
             let theirs = sessions.iter().find(|(_, it)| is_theirs(it));
-            theirs.map(|(_, it)| it.entry().clone())
+            let entry = theirs.map(|(_, it)| it.entry().clone());
+            entry.or_else(|| is_service.then(|| service::entry_of(&meant.role)))
         }
     };
     let is_known = entry.is_some();

@@ -13,6 +13,7 @@ use super::ending::{Leaver, end_access, end_sessions, put_on_record};
 use crate::config::{LostGroup, MissingGroup};
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, MembershipWish, RoleStoreError};
+use crate::service;
 use crate::session::{LiveSession, SessionId};
 
 /// What came of looking at a person.
@@ -33,6 +34,9 @@ pub(super) enum Outcome {
 pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outcome {
     let gate = &plane.gate;
     let asked_at = Instant::now();
+    if let Some(role) = service::role_of(entry) {
+        return settle_service(plane, (entry, role), cause).await;
+    }
     if !plane.directories.is_asked_about(entry) {
         return Outcome::Settled(None);
     }
@@ -91,6 +95,25 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
             Outcome::Settled(refused_from)
         }
         Err(error) => role_store_away(entry, &error),
+    }
+}
+
+/// A service account, about which nobody has a say but an operator.
+async fn settle_service(plane: &Plane, (entry, role): (&EntryId, &str), cause: Cause) -> Outcome {
+    let holds = match plane.role_store.holds().await {
+        Ok(holds) => holds,
+        Err(error) => return role_store_away(entry, &error),
+    };
+    let mut holds = holds.into_iter();
+    match holds.find(|it| it.held.role.as_deref() == Some(role)) {
+        None => Outcome::Settled(None),
+        Some(hold) => {
+            let loss = Loss {
+                reason: LostReason::Held,
+                detail: format!("revoked by {}: {}", hold.placed_by, hold.reason),
+            };
+            leave(plane, (entry, role), loss, cause).await
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{milliseconds, seconds};
 use crate::config::keys;
 use crate::config::section::{Reading, Section};
-use crate::config::{Directory, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, NestedStrategy};
+use crate::config::{
+    CredentialMode, Directory, Exchange, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, LocalOrder,
+    NestedStrategy,
+};
 use crate::tls::server_name;
 
 /// The default port of `ldaps://` (IANA).
@@ -15,12 +18,78 @@ const LDAP_PORT: u16 = 389;
 /// What the name that a client typed replaces in filters and templates.
 const LOGIN: &str = "{login}";
 
-/// `[local]`.
-pub(in crate::config) fn local(section: &Section) -> Option<Local> {
+/// `[local]`, beside a directory or alone, and with how roles get their passwords.
+pub(in crate::config) fn local(
+    section: &Section,
+    directory: &Directory,
+    mode: CredentialMode,
+    reading: &mut Reading<'_>,
+) -> Option<Local> {
+    let domain = domain(section, directory, reading);
+    let order = match section.has("domain") {
+        true => LocalOrder::First,
+        false => section.choice("order", &keys::LOCAL_ORDER)?,
+    };
+    let is_mixed = matches!(directory, Directory::Ldap(_)) && !section.has("domain");
+    let is_mirrored = mode == CredentialMode::Mirror;
+    let exchange = match section.choice("exchange", &keys::EXCHANGE) {
+        Some(Exchange::ScramSha256) if is_mixed => {
+            let why = "needs `domain` beside a directory: the way in which somebody is asked would \
+                       tell whether the file has the name";
+            let problem = section.problem("exchange", why);
+            reading.problem(problem.valid("`domain`, or exchange = \"password\""));
+            return None;
+        }
+        Some(Exchange::ScramSha256) if is_mirrored => {
+            let why = "contradicts credential.mode = \"mirror\": it shows no password that could \
+                       be passed on";
+            let problem = section.problem("exchange", why);
+            reading.problem(problem.valid("exchange = \"password\", or mode = \"derived\""));
+            return None;
+        }
+        Some(exchange) => exchange,
+        None if section.has("exchange") => return None,
+        None if is_mixed || is_mirrored => Exchange::Password,
+        None => Exchange::ScramSha256,
+    };
     Some(Local {
         file: section.path("file")?,
-        order: section.choice("order", &keys::LOCAL_ORDER)?,
+        order,
+        domain,
+        exchange,
     })
+}
+
+/// `local.domain`, which must not be one of the directory's.
+fn domain(section: &Section, directory: &Directory, reading: &mut Reading<'_>) -> Option<String> {
+    let domain = section.text("domain")?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '_'].contains(&c);
+    if !domain.chars().all(is_plain) {
+        let problem = section.problem("domain", "is not a domain");
+        reading.problem(problem.valid("letters, digits, dots, dashes and underscores"));
+    }
+    let Directory::Ldap(ldap) = directory else {
+        return Some(domain);
+    };
+    if ldap
+        .domains
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(&domain))
+    {
+        let why = "is one of directory.domains: nobody could tell whose name it is";
+        reading.problem(section.problem("domain", why));
+    }
+    Some(domain)
+}
+
+/// All domains that a login name may have.
+pub(in crate::config) fn domains(directory: &Directory, local: Option<&Local>) -> Vec<String> {
+    let of_directory = match directory {
+        Directory::Ldap(ldap) => ldap.domains.as_slice(),
+        Directory::Local => &[],
+    };
+    let of_file = local.and_then(|it| it.domain.as_ref());
+    of_directory.iter().chain(of_file).cloned().collect()
 }
 
 /// `[directory]`; `has_local` says whether there is a `[local]` table.

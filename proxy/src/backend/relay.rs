@@ -1,0 +1,227 @@
+//! Passing the exchange of a service account on to the database, which decides.
+//!
+//! The offer is cut down to SCRAM-SHA-256, because a client cannot be bound to a TLS connection
+//! that ends here; everything after it passes through as it came, bounded in size and number.
+//! What else a database may ask for is refused: a password in clear text or by MD5 would be shown
+//! to Postern, and a database that asks for nothing would let in whoever has the name.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "at each point of the protocol every message but a few is out of place"
+)]
+
+use std::time::Duration;
+
+use postern_core::limits::SCRAM_MESSAGE_BYTES_MAX;
+use postern_core::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
+use postern_core::wire::backend::{self, BackendMessage};
+use postern_core::wire::frontend;
+use tokio::time::timeout;
+
+use super::dial::{Dialled, Encryption, Target};
+use super::login::{greet, not_let_in};
+use super::{BackendError, BackendReady};
+use crate::ask::{left, sasl_message};
+use crate::error::{ClientError, LoginError};
+use crate::stream::Stream;
+
+/// Evidence that the database accepted who the client says it is. The session has not begun.
+#[must_use = "the database waits for its first session message to be read"]
+pub(crate) struct Relayed {
+    dialled: Dialled,
+}
+
+impl Relayed {
+    /// Collects what the database says until it is ready for queries. The caller bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// It refuses after all, breaks the protocol, or the connection is lost.
+    pub(crate) async fn greet(self) -> Result<BackendReady, BackendError> {
+        greet(self.dialled).await
+    }
+}
+
+/// Dials, and passes the exchange on until the database has accepted it. Returns with it the
+/// database's last message of the exchange, which the client has not been sent. The caller bounds
+/// the time of the client; the database has `connect_timeout_ms` for each answer.
+///
+/// # Errors
+///
+/// The database refuses, cannot be reached, or asks for something else than SCRAM-SHA-256; or the
+/// client leaves, breaks the protocol, or insists on channel binding.
+pub(crate) async fn relay(
+    target: &Target,
+    startup: &[u8],
+    client: &mut Stream,
+) -> Result<(Relayed, Vec<u8>), LoginError> {
+    let patience = target.config.endpoint.connect_timeout;
+    let timed_out = |_| BackendError::TimedOut {
+        host: target.host(),
+    };
+    let offered = timeout(patience, dial(target, startup)).await;
+    let (dialled, offers_plus) = offered.map_err(timed_out)??;
+    let mut exchange = Exchange {
+        dialled,
+        client,
+        patience,
+    };
+    let offer = backend::authentication_sasl(&[SCRAM_SHA_256]);
+    exchange.client.send(&offer).await?;
+    exchange.first(offers_plus).await?;
+    let answer = sasl_message(exchange.client).await?;
+    exchange.pass_on(&answer).await?;
+    let server_final = exchange.wait_for(SaslStep::Final).await?;
+    exchange.wait_for(SaslStep::Ok).await?;
+    let dialled = exchange.dialled;
+    Ok((Relayed { dialled }, server_final))
+}
+
+/// Reaches a database that asks for SCRAM-SHA-256, with as many attempts as `sslmode` asks for; and
+/// says whether it offered channel binding, too.
+async fn dial(target: &Target, startup: &[u8]) -> Result<(Dialled, bool), BackendError> {
+    let mut attempts = target.attempts().iter().peekable();
+    while let Some(encryption) = attempts.next() {
+        let last = attempts.peek().is_none();
+        let mut dialled = match target.dial(*encryption).await {
+            Ok(dialled) => dialled,
+            Err(BackendError::Unreachable { .. })
+                if *encryption == Encryption::IfOffered && !last =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let offered = async {
+            dialled.send(startup).await?;
+            offer_of(&mut dialled).await
+        };
+        match offered.await.map_err(not_let_in) {
+            Ok(offers_plus) => return Ok((dialled, offers_plus)),
+            // The server refuses this encryption (no pg_hba.conf line).
+            Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // The last attempt returns, so that there was none.
+    Err(BackendError::Unreachable {
+        host: target.host(),
+        why: "sslmode makes no attempt".to_owned(),
+    })
+}
+
+async fn offer_of(dialled: &mut Dialled) -> Result<bool, BackendError> {
+    let message = dialled.receive().await?;
+    let asked = match dialled.parse(&message)? {
+        BackendMessage::Sasl(mechanisms) if mechanisms.contains(SCRAM_SHA_256) => {
+            return Ok(mechanisms.contains(SCRAM_SHA_256_PLUS));
+        }
+        BackendMessage::Sasl(_) => "another SASL mechanism",
+        BackendMessage::AuthenticationOk => "nothing (trust)",
+        BackendMessage::Md5 { .. } => "an MD5 password",
+        BackendMessage::CleartextPassword => "a password in clear text",
+        BackendMessage::AuthenticationOther(_) => "another kind of authentication",
+        BackendMessage::Error(_) => return Err(dialled.as_it_came(&message)),
+        _ => return Err(dialled.unexpected("a request for authentication")),
+    };
+    let host = dialled.host.clone();
+    Err(BackendError::ServiceMethod { host, asked })
+}
+
+/// What the database is due to send.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SaslStep {
+    Continue,
+    Final,
+    Ok,
+}
+
+/// Both sides of an exchange.
+struct Exchange<'a> {
+    dialled: Dialled,
+    client: &'a mut Stream,
+    patience: Duration,
+}
+
+impl Exchange<'_> {
+    /// The client's first message and the challenge.
+    async fn first(&mut self, offers_plus: bool) -> Result<(), LoginError> {
+        let answer = sasl_message(self.client).await;
+        let answer =
+            answer.map_err(|error| left(error, "SCRAM-SHA-256 without channel binding"))?;
+        let initial = frontend::sasl_initial_response(&answer)?;
+        if initial.mechanism != SCRAM_SHA_256.as_bytes() {
+            return Err(ClientError::ServiceMechanism.into());
+        }
+        refuse_misled(initial.data.unwrap_or_default(), offers_plus)?;
+        let has_begun = initial.data.is_some();
+        self.pass_on(&answer).await?;
+        if !has_begun {
+            let empty = self.wait_for(SaslStep::Continue).await?;
+            self.challenge(&empty).await?;
+            let answer = sasl_message(self.client).await?;
+            refuse_misled(&answer, offers_plus)?;
+            self.pass_on(&answer).await?;
+        }
+        let challenge = self.wait_for(SaslStep::Continue).await?;
+        self.challenge(&challenge).await
+    }
+
+    async fn challenge(&mut self, data: &[u8]) -> Result<(), LoginError> {
+        let message = backend::authentication_sasl_continue(data);
+        Ok(self.client.send(&message).await?)
+    }
+
+    async fn pass_on(&mut self, body: &[u8]) -> Result<(), BackendError> {
+        // A first answer has the same form on the wire as the others.
+        self.dialled.send(&backend::sasl_response(body)).await
+    }
+
+    /// The data of the database's next message, which has to be this one.
+    async fn wait_for(&mut self, step: SaslStep) -> Result<Vec<u8>, BackendError> {
+        let host = || self.dialled.host.clone();
+        let timed_out = BackendError::TimedOut { host: host() };
+        let message = timeout(self.patience, self.dialled.receive()).await;
+        let message = message.map_err(|_| timed_out)?.map_err(not_let_in)?;
+        let data = match (self.dialled.parse(&message)?, step) {
+            (BackendMessage::SaslContinue(data), SaslStep::Continue)
+            | (BackendMessage::SaslFinal(data), SaslStep::Final) => data,
+            (BackendMessage::AuthenticationOk, SaslStep::Ok) => &[],
+            (BackendMessage::Error(_), _) => return Err(self.dialled.as_it_came(&message)),
+            _ => return Err(self.dialled.unexpected("the next message of SCRAM")),
+        };
+        match data.len() <= SCRAM_MESSAGE_BYTES_MAX {
+            true => Ok(data.to_vec()),
+            false => Err(self.dialled.too_much()),
+        }
+    }
+}
+
+/// A client inside TLS that can be bound says so to a server that does not offer it (`y`), and a
+/// server that did offer it takes that for an attack: the message cannot be changed, because the
+/// proof covers it. The client is told what to do instead of being told of an attack.
+fn refuse_misled(first: &[u8], offers_plus: bool) -> Result<(), LoginError> {
+    match offers_plus && first.starts_with(b"y,") {
+        true => Err(ClientError::ServiceBinding.into()),
+        false => Ok(()),
+    }
+}
+
+impl Dialled {
+    /// An error of the database for the client, word for word.
+    fn as_it_came(&self, message: &[u8]) -> BackendError {
+        match self.parse(message) {
+            Ok(BackendMessage::Error(fields)) => BackendError::Refused {
+                message: message.to_vec(),
+                sqlstate: fields.sqlstate().unwrap_or_default().to_owned(),
+            },
+            Ok(_) => self.unexpected("an error"),
+            Err(error) => error,
+        }
+    }
+
+    fn unexpected(&self, wanted: &'static str) -> BackendError {
+        let host = self.host.clone();
+        BackendError::Unexpected { host, wanted }
+    }
+}

@@ -1,0 +1,112 @@
+//! The line of a service account: the database authenticates it, and everything else is as with
+//! people.
+
+use std::time::Instant;
+
+use postern_core::audit::{Record, Source};
+use postern_core::wire::startup::Startup;
+use tokio::time::timeout;
+
+use super::{Visit, within};
+use crate::backend::{BackendError, Target, relay};
+use crate::error::{Full, LoginError};
+use crate::gate::{Gate, Plane};
+use crate::open::{Arrived, Entrant, enter};
+use crate::role_store::{Refusal, RoleStoreError};
+use crate::service::Admitted;
+use crate::stream::Stream;
+
+/// What the database is dialled for.
+pub(super) struct Wish<'a> {
+    /// The startup packet of the client.
+    pub(super) startup: &'a Startup,
+    /// Until when the client may take.
+    pub(super) deadline: Instant,
+}
+
+/// The line itself.
+///
+/// The database is dialled before anybody has proved anything, so this counts among the logins
+/// that ask somebody, and wrong passwords count against the address.
+pub(super) async fn line(
+    plane: &Plane,
+    client: &mut Stream,
+    visit: &mut Visit,
+    admitted: Admitted,
+    wish: Wish<'_>,
+) -> Result<Arrived, LoginError> {
+    let gate = &plane.gate;
+    visit.asked = Some(Instant::now());
+    let place = gate.sessions.reserve();
+    let place = place.ok_or(LoginError::Full(Full::Sessions))?;
+    let permit = gate.permits.logins.try_acquire();
+    let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
+    visit.go_cold(gate).map_err(LoginError::Full)?;
+    gate.authenticator.may_try_from(visit.client.ip())?;
+
+    let (role, database) = (admitted.role(), wish.startup.database().to_owned());
+    let target = target(gate, &database)?;
+    let packet = wish.startup.clone();
+    let packet = packet.with_user_database(role.as_str(), &database);
+    let packet = packet.map_err(BackendError::from)?.encode();
+    let relayed = within(wish.deadline, relay(target, &packet, client)).await;
+    if relayed.as_ref().is_err_and(is_wrong_password) {
+        gate.authenticator.was_wrong_from(visit.client.ip());
+    }
+    let (relayed, server_final) = relayed?;
+
+    let asked_at = Instant::now();
+    let entrant = Entrant::service(&admitted, database, asked_at);
+    let record = Record::Authenticated {
+        principal: entrant.principal().id.to_string(),
+        dn: entrant.principal().dn.clone(),
+        name: role.to_string(),
+        source: Source::Database,
+        groups: 0,
+        roles: 0,
+    };
+    gate.record(visit.id, &record).await?;
+    refuse_held(plane, role.as_str()).await?;
+    let patience = target.config.endpoint.connect_timeout;
+    let host = target.host();
+    let ready = timeout(patience, relayed.greet()).await;
+    let ready = ready.map_err(|_| BackendError::TimedOut { host })??;
+    match enter(gate, visit, &entrant, &ready) {
+        true => Ok(Arrived {
+            entrant,
+            ready,
+            place,
+            server_final: Some(server_final),
+        }),
+        false => Err(LoginError::Revoked),
+    }
+}
+
+fn target<'a>(gate: &'a Gate, database: &str) -> Result<&'a Target, BackendError> {
+    let unserved = || BackendError::NotServed {
+        database: database.to_owned(),
+    };
+    gate.target_of(database).ok_or_else(unserved)
+}
+
+/// The database says so itself, and nobody else knows.
+fn is_wrong_password(error: &LoginError) -> bool {
+    matches!(error, LoginError::Backend(error) if error.is_wrong_password())
+}
+
+/// An operator's hold is on the name of the role; the directory's say is not asked for.
+async fn refuse_held(plane: &Plane, role: &str) -> Result<(), LoginError> {
+    let holds = plane.role_store.holds().await;
+    let holds = holds.map_err(|error| LoginError::RoleStore(error.into()))?;
+    let mut holds = holds.into_iter();
+    match holds.find(|it| it.held.role.as_deref() == Some(role)) {
+        None => Ok(()),
+        Some(hold) => {
+            let refused = RoleStoreError::Refused {
+                refusal: Refusal::Held,
+                why: format!("{} holds this account: {}", hold.placed_by, hold.reason),
+            };
+            Err(LoginError::RoleStore(refused.into()))
+        }
+    }
+}
