@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, date_time_ymd,
 };
 
 use crate::account::Account;
@@ -85,6 +85,30 @@ impl Certificates {
         fs::write(&files.cert_file, certificate.pem())?;
         write_secret(&files.key_file, &key.serialize_pem())?;
         account.own_path(&files.key_file)?;
+        Ok(files)
+    }
+
+    /// A certificate for `localhost`, signed with Ed25519 by an authority of its own, whose
+    /// certificate stands behind it in the same file.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn issue_ed25519(&self, name: &str) -> Result<ServerCertificate> {
+        let mut params = params(&format!("{name} authority"), &[])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let issuer = CertifiedIssuer::self_signed(params, key)?;
+        let mut params = self::params(name, &LOOPBACK_NAMES)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let leaf = params.signed_by(&key, &issuer)?;
+        let files = ServerCertificate {
+            cert_file: self.folder.join(format!("{name}.pem")),
+            key_file: self.folder.join(format!("{name}.key")),
+        };
+        fs::write(&files.cert_file, leaf.pem() + &issuer.pem())?;
+        write_secret(&files.key_file, &key.serialize_pem())?;
+        Account::own().own_path(&files.key_file)?;
         Ok(files)
     }
 }

@@ -57,6 +57,19 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|it| it.join(name)).find(|it| it.is_file())
 }
 
+/// A Python that has a module: that of the folder of tools, or the machine's.
+#[must_use]
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let own = target.join("tools/python/bin/python3");
+    let found = own.is_file().then_some(own).into_iter();
+    let mut found = found.chain(program("python3"));
+    let imports = format!("import {module}");
+    found.find(|it| {
+        run_any(Command::new(it).args(["-c", &imports])).is_ok_and(|it| it.status.success())
+    })
+}
+
 /// Every PostgreSQL server that is installed here, oldest first, one a major version.
 #[must_use]
 pub fn postgres_versions() -> Vec<PostgresVersion> {

@@ -1,0 +1,191 @@
+//! Service accounts: the database authenticates them.
+
+use anyhow::{Context, Result, ensure};
+use postern_tests::cast::HR_DATABASE;
+use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::world::last_refusal;
+use postern_tests::{ConfigFile, Psql, RawClient, World, wait_until};
+
+use crate::{PROGRAM, last_record, ordered, psql, query_bound, service_account};
+
+const WHO: &str = "select session_user";
+
+/// A session that stays open for a while, and its end.
+struct Session(std::process::Child);
+
+impl Session {
+    fn open(world: &World, psql: &Psql) -> Result<Self> {
+        let mut command = psql.command()?;
+        command.env("PGCHANNELBINDING", "disable");
+        let child = command.args(["--command", "select pg_sleep(90)"]).spawn()?;
+        let session = Self(child);
+        let is_in = format!(
+            "select count(*) = 1 from pg_stat_activity where usename = '{}' \
+             and query like '%sleep%'",
+            psql.user
+        );
+        world.wait_for_sql("the session of the program", &is_in)?;
+        Ok(session)
+    }
+
+    fn expect_end(&mut self) -> Result<()> {
+        wait_until(
+            "the end of the session",
+            postern_tests::world::CHANGE_LIMIT,
+            || Ok(self.0.try_wait()?.is_some()),
+        )
+    }
+
+    fn is_open(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It has ended by itself where a claim says so.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn a_service_account_is_in_by_its_own_password(world: &World) -> Result<()> {
+    let said = query_bound(&psql(world, PROGRAM), "disable", WHO)?;
+    ensure!(said == Ok(PROGRAM.0.to_owned()), "{said:?}");
+    let record = last_record(&world.postern, "authenticated")?;
+    ensure!(record["source"] == "database", "{record}");
+    ensure!(record["principal"] == "service:etl", "{record}");
+    let opened = last_record(&world.postern, "opened")?;
+    ensure!(opened["role"] == PROGRAM.0, "{opened}");
+    let mut session = Session::open(world, &psql(world, PROGRAM))?;
+    let list = ordered(&world.postern, &["sessions"])?;
+    ensure!(list.lines().any(|it| it.contains(PROGRAM.0)), "{list}");
+    ensure!(session.is_open()?);
+    Ok(())
+}
+
+pub(crate) fn a_client_that_could_be_bound_is_told_what_to_change(world: &World) -> Result<()> {
+    let said = query_bound(&psql(world, PROGRAM), "prefer", WHO)?;
+    let said = said.err().context("it is in")?;
+    ensure!(said.contains("channel_binding=disable"), "{said}");
+    ensure!(world.last_refusal()? == "not_supported");
+    // This one gives up by itself, because nothing that it wants was offered.
+    let said = query_bound(&psql(world, PROGRAM), "require", WHO)?;
+    let said = said.err().context("it is in")?;
+    ensure!(said.contains("server did not offer"), "{said}");
+    ensure!(world.last_refusal()? == "client_gone");
+    Ok(())
+}
+
+pub(crate) fn a_wrong_password_is_the_databases_own_refusal(world: &World) -> Result<()> {
+    let wrong = psql(world, (PROGRAM.0, "mistyped"));
+    let said = query_bound(&wrong, "disable", WHO)?;
+    let said = said.err().context("it is in")?;
+    let words = "password authentication failed for user \"etl\"";
+    ensure!(said.contains(words), "{said}");
+    ensure!(world.last_refusal()? == "wrong_password");
+    Ok(())
+}
+
+pub(crate) fn without_tls_a_service_account_needs_to_be_allowed_to(world: &World) -> Result<()> {
+    let mut psql = world.plain.psql(PROGRAM.0, PROGRAM.1).database(HR_DATABASE);
+    psql.sslmode = "disable".to_owned();
+    let said = psql.refused()?;
+    ensure!(said.contains("encrypted connections only"), "{said}");
+    let allowed = |config: &mut ConfigFile| {
+        config.set("service_account", "tls", "allow-plaintext");
+    };
+    world.with_plain_config(allowed, || {
+        // In clear text nothing can be bound, and the client says so: TLS to the database is no
+        // trouble then.
+        let said = psql.query(WHO)?;
+        ensure!(said == PROGRAM.0, "{said}");
+        Ok(())
+    })
+}
+
+pub(crate) fn from_elsewhere_a_service_account_is_refused_like_anybody(
+    world: &World,
+) -> Result<()> {
+    let far = |config: &mut ConfigFile| {
+        config.remove("service_account");
+        service_account(config, PROGRAM.0, "10.99.0.0/16");
+    };
+    world.with_plain_config(far, || {
+        let asked = |user: &str| {
+            let mut client = RawClient::connect(world.plain.port())?;
+            client.startup(PROTOCOL_3_0, &[("user", user), ("database", HR_DATABASE)])?;
+            client.read()
+        };
+        ensure!(asked(PROGRAM.0)? == asked("nobody-at-all")?);
+        let port = world.plain.port();
+        let told = RawClient::refused(port, PROGRAM.0, HR_DATABASE, PROGRAM.1)?;
+        ensure!(told.field(b'C').as_deref() == Some("28P01"), "{told:?}");
+        ensure!(last_refusal(&world.plain)? == "address_not_allowed");
+        Ok(())
+    })
+}
+
+pub(crate) fn a_database_that_asks_for_anything_else_is_refused(world: &World) -> Result<()> {
+    let everybody = "host all all all scram-sha-256";
+    let outcome = ["trust", "md5", "password"]
+        .into_iter()
+        .try_for_each(|method| {
+            let lines = format!("host all etl all {method}\n{everybody}");
+            world.postgres.set_hba(&lines)?;
+            if method == "md5" {
+                world.postgres.sql(
+                    "set password_encryption = 'md5'; alter role etl password 'Etl-secret-1'",
+                )?;
+            }
+            let said = query_bound(&psql(world, PROGRAM), "disable", WHO)?;
+            let said = said.err().with_context(|| format!("{method}: it is in"))?;
+            ensure!(said.contains("does not ask this service account"), "{said}");
+            ensure!(said.contains("pg_hba.conf"), "{said}");
+            ensure!(world.last_refusal()? == "backend_protocol");
+            Ok(())
+        });
+    world.postgres.set_hba(everybody)?;
+    world
+        .postgres
+        .sql("alter role etl password 'Etl-secret-1'")?;
+    outcome
+}
+
+pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
+    world: &World,
+) -> Result<()> {
+    let program = psql(world, PROGRAM);
+    let mut session = Session::open(world, &program)?;
+    // Everybody is compared with the directory, which does not know the account.
+    world.directory.stop()?;
+    world.directory.start_again()?;
+    ordered(&world.postern, &["reconcile"])?;
+    ensure!(session.is_open()?, "ended without an order");
+    // By another proxy of the same database.
+    ordered(&world.plain, &["revoke", PROGRAM.0, "--reason", "leaked"])?;
+    session.expect_end()?;
+    let lost = last_record(&world.postern, "access_lost")?;
+    ensure!(lost["principal"] == "service:etl", "{lost}");
+    ensure!(lost["reason"] == "held", "{lost}");
+    let said = query_bound(&program, "disable", WHO)?;
+    let said = said.err().context("it is in")?;
+    ensure!(said.contains("suspended the access"), "{said}");
+    ensure!(world.last_refusal()? == "role_held");
+    ensure!(world.may_log_in(PROGRAM.0)? == "t", "the role was changed");
+    ordered(&world.plain, &["restore", PROGRAM.0])?;
+    let said = query_bound(&program, "disable", WHO)?;
+    ensure!(said == Ok(PROGRAM.0.to_owned()), "{said:?}");
+    Ok(())
+}
+
+pub(crate) fn kill_ends_the_session_of_a_service_account(world: &World) -> Result<()> {
+    let mut session = Session::open(world, &psql(world, PROGRAM))?;
+    let opened = last_record(&world.postern, "opened")?;
+    let id = opened["session"].as_str().context("no session")?;
+    ordered(&world.postern, &["kill", id, "--reason", "deploy"])?;
+    session.expect_end()?;
+    let closed = last_record(&world.postern, "closed")?;
+    ensure!(closed["reason"] == "ended", "{closed}");
+    Ok(())
+}
