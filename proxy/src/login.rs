@@ -9,13 +9,13 @@
 //! Authorization and sync come before the dial: a client that is refused costs the database
 //! nothing.
 
+mod again;
 mod service;
 
 use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -28,6 +28,7 @@ use postern_core::wire::startup::Startup;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use self::again::{look_again, renew};
 use crate::ask::{Answer, ask};
 use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
@@ -163,6 +164,17 @@ async fn line(
         return Err(LoginError::Denied(Denied::ServiceElsewhere(from)));
     }
 
+    person(plane, visit, &startup, answer).await.map(Some)
+}
+
+/// Somebody whose role is made to match what a directory says.
+async fn person(
+    plane: &Plane,
+    visit: &Visit,
+    startup: &Startup,
+    answer: Answer,
+) -> Result<Arrived, LoginError> {
+    let gate = &plane.gate;
     // Places are for those who have sent a password: idle connections have a bound of their own.
     let place = gate
         .sessions
@@ -173,31 +185,32 @@ async fn line(
 
     let (authenticated, server_final) = match answer {
         Answer::Password(password) => {
-            let authenticated = authenticate(plane, &startup, password, visit).await?;
+            let authenticated = authenticate(plane, startup, password, visit).await?;
             (authenticated, None)
         }
         Answer::Scram(asked) => {
             let (authenticated, said) =
-                gate.authenticator.prove(&plane.directories, *asked, from)?;
+                gate.authenticator
+                    .prove(&plane.directories, *asked, visit.client.ip())?;
             (authenticated, Some(said))
         }
     };
-    let mut authorized = authorized(plane, authenticated, &startup, visit).await?;
+    let mut authorized = authorized(plane, authenticated, startup, visit).await?;
     for _ in 0..OUTDATED_MAX {
         if authorized.is_outdated(&gate.sessions) {
             let now = look_again(plane, authorized).await?;
-            authorized = self::authorized(plane, now, &startup, visit).await?;
+            authorized = self::authorized(plane, now, startup, visit).await?;
         }
-        let synced = synced(plane, authorized, &startup, visit).await?;
-        let (synced, ready) = dial_and_log_in(plane, synced, &startup, visit).await?;
+        let synced = synced(plane, authorized, startup, visit).await?;
+        let (synced, ready) = dial_and_log_in(plane, synced, startup, visit).await?;
         let entrant = Entrant::person(&synced);
         if enter(gate, visit, &entrant, &ready) {
-            return Ok(Some(Arrived {
+            return Ok(Arrived {
                 entrant,
                 ready,
                 place,
                 server_final,
-            }));
+            });
         }
         authorized = synced.into_authorized();
         // This very login may have given back what was taken away meanwhile.
@@ -354,18 +367,6 @@ async fn sync(
     Ok(synced)
 }
 
-/// The password was right; what the person may do is looked up anew, without another bind.
-async fn look_again(plane: &Plane, outdated: Authorized) -> Result<Authenticated, LoginError> {
-    let outdated = outdated.into_authenticated();
-    let asked_at = Instant::now();
-    let found = plane
-        .directories
-        .look_up_entry(&outdated.principal().id)
-        .await;
-    let person = found.map_err(|error| LoginError::Directory(Arc::new(error)))?;
-    Ok(outdated.seen_again(person.principal, asked_at))
-}
-
 /// The SQLSTATE with which a server refuses a role that may not log in.
 const INVALID_AUTHORIZATION: &str = Sqlstate::INVALID_AUTHORIZATION.as_str();
 
@@ -406,25 +407,6 @@ async fn dial_and_log_in(
     let ready = backend_login(plane, &synced, startup).await;
     let ready = ready.map_err(LoginError::Backend)?;
     Ok((synced, ready))
-}
-
-/// Asks the directory, when memory answered for it before: what is about to be set anew must not
-/// be what another proxy has just taken away.
-async fn renew(
-    plane: &Plane,
-    stale: Authorized,
-    startup: &Startup,
-    visit: &Visit,
-) -> Result<Authorized, LoginError> {
-    if !stale.authenticated().is_from_memory() {
-        return Ok(stale);
-    }
-    let Some(password) = stale.authenticated().password().cloned() else {
-        return Ok(stale);
-    };
-    plane.gate.authenticator.forget(startup.user());
-    let authenticated = authenticate(plane, startup, password, visit).await?;
-    authorized(plane, authenticated, startup, visit).await
 }
 
 async fn backend_login(

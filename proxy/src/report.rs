@@ -4,8 +4,9 @@
 //! All credential failures get one and the same refusal, in PostgreSQL's own words; the audit
 //! record has the truth.
 
+mod proof;
+
 use postern_core::audit::RefusedReason as Reason;
-use postern_core::scram::ClientScramError;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_core::wire::frontend::FrontendError;
@@ -142,33 +143,10 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
     };
     match error {
         ClientError::Gone(error) => (Told::Nothing, Reason::ClientGone, error.to_string()),
-        ClientError::LeftAsked(asked) => {
-            let detail = format!(
-                "left when it was asked for {asked}: a client does so that has nobody to type, or \
-                 whose require_auth or channel_binding forbids it"
-            );
-            (Told::Nothing, Reason::ClientGone, detail)
-        }
-        ClientError::Scram(error) => scram_verdict(*error),
-        ClientError::ServiceMechanism => {
-            let text = "the client chose a SASL mechanism that was not offered".to_owned();
-            let told = Told::Error(
-                Sqlstate::INVALID_AUTHORIZATION,
-                text.clone(),
-                SERVICE_BINDING,
-            );
-            (told, Reason::ProtocolViolation, text)
-        }
-        ClientError::ServiceBinding => {
-            let text = "channel binding ends before the database for this service account";
-            let text = text.to_owned();
-            let told = Told::Error(
-                Sqlstate::INVALID_AUTHORIZATION,
-                text.clone(),
-                SERVICE_BINDING,
-            );
-            (told, Reason::NotSupported, text)
-        }
+        ClientError::LeftAsked(asked) => proof::left_verdict(asked),
+        ClientError::Scram(error) => proof::scram_verdict(*error),
+        ClientError::ServiceMechanism => proof::mechanism_verdict(),
+        ClientError::ServiceBinding => proof::binding_verdict(),
         ClientError::Tls(error) => (Told::Nothing, Reason::ClientTlsFailed, error.to_string()),
         ClientError::TimedOut => (Told::Nothing, Reason::LoginTimedOut, String::new()),
         ClientError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
@@ -203,44 +181,6 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
             | FrontendError::NotTerminated => violation(error.to_string()),
         },
     }
-}
-
-/// What the user of a service account can do.
-const SERVICE_BINDING: Option<&str> =
-    Some("Connect with channel_binding=disable (libpq), or switch channel binding off.");
-
-/// A wrong proof is a wrong password; what is told of other broken rules depends on no account.
-fn scram_verdict(error: ClientScramError) -> (Told, Reason, String) {
-    let text = error.to_string();
-    let (sqlstate, hint) = match error {
-        ClientScramError::WrongProof => return (Told::BadPassword, Reason::WrongPassword, text),
-        ClientScramError::BindingNotOffered => (
-            Sqlstate::INVALID_AUTHORIZATION,
-            Some(
-                "Connect with TLS, or without channel_binding=require; a server certificate that \
-                 is signed with Ed25519 has no channel binding, one with ECDSA or RSA has.",
-            ),
-        ),
-        ClientScramError::Downgraded | ClientScramError::BindingMismatch => (
-            Sqlstate::INVALID_AUTHORIZATION,
-            Some("Something between client and server changes the connection: find out what."),
-        ),
-        ClientScramError::Mechanism
-        | ClientScramError::TooLong
-        | ClientScramError::NotText
-        | ClientScramError::Header
-        | ClientScramError::Identity
-        | ClientScramError::BindingMisfit
-        | ClientScramError::BindingType
-        | ClientScramError::Attribute
-        | ClientScramError::MandatoryExtension
-        | ClientScramError::Nonce
-        | ClientScramError::Binding
-        | ClientScramError::NonceNotOurs
-        | ClientScramError::Proof => (Sqlstate::PROTOCOL_VIOLATION, None),
-    };
-    let told = Told::Error(sqlstate, text.clone(), hint);
-    (told, Reason::ProtocolViolation, text)
 }
 
 fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {

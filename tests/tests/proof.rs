@@ -7,6 +7,8 @@ mod drivers;
 mod hostile;
 #[path = "proof/local.rs"]
 mod local;
+#[path = "proof/scripted.rs"]
+mod scripted;
 #[path = "proof/service.rs"]
 mod service;
 
@@ -37,7 +39,8 @@ fn main() -> ExitCode {
             local::an_ed25519_certificate_is_never_bound_to_and_never_silently,
             local::scram_without_a_domain_or_with_mirrored_passwords_is_refused_at_the_start,
             hostile::an_unknown_name_has_a_salt_that_stays,
-            hostile::every_broken_exchange_is_refused_and_disturbs_nobody,
+            hostile::every_broken_first_message_is_refused_and_disturbs_nobody,
+            hostile::every_broken_last_message_is_refused_for_anybody,
             hostile::wrong_proofs_count_against_their_address,
             drivers::psycopg_logs_in_as_a_local_account_with_every_channel_binding,
             drivers::a_client_that_insists_on_scram_is_told_by_its_own_library,
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
             service::a_database_that_asks_for_anything_else_is_refused,
             service::a_service_account_is_revoked_by_an_operator_and_by_nobody_else,
             service::kill_ends_the_session_of_a_service_account,
+            scripted::a_database_that_breaks_the_exchange_is_not_believed,
+            scripted::a_client_that_breaks_the_exchange_holds_nobody_up,
             every_session_has_exactly_one_terminal_record,
         ],
     )

@@ -225,7 +225,8 @@ pub(crate) enum NestedStrategy {
 pub(crate) struct Local {
     /// `file`: the accounts and groups, as `postern local passwd` writes them.
     pub(crate) file: PathBuf,
-    /// `order`: asked before or after the directory; of no matter when it is alone, or has a domain.
+    /// `order`: asked before or after the directory; of no matter when it is alone or has a
+    /// domain.
     pub(crate) order: LocalOrder,
     /// `domain`: what tells its names from those of the directory, compared without case.
     pub(crate) domain: Option<String>,

@@ -14,14 +14,16 @@ const WHO: &str = "select session_user";
 struct Session(std::process::Child);
 
 impl Session {
-    fn open(world: &World, psql: &Psql) -> Result<Self> {
+    /// `marker` tells its query from those of earlier claims, which the database may not have
+    /// ended yet.
+    fn open(world: &World, psql: &Psql, marker: &str) -> Result<Self> {
         let mut command = psql.command()?;
         command.env("PGCHANNELBINDING", "disable");
-        let child = command.args(["--command", "select pg_sleep(90)"]).spawn()?;
+        let sleep = format!("select pg_sleep(90) as {marker}");
+        let child = command.args(["--command", &sleep]).spawn()?;
         let session = Self(child);
         let is_in = format!(
-            "select count(*) = 1 from pg_stat_activity where usename = '{}' \
-             and query like '%sleep%'",
+            "select count(*) = 1 from pg_stat_activity where usename = '{}' and query = '{sleep}'",
             psql.user
         );
         world.wait_for_sql("the session of the program", &is_in)?;
@@ -57,7 +59,7 @@ pub(crate) fn a_service_account_is_in_by_its_own_password(world: &World) -> Resu
     ensure!(record["principal"] == "service:etl", "{record}");
     let opened = last_record(&world.postern, "opened")?;
     ensure!(opened["role"] == PROGRAM.0, "{opened}");
-    let mut session = Session::open(world, &psql(world, PROGRAM))?;
+    let mut session = Session::open(world, &psql(world, PROGRAM), "listed")?;
     let list = ordered(&world.postern, &["sessions"])?;
     ensure!(list.lines().any(|it| it.contains(PROGRAM.0)), "{list}");
     ensure!(session.is_open()?);
@@ -156,7 +158,7 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
     world: &World,
 ) -> Result<()> {
     let program = psql(world, PROGRAM);
-    let mut session = Session::open(world, &program)?;
+    let mut session = Session::open(world, &program, "revoked")?;
     // Everybody is compared with the directory, which does not know the account.
     world.directory.stop()?;
     world.directory.start_again()?;
@@ -180,7 +182,7 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
 }
 
 pub(crate) fn kill_ends_the_session_of_a_service_account(world: &World) -> Result<()> {
-    let mut session = Session::open(world, &psql(world, PROGRAM))?;
+    let mut session = Session::open(world, &psql(world, PROGRAM), "killed")?;
     let opened = last_record(&world.postern, "opened")?;
     let id = opened["session"].as_str().context("no session")?;
     ordered(&world.postern, &["kill", id, "--reason", "deploy"])?;

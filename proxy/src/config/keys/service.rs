@@ -32,7 +32,8 @@ pub(super) static SERVICE_ACCOUNT: Table = Table {
             Absent::Required,
             &[
                 "Where they may come from: prefixes such as `10.20.0.0/24` or `fd00:20::/64`.",
-                "From elsewhere such a name is asked for a password, as every name is, and refused.",
+                "From elsewhere such a name is asked for a password, as every name is, and \
+                 refused.",
             ],
         ),
         key(
