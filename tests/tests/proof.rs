@@ -17,8 +17,10 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use postern_tests::cast::HR_GROUP;
 use postern_tests::process::{run, run_with_input};
-use postern_tests::world::{every_session_has_exactly_one_terminal_record, scratch_file};
-use postern_tests::{ConfigFile, Postern, Psql, World, claims, harness, postern};
+use postern_tests::world::{
+    CHANGE_LIMIT, every_session_has_exactly_one_terminal_record, scratch_file,
+};
+use postern_tests::{ConfigFile, Postern, Psql, World, claims, harness, postern, wait_until};
 
 /// The account of the last resort, as it logs in, and its password.
 const BREAK_GLASS: (&str, &str) = ("breakglass@local", "Local-break-1");
@@ -118,6 +120,26 @@ fn query_bound(psql: &Psql, channel_binding: &str, sql: &str) -> Result<Result<S
         true => Ok(text(&output.stdout)),
         false => Err(text(&output.stderr)),
     })
+}
+
+/// Runs a client that leaves by itself, and returns the record of that, which comes when Postern has
+/// noticed.
+fn record_of_leaving(
+    world: &World,
+    client: impl FnOnce() -> Result<()>,
+) -> Result<serde_json::Value> {
+    let refusals = || {
+        let records = world.postern.audit()?;
+        anyhow::Ok(records.into_iter().filter(|it| it["event"] == "refused"))
+    };
+    let before = refusals()?.count();
+    client()?;
+    wait_until("the record", CHANGE_LIMIT, || {
+        Ok(refusals()?.count() > before)
+    })?;
+    let record = refusals()?.next_back().unwrap_or_default();
+    ensure!(record["reason"] == "client_gone", "{record}");
+    Ok(record)
 }
 
 /// The last record of a kind.
