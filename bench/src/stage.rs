@@ -271,6 +271,8 @@ fn prepare_postern(
     let postern = Postern::prepare(scratch, certificates, postgres, free_port()?)?;
     postern.configure(|config| {
         directory.configure(config);
+        // People of a directory log in so, and it is their logins that are measured.
+        config.set("local", "exchange", "password");
         config.set("listen", "tls", "allow-plaintext");
         config.set("backend", "sslmode", "disable");
         config.unset("backend", "tls_ca_file");

@@ -4,14 +4,17 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
 
 use postern_core::wire::backend;
 use postern_core::wire::startup::CancelRequest;
+use tokio::time::timeout;
 
 use crate::backend::{BackendError, Target};
 use crate::gate::Gate;
 use crate::limits::CANCEL_TIMEOUT;
-use crate::session::CancelKey;
+use crate::session::{CancelKey, LiveSession};
 
 /// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
 /// find keys out by trying.
@@ -34,7 +37,7 @@ pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
         );
         return;
     };
-    let outcome = tokio::time::timeout(CANCEL_TIMEOUT, pass_on(target, backend.address, &key));
+    let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, backend.address, &key));
     let why = match outcome.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
@@ -45,6 +48,34 @@ pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
         why,
         "a cancel request could not be passed on"
     );
+}
+
+/// Has the queries cancelled of sessions that are being ended: a database that is computing does
+/// not see that a connection is gone until it writes.
+///
+/// It works on a thread of its own, because whoever ends sessions has no ring and must not wait;
+/// the sessions themselves are ended whatever comes of it.
+pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
+    let gate = gate.clone();
+    let work = move || {
+        tokio_uring::start(async move {
+            for session in ended {
+                let Some(target) = gate.targets.get(session.backend.index) else {
+                    continue;
+                };
+                let Some(key) = session.cancel else { continue };
+                let address = session.backend.address;
+                let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, address, &key)).await;
+                if !matches!(outcome, Ok(Ok(()))) {
+                    tracing::warn!(pid = key.pid, "the query of an ended session may go on");
+                }
+            }
+        });
+    };
+    let thread = thread::Builder::new().name("cancel".to_owned());
+    if let Err(error) = thread.spawn(work) {
+        tracing::warn!(%error, "the queries of ended sessions may go on");
+    }
 }
 
 async fn pass_on(

@@ -122,8 +122,8 @@ fn query_bound(psql: &Psql, channel_binding: &str, sql: &str) -> Result<Result<S
     })
 }
 
-/// Runs a client that leaves by itself, and returns the record of that, which comes when Postern has
-/// noticed.
+/// Runs a client that leaves by itself, and returns the record of that, which comes when Postern
+/// has noticed.
 fn record_of_leaving(
     world: &World,
     client: impl FnOnce() -> Result<()>,

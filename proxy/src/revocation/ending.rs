@@ -13,12 +13,13 @@ use tokio::time::timeout;
 
 use super::cause::{Cause, Heard, Loss};
 use crate::audit::OF_THE_PROCESS;
+use crate::cancel::cancel_ended;
 use crate::clock::unix_ms;
 use crate::error::LoginError;
 use crate::gate::{Gate, Plane};
 use crate::limits::{OBEYED_WAIT, REVOKE_ROUNDS_MAX};
 use crate::role_store::{Deprovision, Deprovisioned, RoleStoreError};
-use crate::service::outlives_directory;
+use crate::service::{outlives_directory, role_of};
 use crate::session::{Ending, LiveSession, SessionId};
 
 /// Somebody who loses all access.
@@ -65,6 +66,12 @@ pub(crate) async fn end_access(plane: &Plane, leaver: Leaver<'_>) -> Result<(), 
     let is_news = !ended.is_empty() || (!is_on_record && may_log_in(plane, leaver.entry).await);
     if is_news {
         record_loss(gate, &leaver, ended.len()).await;
+    }
+    if role_of(leaver.entry).is_some() {
+        // The role store ends the backends of people, and knows nothing of programs.
+        let theirs = gate.sessions.of(leaver.entry).into_iter();
+        let theirs = theirs.filter(|(id, _)| ended.contains(id));
+        cancel_ended(gate, theirs.map(|(_, it)| it).collect());
     }
     send_away(gate, &ended, &goodbye);
     if !ended.is_empty() {

@@ -15,6 +15,7 @@ use super::cause::{Cause, Heard, Loss};
 use super::ending::{Leaver, end_access};
 use super::person::{Outcome, settle};
 use crate::audit::OF_THE_PROCESS;
+use crate::cancel::cancel_ended;
 use crate::clock::unix_ms;
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
@@ -257,6 +258,9 @@ fn kill(plane: &Plane, session: &str, reason: &str, by: &str) -> Answer {
             "there is no session {session} here; postern sessions lists them"
         ));
     };
+    let live = gate.sessions.list().into_iter();
+    let live = live.filter(|(other, _)| other == id);
+    cancel_ended(gate, live.map(|(_, it)| it).collect());
     gate.ring.end(id.number(), goodbye);
     Ok(vec![format!("{session} was ended")])
 }

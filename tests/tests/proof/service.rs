@@ -10,6 +10,9 @@ use crate::{PROGRAM, last_record, ordered, psql, query_bound, record_of_leaving,
 
 const WHO: &str = "select session_user";
 
+/// Whether the database does nothing for the program.
+const NO_BACKEND: &str = "select count(*) = 0 from pg_stat_activity where usename = 'etl'";
+
 /// A session that stays open for a while, and its end.
 struct Session(std::process::Child);
 
@@ -41,6 +44,13 @@ impl Session {
     fn is_open(&mut self) -> Result<bool> {
         Ok(self.0.try_wait()?.is_none())
     }
+}
+
+/// A psql that was killed by an earlier claim leaves its query behind, as with PostgreSQL itself.
+fn end_earlier(world: &World) -> Result<()> {
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'etl'";
+    world.postgres.sql(end)?;
+    world.wait_for_sql("the end of earlier claims", NO_BACKEND)
 }
 
 impl Drop for Session {
@@ -159,6 +169,7 @@ pub(crate) fn a_database_that_asks_for_anything_else_is_refused(world: &World) -
 pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
     world: &World,
 ) -> Result<()> {
+    end_earlier(world)?;
     let program = psql(world, PROGRAM);
     let mut session = Session::open(world, &program, "revoked")?;
     // Everybody is compared with the directory, which does not know the account.
@@ -169,6 +180,7 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
     // By another proxy of the same database.
     ordered(&world.plain, &["revoke", PROGRAM.0, "--reason", "leaked"])?;
     session.expect_end()?;
+    world.wait_for_sql("the end of its query", NO_BACKEND)?;
     let lost = last_record(&world.postern, "access_lost")?;
     ensure!(lost["principal"] == "service:etl", "{lost}");
     ensure!(lost["reason"] == "held", "{lost}");
@@ -184,11 +196,13 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
 }
 
 pub(crate) fn kill_ends_the_session_of_a_service_account(world: &World) -> Result<()> {
+    end_earlier(world)?;
     let mut session = Session::open(world, &psql(world, PROGRAM), "killed")?;
     let opened = last_record(&world.postern, "opened")?;
     let id = opened["session"].as_str().context("no session")?;
     ordered(&world.postern, &["kill", id, "--reason", "deploy"])?;
     session.expect_end()?;
+    world.wait_for_sql("the end of its query", NO_BACKEND)?;
     let closed = last_record(&world.postern, "closed")?;
     ensure!(closed["reason"] == "ended", "{closed}");
     Ok(())
