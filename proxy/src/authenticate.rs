@@ -293,13 +293,14 @@ impl Authenticator {
     /// Whether a person is remembered.
     pub(crate) fn remembers(&self, entry: &EntryId) -> bool {
         let mut remembered = self.memory.accepted.iter();
-        remembered.any(|(_, it)| it.entry.principal().id == *entry)
+        remembered.any(|(_, it)| it.entry.principal().id == *entry) || self.memory.has_proven(entry)
     }
 
     /// Everybody who is remembered, each at most once for each spelling.
     pub(crate) fn people(&self) -> Vec<Arc<Principal>> {
         let people = self.memory.accepted.iter();
-        people.map(|(_, it)| it.entry.principal().clone()).collect()
+        let people = people.map(|(_, it)| it.entry.principal().clone());
+        people.chain(self.memory.who_proved()).collect()
     }
 
     /// What is remembered of a login, for `explain-login`.

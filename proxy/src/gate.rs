@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::directory::Directories;
 use crate::error::LoginError;
 use crate::health::Health;
-use crate::limits::{AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, TURNED_AWAY_MAX};
+use crate::limits::{
+    AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, SERVICE_EXCHANGES_MAX, TURNED_AWAY_MAX,
+};
 use crate::revocation::{Lag, Orders};
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
@@ -73,6 +75,8 @@ pub(crate) struct Permits {
     pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
     pub(crate) cancels: Semaphore,
+    /// Exchanges of service accounts.
+    pub(crate) service_exchanges: Semaphore,
     /// With fewer free places for connections there is a crowd.
     connections_uncrowded: usize,
     cold_logins_max: usize,
@@ -114,6 +118,7 @@ impl Permits {
             cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Semaphore::new(CANCELS_MAX),
+            service_exchanges: Semaphore::new(SERVICE_EXCHANGES_MAX),
         }
     }
 

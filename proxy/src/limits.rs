@@ -200,6 +200,11 @@ pub(crate) const TURNED_AWAY_MAX: usize = 1_024;
 /// They carry no authentication, so they must not be a way to flood a backend.
 pub(crate) const CANCELS_MAX: usize = 64;
 
+/// Exchanges of service accounts under way at once; the next ones wait for their turn.
+/// Each holds a backend before anything is proved, and PostgreSQL has 100 by default; an honest
+/// one takes milliseconds.
+pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
+
 /// How long a cancel request may take to reach its backend.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 

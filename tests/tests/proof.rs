@@ -55,6 +55,7 @@ fn main() -> ExitCode {
             service::a_service_account_is_revoked_by_an_operator_and_by_nobody_else,
             service::kill_ends_the_session_of_a_service_account,
             scripted::a_database_that_breaks_the_exchange_is_not_believed,
+            scripted::silent_clients_take_32_backends_at_most,
             scripted::a_client_that_breaks_the_exchange_holds_nobody_up,
             every_session_has_exactly_one_terminal_record,
         ],

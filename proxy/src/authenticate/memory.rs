@@ -132,6 +132,16 @@ impl Memory {
         told
     }
 
+    /// Whether it is remembered of an account since when the file says what it says.
+    pub(super) fn has_proven(&self, entry: &EntryId) -> bool {
+        self.proven.get(entry).is_some()
+    }
+
+    /// The accounts of which that is remembered.
+    pub(super) fn who_proved(&self) -> impl Iterator<Item = Arc<Principal>> {
+        self.proven.iter().map(|(_, told)| told.principal)
+    }
+
     /// Forgets since when the file says what it says of an account.
     pub(super) fn forget_proven(&self, entry: &EntryId) {
         self.proven.remove(entry);

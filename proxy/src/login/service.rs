@@ -49,7 +49,12 @@ pub(super) async fn line(
     let packet = wish.startup.clone();
     let packet = packet.with_user_database(role.as_str(), &database);
     let packet = packet.map_err(BackendError::from)?.encode();
-    let relayed = within(wish.deadline, relay(target, &packet, client)).await;
+    let exchange = async {
+        let turn = gate.permits.service_exchanges.acquire().await;
+        let _turn = turn.map_err(|_| LoginError::Internal)?;
+        relay(target, &packet, client).await
+    };
+    let relayed = within(wish.deadline, exchange).await;
     if relayed.as_ref().is_err_and(is_wrong_password) {
         gate.authenticator.was_wrong_from(visit.client.ip());
     }

@@ -6,10 +6,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use postern_tests::cast::HR_DATABASE;
+use postern_tests::cast::{HR_DATABASE, TESTUSER};
 use postern_tests::raw::{Message, PROTOCOL_3_0};
-use postern_tests::world::last_refusal;
-use postern_tests::{ConfigFile, RawClient, World};
+use postern_tests::world::{CHANGE_LIMIT, last_refusal};
+use postern_tests::{ConfigFile, RawClient, World, wait_until};
 
 use crate::PROGRAM;
 use crate::hostile::{answer, initial};
@@ -156,6 +156,35 @@ pub(crate) fn a_database_that_breaks_the_exchange_is_not_believed(world: &World)
             .with_context(|| format!("{what}: the script failed"))??;
     }
     Ok(())
+}
+
+pub(crate) fn silent_clients_take_32_backends_at_most(world: &World) -> Result<()> {
+    let quick = |config: &mut ConfigFile| {
+        config.set("service_account", "tls", "allow-plaintext").set(
+            "limits",
+            "login_timeout_ms",
+            6_000,
+        );
+    };
+    world.with_plain_config(quick, || {
+        let received = || world.postgres_lines(&["connection received"]);
+        let before = received()?;
+        let mut silent = Vec::new();
+        for _ in 0..80 {
+            silent.push(begin(world)?);
+        }
+        wait_until("the exchanges", CHANGE_LIMIT, || {
+            Ok(received()? >= before + 32)
+        })?;
+        // People are not in their way.
+        let (login, password) = (TESTUSER.login, TESTUSER.password);
+        RawClient::logged_in(world.plain.port(), login, HR_DATABASE, password)?;
+        // The person's, the role store's, and those of the other Postern are among them.
+        let count = received()? - before;
+        ensure!(count < 50, "{count} connections for 80 clients");
+        drop(silent);
+        Ok(())
+    })
 }
 
 pub(crate) fn a_client_that_breaks_the_exchange_holds_nobody_up(world: &World) -> Result<()> {
