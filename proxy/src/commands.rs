@@ -214,8 +214,14 @@ fn edit_local(command: LocalCommand) -> Result<ExitCode> {
         LocalCommand::Passwd { name, file, groups } => {
             let groups = (!groups.is_empty()).then_some(groups.as_slice());
             let password = read_password()?;
-            let salt: [u8; 16] = random::bytes();
-            let verifier = Verifier::from_password(password.expose(), &salt, SCRAM_ITERATIONS);
+            // Another verifier would be another password to whoever is just logging in.
+            let is_kept =
+                |it: &Verifier| it.iterations() == SCRAM_ITERATIONS && it.check(password.expose());
+            let kept = local::verifier_of(&file, &name).filter(is_kept);
+            let verifier = kept.unwrap_or_else(|| {
+                let salt: [u8; 16] = random::bytes();
+                Verifier::from_password(password.expose(), &salt, SCRAM_ITERATIONS)
+            });
             local::set_password(&file, &name, groups, &verifier, &random::uuid())?;
             eprintln!("{}: the password of {name} is set", file.display());
         }

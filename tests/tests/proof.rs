@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         claims![
             local::a_local_account_is_in_with_and_without_channel_binding,
             local::a_wrong_password_and_an_unknown_name_are_told_the_same,
+            local::the_same_password_keeps_its_verifier,
             local::a_second_login_does_not_ask_the_role_store,
             local::without_its_domain_a_local_name_is_the_directorys,
             local::a_disabled_account_is_refused_and_an_open_session_ends,

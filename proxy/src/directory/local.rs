@@ -239,6 +239,12 @@ impl Accounts {
     }
 }
 
+/// What is kept of an account's password, if the file can be read and has the account.
+pub(crate) fn verifier_of(path: &Path, name: &str) -> Option<Verifier> {
+    let accounts = LocalFile::new(path).ok()?.accounts().ok()?;
+    accounts.find(name).map(|it| it.verifier.clone())
+}
+
 /// Sets the password of an account, which is made if there is none; everything else in the file
 /// stays, apart from comments.
 ///

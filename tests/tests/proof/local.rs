@@ -45,6 +45,14 @@ pub(crate) fn a_wrong_password_and_an_unknown_name_are_told_the_same(world: &Wor
     Ok(())
 }
 
+pub(crate) fn the_same_password_keeps_its_verifier(world: &World) -> Result<()> {
+    let text = || Ok(std::fs::read_to_string(accounts_file(world))?);
+    let before: Result<String> = text();
+    set_password(world, "breakglass", BREAK_GLASS.1)?;
+    ensure!(text()? == before?, "another verifier");
+    Ok(())
+}
+
 pub(crate) fn a_second_login_does_not_ask_the_role_store(world: &World) -> Result<()> {
     psql(world, BREAK_GLASS).query("select 1")?;
     let before = world.postgres.syncs()?;
