@@ -19,6 +19,7 @@ use super::schema::Absent;
 use super::*;
 
 mod perimeter;
+mod proof;
 mod refused;
 
 /// A folder with the files that the configurations name.
