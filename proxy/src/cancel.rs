@@ -1,4 +1,4 @@
-//! Cancel requests: passed to the backend that gave the key out.
+//! Cancel requests: passed to the session's backend, with the key that the backend knows.
 //!
 //! Source: PostgreSQL, "Canceling Requests in Progress",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>.
@@ -19,12 +19,12 @@ use crate::session::{CancelKey, LiveSession};
 /// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
 /// find keys out by trying.
 pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
-    let key = CancelKey {
+    let asked = CancelKey {
         pid: request.pid,
         key: request.key,
     };
-    let Some(backend) = gate.sessions.backend_of(&key) else {
-        tracing::debug!(pid = key.pid, "a cancel request for no live session");
+    let Some((backend, key)) = gate.sessions.to_cancel(&asked) else {
+        tracing::debug!(pid = asked.pid, "a cancel request for no live session");
         return;
     };
     let Some(target) = gate.targets.get(backend.index) else {
@@ -63,7 +63,8 @@ pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
                 let Some(target) = gate.targets.get(session.backend.index) else {
                     continue;
                 };
-                let Some(key) = session.cancel else { continue };
+                let Some(keys) = session.cancel else { continue };
+                let key = keys.backend;
                 let address = session.backend.address;
                 let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, address, &key)).await;
                 if !matches!(outcome, Ok(Ok(()))) {

@@ -257,10 +257,8 @@ async fn attempted(
     plane.gate.record(visit.id, &record).await
 }
 
-/// Refuses what the configuration denies, and answers a newer minor version than 3.0.
-///
-/// The backend is not known to speak more than 3.0 before it is dialled, and it is dialled only
-/// after the login; so no more than 3.0 is promised.
+/// Refuses what the configuration denies, and tells a client that asks for more than Postern speaks
+/// what it gets. What the backend speaks shows only later, and makes no difference to the client.
 async fn accept_startup(
     plane: &Plane,
     client: &mut Stream,
@@ -274,7 +272,10 @@ async fn accept_startup(
     if startup.wants_negotiation() {
         let options = startup.protocol_options();
         client
-            .send(&backend::negotiate_protocol_version(0, &options))
+            .send(&backend::negotiate_protocol_version(
+                startup.minor(),
+                &options,
+            ))
             .await?;
     }
     Ok(())
@@ -416,18 +417,17 @@ async fn backend_login(
 ) -> Result<BackendReady, BackendError> {
     let gate = &plane.gate;
     let authorized = synced.authorized();
-    let (role, database) = (authorized.role().as_str(), authorized.database());
+    let database = authorized.database();
     let unserved = || BackendError::NotServed {
         database: database.to_owned(),
     };
     let target = gate.target_of(database).ok_or_else(unserved)?;
     let packet = startup
         .clone()
-        .with_user_database(role, database)
+        .with_user_database(authorized.role().as_str(), database)
         .map_err(|_| BackendError::StartupTooLong)?;
-    let packet = packet.encode();
     let secret = || gate.synchronizer.secret(authorized);
-    let login = log_in(target, &packet, role, synced.credential(), secret);
+    let login = log_in(target, &packet, synced.credential(), secret);
     let patience = target.config.endpoint.connect_timeout;
     let timed_out = |_| BackendError::TimedOut {
         host: target.host(),

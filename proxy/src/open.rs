@@ -136,7 +136,7 @@ pub(crate) async fn open(
         role: entrant.role.to_string(),
         database: entrant.database,
         backend: ready.address().address.to_string(),
-        backend_pid: ready.cancel().map(|cancel| cancel.pid),
+        backend_pid: ready.cancel().map(|cancel| cancel.client.pid),
         application_name: visit.application_name.clone(),
     };
     if let Err(error) = gate.record(visit.id, &record).await {

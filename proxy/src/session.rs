@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use postern_core::limits::CANCEL_KEY_BYTES;
 use postern_core::mapping::RoleName;
 use postern_core::principal::{EntryId, Principal};
 
@@ -44,8 +45,9 @@ pub(crate) struct LiveSession {
     pub(crate) database: String,
     /// The backend server's address.
     pub(crate) backend: BackendAddress,
-    /// What the client sends to have a query cancelled; a server may have given none.
-    pub(crate) cancel: Option<CancelKey>,
+    /// How its queries are cancelled; a server may have given no key, and then the client has
+    /// none either.
+    pub(crate) cancel: Option<CancelKeys>,
     /// When it was opened.
     pub(crate) opened: Instant,
     /// Why it is being ended, if it is by Postern: for its record; and its last message.
@@ -68,7 +70,33 @@ impl LiveSession {
     }
 }
 
-/// The process number and the key that a backend gave out in its BackendKeyData.
+/// What cancels a session's queries.
+///
+/// The client's key is Postern's own, as long as the client's protocol wants it and whatever the
+/// backend has. The process number is the backend's, because clients compare it with what the
+/// database says of them (`pg_stat_activity`, notifications).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CancelKeys {
+    /// What the client was given.
+    pub(crate) client: CancelKey,
+    /// What the backend gave.
+    pub(crate) backend: CancelKey,
+}
+
+impl CancelKeys {
+    /// A new key for the client, of so many bytes, beside the one that the backend gave.
+    pub(crate) fn issue(backend: CancelKey, bytes: usize) -> Self {
+        let random: [u8; CANCEL_KEY_BYTES] = random::bytes();
+        let key = random.get(..bytes).unwrap_or(&random).to_vec();
+        let client = CancelKey {
+            pid: backend.pid,
+            key,
+        };
+        Self { client, backend }
+    }
+}
+
+/// A process number, and the key that came with it in a BackendKeyData.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CancelKey {
     /// The backend's process number.
@@ -167,8 +195,14 @@ impl Sessions {
         if fence.is_some_and(|fence| fence.keeps_out(asked_at, &session.granted)) {
             return false;
         }
-        if let Some(cancel) = &session.cancel {
-            live.by_cancel_key.insert(cancel.clone(), id);
+        if let Some(cancel) = &session.cancel
+            && live
+                .by_cancel_key
+                .insert(cancel.client.clone(), id)
+                .is_some()
+        {
+            // Two short keys happen to be the same: it cancels nothing, and never another's query.
+            live.by_cancel_key.remove(&cancel.client);
         }
         live.sessions.insert(id, session);
         true
@@ -211,18 +245,18 @@ impl Sessions {
         let mut live = self.live();
         let session = live.sessions.remove(&id)?;
         if let Some(cancel) = &session.cancel
-            && live.by_cancel_key.get(cancel) == Some(&id)
+            && live.by_cancel_key.get(&cancel.client) == Some(&id)
         {
-            live.by_cancel_key.remove(cancel);
+            live.by_cancel_key.remove(&cancel.client);
         }
         Some(session)
     }
 
-    /// The backend that gave out this cancel key to a session that is still live.
-    pub(crate) fn backend_of(&self, cancel: &CancelKey) -> Option<BackendAddress> {
+    /// The backend of the live session whose client has this cancel key, and the backend's own key.
+    pub(crate) fn to_cancel(&self, key: &CancelKey) -> Option<(BackendAddress, CancelKey)> {
         let live = self.live();
-        let id = live.by_cancel_key.get(cancel)?;
-        Some(live.sessions.get(id)?.backend)
+        let session = live.sessions.get(live.by_cancel_key.get(key)?)?;
+        Some((session.backend, session.cancel.as_ref()?.backend.clone()))
     }
 
     /// Marks the sessions that `ends` says yes to, with the last message for their clients, and
@@ -317,6 +351,13 @@ mod tests {
 
     use super::*;
 
+    fn key(pid: u32, byte: u8) -> CancelKey {
+        CancelKey {
+            pid,
+            key: vec![byte; 4],
+        }
+    }
+
     fn session(pid: u32) -> LiveSession {
         let address = SocketAddr::from(([127, 0, 0, 1], 5432));
         LiveSession {
@@ -333,9 +374,9 @@ mod tests {
             client: address,
             database: "hr".to_owned(),
             backend: BackendAddress { index: 0, address },
-            cancel: Some(CancelKey {
-                pid,
-                key: vec![1, 2, 3, 4],
+            cancel: Some(CancelKeys {
+                client: key(pid, 1),
+                backend: key(pid, 9),
             }),
             opened: Instant::now(),
             ending: None,
@@ -394,19 +435,26 @@ mod tests {
         let sessions = Sessions::new(2);
         let id = sessions.identify();
         assert!(sessions.open(id, session(7), Instant::now()));
-        let key = CancelKey {
-            pid: 7,
-            key: vec![1, 2, 3, 4],
-        };
-        assert!(sessions.backend_of(&key).is_some());
-        let wrong = CancelKey {
-            pid: 7,
-            key: vec![1, 2, 3, 5],
-        };
-        assert_eq!(sessions.backend_of(&wrong), None);
+        let found = sessions.to_cancel(&key(7, 1)).map(|(_, key)| key);
+        assert_eq!(found, Some(key(7, 9)));
+        for wrong in [key(7, 2), key(8, 1), key(7, 9)] {
+            assert_eq!(sessions.to_cancel(&wrong), None, "{wrong:?}");
+        }
         assert!(sessions.close(id).is_some());
-        assert_eq!(sessions.backend_of(&key), None);
+        assert_eq!(sessions.to_cancel(&key(7, 1)), None);
         assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn every_client_gets_a_key_of_its_own_as_long_as_its_protocol_wants() {
+        for bytes in [4, 32] {
+            let issue = || CancelKeys::issue(key(7, 9), bytes);
+            let (one, other) = (issue(), issue());
+            assert_eq!((one.client.pid, one.client.key.len()), (7, bytes));
+            assert_eq!(one.backend, key(7, 9));
+            assert_ne!(one.client, one.backend);
+            assert_ne!(one.client, other.client);
+        }
     }
 
     #[test]
@@ -419,21 +467,15 @@ mod tests {
     }
 
     #[test]
-    fn closing_an_old_session_leaves_the_key_of_a_newer_one() {
+    fn a_key_that_two_sessions_happen_to_share_cancels_neither() {
         let sessions = Sessions::new(2);
         let (old, new) = (sessions.identify(), sessions.identify());
         for id in [old, new] {
             assert!(sessions.open(id, session(7), Instant::now()));
         }
+        assert_eq!(sessions.to_cancel(&key(7, 1)), None);
         sessions.close(old);
-        assert!(
-            sessions
-                .backend_of(&CancelKey {
-                    pid: 7,
-                    key: vec![1, 2, 3, 4]
-                })
-                .is_some()
-        );
+        assert_eq!(sessions.to_cancel(&key(7, 1)), None);
     }
 
     #[test]

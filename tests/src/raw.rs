@@ -36,8 +36,17 @@ pub const PROTOCOL_3_2: u32 = (3 << 16) | 2;
 #[derive(Debug)]
 pub struct RawClient {
     stream: Leg,
-    /// The process number and key of BackendKeyData, once it came.
-    pub cancel_key: Option<(u32, u32)>,
+    /// What BackendKeyData had, once it came.
+    pub cancel_key: Option<CancelKey>,
+}
+
+/// What BackendKeyData has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelKey {
+    /// The process number.
+    pub pid: u32,
+    /// The key, of 4 bytes in protocol 3.0 and 4 to 256 in 3.2.
+    pub key: Vec<u8>,
 }
 
 /// One message from the server.
@@ -104,7 +113,19 @@ impl RawClient {
             b'E' => return Ok(Err(client.read_body(b'E')?)),
             other => bail!("{other} is the answer to SSLRequest"),
         }
-        let Leg::Plain(stream) = client.stream else {
+        Ok(Ok(client.handshake_with(config)?))
+    }
+
+    /// Connects to a port of 127.0.0.1 and begins with TLS.
+    ///
+    /// # Errors
+    /// If nobody listens, or the handshake fails.
+    pub fn direct(port: u16, config: &Arc<ClientConfig>) -> Result<Self> {
+        Self::connect(port)?.handshake_with(config)
+    }
+
+    fn handshake_with(self, config: &Arc<ClientConfig>) -> Result<Self> {
+        let Leg::Plain(stream) = self.stream else {
             bail!("encrypted before it could be");
         };
         let name = ServerName::try_from("localhost")?;
@@ -113,10 +134,19 @@ impl RawClient {
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock)?;
         }
-        Ok(Ok(Self {
+        Ok(Self {
             stream: Leg::Tls(Box::new(tls)),
             cancel_key: None,
-        }))
+        })
+    }
+
+    /// The protocol that the server chose by ALPN.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.stream {
+            Leg::Plain(_) => None,
+            Leg::Tls(tls) => tls.conn.alpn_protocol(),
+        }
     }
 
     /// How the TLS handshake was made; none without TLS.
@@ -152,6 +182,14 @@ impl RawClient {
         password: &str,
     ) -> Result<Result<Self, Message>> {
         self.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
+        self.finish(password)
+    }
+
+    /// Goes on with the password after the startup packet.
+    ///
+    /// # Errors
+    /// As [`RawClient::log_in`].
+    pub fn finish(mut self, password: &str) -> Result<Result<Self, Message>> {
         let asked = self.read()?;
         if asked.tag == b'E' {
             return Ok(Err(asked));
@@ -192,13 +230,21 @@ impl RawClient {
     ///
     /// # Errors
     /// If nobody listens, or there is an answer, which no cancel request gets.
-    pub fn cancel(port: u16, (pid, key): (u32, u32)) -> Result<()> {
-        let mut client = Self::connect(port)?;
+    pub fn cancel(port: u16, key: &CancelKey) -> Result<()> {
+        Self::connect(port)?.then_cancel(key)
+    }
+
+    /// As [`RawClient::cancel`], on a connection that has said nothing yet, or only made its
+    /// handshake.
+    ///
+    /// # Errors
+    /// As [`RawClient::cancel`].
+    pub fn then_cancel(mut self, key: &CancelKey) -> Result<()> {
         let mut packet = CANCEL_REQUEST.to_be_bytes().to_vec();
-        packet.extend(pid.to_be_bytes());
-        packet.extend(key.to_be_bytes());
-        client.send_packet(&packet)?;
-        client.expect_end()
+        packet.extend(key.pid.to_be_bytes());
+        packet.extend(&key.key);
+        self.send_packet(&packet)?;
+        self.expect_end()
     }
 
     /// Sends bytes as they are.
@@ -310,9 +356,11 @@ impl RawClient {
         self.stream.read_exact(&mut body)?;
         if tag == b'K'
             && let Some((pid, key)) = body.split_first_chunk::<4>()
-            && let Some(key) = key.first_chunk::<4>()
         {
-            self.cancel_key = Some((u32::from_be_bytes(*pid), u32::from_be_bytes(*key)));
+            self.cancel_key = Some(CancelKey {
+                pid: u32::from_be_bytes(*pid),
+                key: key.to_vec(),
+            });
         }
         Ok(Message { tag, body })
     }
@@ -392,13 +440,22 @@ impl Write for Leg {
 /// # Errors
 /// If the file holds no certificate.
 pub fn client_config(ca_file: &Path) -> Result<Arc<ClientConfig>> {
+    client_that_offers(ca_file, &[])
+}
+
+/// As [`client_config`], of a client that offers these protocols by ALPN.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn client_that_offers(ca_file: &Path, protocols: &[&str]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca_file)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 

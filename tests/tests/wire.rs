@@ -4,17 +4,23 @@
 mod cancel;
 #[path = "wire/crowd.rs"]
 mod crowd;
+#[path = "wire/libpq.rs"]
+mod libpq;
 #[path = "wire/limits.rs"]
 mod limits;
 #[path = "wire/resumption.rs"]
 mod resumption;
+#[path = "wire/startup.rs"]
+mod startup;
+#[path = "wire/versions.rs"]
+mod versions;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
-use postern_tests::raw::{GSS_REQUEST, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST};
+use postern_tests::raw::{GSS_REQUEST, PROTOCOL_3_0, SSL_REQUEST};
 use postern_tests::world::{every_session_has_exactly_one_terminal_record, last_refusal};
 use postern_tests::{RawClient, World, claims, harness};
 
@@ -38,13 +44,20 @@ fn main() -> ExitCode {
             plaintext_after_a_tls_request_is_refused,
             gssapi_encryption_is_declined_and_tls_may_follow,
             a_replication_connection_is_refused,
-            a_newer_protocol_version_is_answered_with_what_is_spoken,
+            versions::a_client_of_3_2_gets_what_it_asked_for_in_front_of_any_server,
+            versions::whatever_is_newer_or_unknown_is_named_in_the_answer,
+            versions::libpq_18_insists_on_3_2_and_gets_it,
+            startup::ten_thousand_bytes_are_a_startup_packet_and_not_one_more,
+            startup::of_repeated_names_the_last_counts,
+            startup::empty_values_and_escapes_arrive_as_with_postgresql,
+            startup::a_packet_that_does_not_end_is_refused,
             a_query_sent_before_the_session_is_ready_is_answered,
             parameters_reach_the_backend_and_not_the_provisioner,
             garbage_is_refused_and_disturbs_nobody,
             a_forged_name_forges_no_line,
             cancel::a_cancel_request_ends_the_query_of_its_session_and_no_other,
             cancel::a_wrong_cancel_key_ends_nothing,
+            cancel::keys_are_posterns_own_and_never_the_same,
             cancel::ctrl_c_in_psql_cancels_its_query,
             resumption::a_client_that_comes_again_resumes_its_tls_session,
             resumption::a_ticket_of_an_earlier_process_buys_a_full_handshake,
@@ -140,32 +153,6 @@ fn a_replication_connection_is_refused(world: &World) -> Result<()> {
         ensure!(told.field(b'C').as_deref() == Some("28000"), "{told:?}");
         ensure!(last_refusal(&world.plain)? == "parameter_denied");
     }
-    Ok(())
-}
-
-fn a_newer_protocol_version_is_answered_with_what_is_spoken(world: &World) -> Result<()> {
-    let person = world.person("modern", &[HR_GROUP])?;
-    let mut client = RawClient::connect(world.plain.port())?;
-    client.startup(
-        PROTOCOL_3_2,
-        &[
-            ("user", "modern"),
-            ("database", HR_DATABASE),
-            ("_pq_.grease", "1"),
-        ],
-    )?;
-    let answer = client.read()?;
-    let expected = [&[0, 3, 0, 0, 0, 0, 0, 1][..], b"_pq_.grease\0"].concat();
-    let minor_only = [&[0, 0, 0, 0, 0, 0, 0, 1][..], b"_pq_.grease\0"].concat();
-    ensure!(answer.tag == b'v', "{answer:?}");
-    ensure!(
-        answer.body == expected || answer.body == minor_only,
-        "{answer:?}"
-    );
-    ensure!(client.read()?.tag == b'R');
-    client.password(person.password.as_bytes())?;
-    client.read_until_ready()?;
-    ensure!(client.query("select count(*) from employees")? == "3");
     Ok(())
 }
 

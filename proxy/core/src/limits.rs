@@ -49,6 +49,11 @@ pub const SASL_MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// The shortest and longest cancel key, in bytes (protocol 3.0 always uses four).
 pub const CANCEL_KEY_BYTES_MIN: usize = 4;
+
+/// The cancel key that Postern gives to a client of protocol 3.2, in bytes.
+/// PostgreSQL's own since 18 is as long, and nobody guesses 256 bits.
+pub const CANCEL_KEY_BYTES: usize = 32;
+
 /// See [`CANCEL_KEY_BYTES_MIN`].
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
 

@@ -11,13 +11,14 @@
 use postern_core::scram::{ChannelBinding, ClientExchange, ScramError};
 use postern_core::secret::Secret;
 use postern_core::wire::backend::{self, BackendError as WireError, BackendMessage, Mechanisms};
+use postern_core::wire::startup::Startup;
 
 use crate::backend::BackendError;
 use crate::backend::dial::{Dialled, Encryption, Target};
 use crate::config::AuthMethod;
 use crate::limits::BACKEND_LOGIN_BYTES_MAX;
 use crate::random;
-use crate::session::{BackendAddress, CancelKey};
+use crate::session::{BackendAddress, CancelKey, CancelKeys};
 use crate::stream::{Stream, StreamError};
 use crate::sync::RoleCredential;
 
@@ -26,19 +27,19 @@ use crate::sync::RoleCredential;
 pub(crate) struct BackendReady {
     stream: Stream,
     greeting: Vec<u8>,
-    cancel: Option<CancelKey>,
+    cancel: Option<CancelKeys>,
     address: BackendAddress,
 }
 
 impl BackendReady {
     /// What the client is to be told, as it came from the backend: AuthenticationOk, the
-    /// parameters, the cancel key, notices and ReadyForQuery.
+    /// parameters, notices and ReadyForQuery; and its cancel key in the place of the backend's.
     pub(crate) fn greeting(&self) -> &[u8] {
         &self.greeting
     }
 
-    /// The cancel key, if the backend gave one.
-    pub(crate) fn cancel(&self) -> Option<&CancelKey> {
+    /// The cancel keys, if the backend gave one.
+    pub(crate) fn cancel(&self) -> Option<&CancelKeys> {
         self.cancel.as_ref()
     }
 
@@ -55,20 +56,22 @@ impl BackendReady {
 
 /// Dials and logs in, with as many attempts as `sslmode` asks for. The caller bounds the time.
 ///
-/// `startup` is the startup packet as the backend is to get it; `secret` is asked for only when
-/// the server wants md5 or clear text, and the configuration allows that.
+/// `startup` is the request as the backend is to get it, with the role as its user; `secret` is
+/// asked for only when the server wants md5 or clear text, and the configuration allows that.
 ///
 /// # Errors
 ///
 /// The backend cannot be reached, breaks the protocol, or refuses.
 pub(crate) async fn log_in(
     target: &Target,
-    startup: &[u8],
-    role: &str,
+    startup: &Startup,
     credential: &RoleCredential,
     secret: impl Fn() -> Secret<Vec<u8>>,
 ) -> Result<BackendReady, BackendError> {
-    let login = Login { role, credential };
+    let login = Login {
+        startup,
+        credential,
+    };
     let mut attempts = target.attempts().iter().peekable();
     while let Some(encryption) = attempts.next() {
         let last = attempts.peek().is_none();
@@ -83,9 +86,9 @@ pub(crate) async fn log_in(
             Err(error) => return Err(error),
         };
         let allowed = &target.config.auth_methods;
-        let let_in = begin(&mut dialled, startup, allowed, login, &secret).await;
+        let let_in = authenticate(&mut dialled, allowed, login, &secret).await;
         match let_in.map_err(not_let_in) {
-            Ok(()) => return greet(dialled).await,
+            Ok(()) => return greet(dialled, startup.cancel_key_bytes()).await,
             // The server refuses this encryption (no pg_hba.conf line).
             Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
             Err(error) => return Err(error),
@@ -109,25 +112,14 @@ pub(super) fn not_let_in(error: BackendError) -> BackendError {
     }
 }
 
-/// Who logs in, and with what.
+/// Who logs in, to what, and with what.
 #[derive(Clone, Copy)]
 struct Login<'a> {
-    role: &'a str,
+    startup: &'a Startup,
     credential: &'a RoleCredential,
 }
 
-async fn begin(
-    dialled: &mut Dialled,
-    startup: &[u8],
-    allowed: &[AuthMethod],
-    login: Login<'_>,
-    secret: &impl Fn() -> Secret<Vec<u8>>,
-) -> Result<(), BackendError> {
-    dialled.send(startup).await?;
-    authenticate(dialled, allowed, login, secret).await
-}
-
-/// Answers what the backend asks, until AuthenticationOk.
+/// Sends the startup packet and answers what the backend asks, until AuthenticationOk.
 async fn authenticate(
     dialled: &mut Dialled,
     allowed: &[AuthMethod],
@@ -142,7 +134,8 @@ async fn authenticate(
             asked,
         }),
     };
-    let message = dialled.receive().await?;
+    dialled.send(&login.startup.encode()).await?;
+    let message = dialled.receive_negotiated(login.startup.minor()).await?;
     let answer = match dialled.parse(&message)? {
         BackendMessage::AuthenticationOk => return require(AuthMethod::Trust, "trust"),
         BackendMessage::Sasl(mechanisms) => {
@@ -151,7 +144,7 @@ async fn authenticate(
         }
         BackendMessage::Md5 { salt } => {
             require(AuthMethod::Md5, "md5")?;
-            let (role, secret) = (login.role.as_bytes(), secret());
+            let (role, secret) = (login.startup.user().as_bytes(), secret());
             let hash = postgres_protocol::authentication::md5_hash(role, secret.expose(), salt);
             backend::password_message(hash.as_bytes())
         }
@@ -236,22 +229,26 @@ async fn expect_ok(dialled: &mut Dialled) -> Result<(), BackendError> {
     }
 }
 
-/// Collects what the backend says until it is ready for queries.
-pub(super) async fn greet(mut dialled: Dialled) -> Result<BackendReady, BackendError> {
+/// Collects what the backend says until it is ready for queries. The client gets a cancel key of
+/// its own, of so many bytes, if the backend has any.
+pub(super) async fn greet(
+    mut dialled: Dialled,
+    cancel_key_bytes: usize,
+) -> Result<BackendReady, BackendError> {
     let mut greeting = backend::authentication_ok();
     let mut cancel = None;
     loop {
-        let message = dialled.receive().await?;
+        let mut message = dialled.receive().await?;
         if greeting.len() + message.len() > BACKEND_LOGIN_BYTES_MAX {
             return Err(dialled.too_much());
         }
         let ready = match dialled.parse(&message)? {
             BackendMessage::ReadyForQuery(_) => true,
-            BackendMessage::BackendKeyData { pid, key } => {
-                cancel = Some(CancelKey {
-                    pid,
-                    key: key.expose().to_vec(),
-                });
+            BackendMessage::BackendKeyData { pid, key } if cancel.is_none() => {
+                let key = key.expose().to_vec();
+                let keys = CancelKeys::issue(CancelKey { pid, key }, cancel_key_bytes);
+                message = backend::backend_key_data(keys.client.pid, &keys.client.key);
+                cancel = Some(keys);
                 false
             }
             BackendMessage::ParameterStatus { .. } | BackendMessage::Notice(_) => false,
@@ -294,6 +291,21 @@ impl Dialled {
             }
             let received = self.stream.receive().await;
             received.map_err(|error| self.lost(error))?;
+        }
+    }
+
+    /// The first message after a startup packet of this minor version. A server that knows only
+    /// an older one says so before; the session is the same, because a newer one only has longer
+    /// cancel keys.
+    pub(super) async fn receive_negotiated(&mut self, asked: u16) -> Result<Vec<u8>, BackendError> {
+        let message = self.receive().await?;
+        match self.parse(&message)? {
+            BackendMessage::NegotiateProtocolVersion { minor, options }
+                if minor < asked && options.iter().next().is_none() =>
+            {
+                self.receive().await
+            }
+            _ => Ok(message),
         }
     }
 

@@ -16,6 +16,7 @@ use postern_core::limits::SCRAM_MESSAGE_BYTES_MAX;
 use postern_core::scram::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use postern_core::wire::backend::{self, BackendMessage};
 use postern_core::wire::frontend;
+use postern_core::wire::startup::Startup;
 use tokio::time::timeout;
 
 use super::dial::{Dialled, Encryption, Target};
@@ -29,6 +30,7 @@ use crate::stream::Stream;
 #[must_use = "the database waits for its first session message to be read"]
 pub(crate) struct Relayed {
     dialled: Dialled,
+    cancel_key_bytes: usize,
 }
 
 impl Relayed {
@@ -38,7 +40,7 @@ impl Relayed {
     ///
     /// It refuses after all, breaks the protocol, or the connection is lost.
     pub(crate) async fn greet(self) -> Result<BackendReady, BackendError> {
-        greet(self.dialled).await
+        greet(self.dialled, self.cancel_key_bytes).await
     }
 }
 
@@ -52,7 +54,7 @@ impl Relayed {
 /// client leaves, breaks the protocol, or insists on channel binding.
 pub(crate) async fn relay(
     target: &Target,
-    startup: &[u8],
+    startup: &Startup,
     client: &mut Stream,
 ) -> Result<(Relayed, Vec<u8>), LoginError> {
     let patience = target.config.endpoint.connect_timeout;
@@ -73,13 +75,16 @@ pub(crate) async fn relay(
     exchange.pass_on(&answer).await?;
     let server_final = exchange.wait_for(SaslStep::Final).await?;
     exchange.wait_for(SaslStep::Ok).await?;
-    let dialled = exchange.dialled;
-    Ok((Relayed { dialled }, server_final))
+    let relayed = Relayed {
+        dialled: exchange.dialled,
+        cancel_key_bytes: startup.cancel_key_bytes(),
+    };
+    Ok((relayed, server_final))
 }
 
 /// Reaches a database that asks for SCRAM-SHA-256, with as many attempts as `sslmode` asks for; and
 /// says whether it offered channel binding, too.
-async fn dial(target: &Target, startup: &[u8]) -> Result<(Dialled, bool), BackendError> {
+async fn dial(target: &Target, startup: &Startup) -> Result<(Dialled, bool), BackendError> {
     let mut attempts = target.attempts().iter().peekable();
     while let Some(encryption) = attempts.next() {
         let last = attempts.peek().is_none();
@@ -93,8 +98,8 @@ async fn dial(target: &Target, startup: &[u8]) -> Result<(Dialled, bool), Backen
             Err(error) => return Err(error),
         };
         let offered = async {
-            dialled.send(startup).await?;
-            offer_of(&mut dialled).await
+            dialled.send(&startup.encode()).await?;
+            offer_of(&mut dialled, startup.minor()).await
         };
         match offered.await.map_err(not_let_in) {
             Ok(offers_plus) => return Ok((dialled, offers_plus)),
@@ -110,8 +115,8 @@ async fn dial(target: &Target, startup: &[u8]) -> Result<(Dialled, bool), Backen
     })
 }
 
-async fn offer_of(dialled: &mut Dialled) -> Result<bool, BackendError> {
-    let message = dialled.receive().await?;
+async fn offer_of(dialled: &mut Dialled, minor: u16) -> Result<bool, BackendError> {
+    let message = dialled.receive_negotiated(minor).await?;
     let asked = match dialled.parse(&message)? {
         BackendMessage::Sasl(mechanisms) if mechanisms.contains(SCRAM_SHA_256) => {
             return Ok(mechanisms.contains(SCRAM_SHA_256_PLUS));

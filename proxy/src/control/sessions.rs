@@ -51,7 +51,7 @@ pub(super) async fn live(gate: &Gate) -> Vec<SessionAnswer> {
         client: live.client.to_string(),
         database: live.database,
         backend: live.backend.address.to_string(),
-        backend_pid: live.cancel.map(|cancel| cancel.pid),
+        backend_pid: live.cancel.map(|cancel| cancel.client.pid),
         open_s: live.opened.elapsed().as_secs(),
     };
     gate.sessions.list().into_iter().map(answer).collect()

@@ -48,7 +48,7 @@ pub(super) async fn line(
     let target = target(gate, &database)?;
     let packet = wish.startup.clone();
     let packet = packet.with_user_database(role.as_str(), &database);
-    let packet = packet.map_err(BackendError::from)?.encode();
+    let packet = packet.map_err(|_| BackendError::StartupTooLong)?;
     let exchange = async {
         let turn = gate.permits.service_exchanges.acquire().await;
         let _turn = turn.map_err(|_| LoginError::Internal)?;

@@ -1,11 +1,13 @@
 //! Cancel requests reach the right backend, and only that.
 
+use std::collections::HashSet;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postern_tests::cast::HR_GROUP;
+use postern_tests::raw::CancelKey;
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{RawClient, World, wait_until};
 
@@ -24,6 +26,10 @@ fn wait_for_asleep(world: &World, role: &str, count: &str) -> Result<()> {
     wait_until("as many queries are asleep", CHANGE_LIMIT, || {
         Ok(asleep(world, role)? == count)
     })
+}
+
+fn key_of(client: &RawClient) -> Result<CancelKey> {
+    client.cancel_key.clone().context("no key")
 }
 
 /// Reads the answer to a query that was cancelled.
@@ -45,10 +51,10 @@ pub(crate) fn a_cancel_request_ends_the_query_of_its_session_and_no_other(
     second.send_query(SLEEP)?;
     wait_for_asleep(world, "canceller", "2")?;
     let port = world.plain.port();
-    RawClient::cancel(port, first.cancel_key.context("no key")?)?;
+    RawClient::cancel(port, &key_of(&first)?)?;
     expect_cancelled(&mut first)?;
     ensure!(asleep(world, "canceller")? == "1");
-    RawClient::cancel(port, second.cancel_key.context("no key")?)?;
+    RawClient::cancel(port, &key_of(&second)?)?;
     expect_cancelled(&mut second)?;
     for mut client in [first, second] {
         ensure!(client.query("select 'alive'")? == "alive");
@@ -61,15 +67,32 @@ pub(crate) fn a_wrong_cancel_key_ends_nothing(world: &World) -> Result<()> {
     let mut client = world.raw(&person)?;
     client.send_query(SLEEP)?;
     wait_for_asleep(world, "sleeper", "1")?;
-    let (pid, key) = client.cancel_key.context("no key")?;
+    let right = key_of(&client)?;
     let port = world.plain.port();
-    RawClient::cancel(port, (pid, key ^ 1))?;
-    RawClient::cancel(port, (pid ^ 1, key))?;
+    let wrong = |change: &dyn Fn(&mut CancelKey)| {
+        let mut key = right.clone();
+        change(&mut key);
+        RawClient::cancel(port, &key)
+    };
+    wrong(&|it| it.pid ^= 1)?;
+    wrong(&|it| it.key.iter_mut().for_each(|byte| *byte ^= 1))?;
+    wrong(&|it| it.key.push(0))?;
+    wrong(&|it| it.key.resize(256, 0))?;
     // Another proxy of the cluster does not know the session.
-    RawClient::cancel(world.postern.port(), (pid, key))?;
+    RawClient::cancel(world.postern.port(), &right)?;
     ensure!(asleep(world, "sleeper")? == "1");
-    RawClient::cancel(port, (pid, key))?;
+    RawClient::cancel(port, &right)?;
     expect_cancelled(&mut client)
+}
+
+pub(crate) fn keys_are_posterns_own_and_never_the_same(world: &World) -> Result<()> {
+    let person = world.person("prolific", &[HR_GROUP])?;
+    let mut keys = HashSet::new();
+    for _ in 0..20 {
+        keys.insert(key_of(&world.raw(&person)?)?.key);
+    }
+    ensure!(keys.len() == 20, "{} keys of 20 sessions", keys.len());
+    Ok(())
 }
 
 pub(crate) fn ctrl_c_in_psql_cancels_its_query(world: &World) -> Result<()> {

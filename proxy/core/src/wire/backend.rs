@@ -25,8 +25,8 @@ pub use to_backend::{
 };
 pub use to_client::{
     ErrorFields, Severity, authentication_cleartext_password, authentication_ok,
-    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, error_response,
-    negotiate_protocol_version,
+    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
+    error_response, negotiate_protocol_version,
 };
 
 const AUTHENTICATION: u8 = b'R';

@@ -8,7 +8,8 @@ use std::fmt;
 
 use super::{LENGTH_BYTES, Reader, put_message, put_text};
 use crate::limits::{
-    CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
+    CANCEL_KEY_BYTES, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, STARTUP_BYTES_MAX,
+    STARTUP_BYTES_MIN,
 };
 
 /// The code of an SSLRequest: "version" 1234.5679.
@@ -17,8 +18,11 @@ pub(super) const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 /// The code of a CancelRequest: "version" 1234.5678.
 pub(super) const CANCEL_REQUEST: u32 = 80_877_102;
-/// Protocol 3.0, which Postern speaks to every backend.
-const PROTOCOL_3_0: u32 = 3 << 16;
+/// Protocol 3, to which the minor version is added.
+const PROTOCOL_3: u32 = 3 << 16;
+/// The newest minor version of protocol 3 that Postern speaks.
+/// All that 3.2 has over 3.0 is a longer cancel key, and that is Postern's own.
+const MINOR_MAX: u16 = 2;
 
 /// What parameters of protocol extensions start with.
 const PROTOCOL_OPTION_PREFIX: &str = "_pq_.";
@@ -110,9 +114,23 @@ pub fn parse(packet: &[u8]) -> Result<FirstPacket, StartupError> {
 }
 
 impl Startup {
-    /// The minor version of protocol 3 that the client asked for.
+    /// The minor version of protocol 3 that the session speaks: the newest that the client and
+    /// Postern both know.
+    ///
+    /// There is no 3.1, and whoever asks for it gets 3.0.
     pub fn minor(&self) -> u16 {
-        self.minor
+        match self.minor {
+            ..MINOR_MAX => 0,
+            MINOR_MAX.. => MINOR_MAX,
+        }
+    }
+
+    /// The length of the cancel key that the client expects, in bytes.
+    pub fn cancel_key_bytes(&self) -> usize {
+        match self.minor() {
+            0 => CANCEL_KEY_BYTES_MIN,
+            1.. => CANCEL_KEY_BYTES,
+        }
     }
 
     /// The login as the client typed it; never empty.
@@ -152,10 +170,10 @@ impl Startup {
         names.filter(|name| is_protocol_option(name)).collect()
     }
 
-    /// True when the client must be told which protocol it gets: it asked for more than 3.0, or
-    /// for a protocol extension.
+    /// True when the client must be told which protocol it gets: it asked for another version
+    /// than it gets, or for a protocol extension.
     pub fn wants_negotiation(&self) -> bool {
-        self.minor > 0
+        self.minor != self.minor()
             || self
                 .parameters
                 .iter()
@@ -237,12 +255,13 @@ impl Startup {
 
     /// The StartupMessage for a backend.
     ///
-    /// It asks for protocol 3.0 and for no protocol extension, whatever the client asked for,
-    /// because the client has been told that it gets no more than that.
+    /// It asks for the version that the client speaks and for no protocol extension, because the
+    /// client has been told that it gets no more than that.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_message(&mut out, None, |out| {
-            out.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
+            let version = PROTOCOL_3 | u32::from(self.minor());
+            out.extend_from_slice(&version.to_be_bytes());
             for (name, value) in [("user", &self.user), ("database", &self.database)] {
                 put_text(out, name.as_bytes());
                 put_text(out, value.as_bytes());

@@ -17,7 +17,7 @@ fn packet(code: u32, body: &[u8]) -> Vec<u8> {
 }
 
 fn startup(body: &[u8]) -> Result<Startup, StartupError> {
-    let first = parse(&packet(PROTOCOL_3_0, body))?;
+    let first = parse(&packet(PROTOCOL_3, body))?;
     let FirstPacket::Startup(startup) = first else {
         panic!("not a startup packet: {first:?}");
     };
@@ -30,7 +30,7 @@ fn a_length_is_accepted_only_from_8_to_10000() {
         let expected = Err(StartupError::Length(length));
         assert_eq!(first_packet_len(&length.to_be_bytes()), expected);
         // The same word in front of a packet is refused for the same reason.
-        let mut lying = packet(PROTOCOL_3_0, b"user\0a\0\0");
+        let mut lying = packet(PROTOCOL_3, b"user\0a\0\0");
         lying[..4].copy_from_slice(&length.to_be_bytes());
         assert_eq!(parse(&lying).unwrap_err(), StartupError::Length(length));
     }
@@ -42,7 +42,7 @@ fn a_length_is_accepted_only_from_8_to_10000() {
 
 #[test]
 fn a_packet_that_is_not_as_long_as_it_says_is_refused() {
-    let whole = packet(PROTOCOL_3_0, b"user\0alice\0\0");
+    let whole = packet(PROTOCOL_3, b"user\0alice\0\0");
     for end in 0..whole.len() {
         assert_eq!(parse(&whole[..end]), Err(StartupError::LengthMismatch));
     }
@@ -54,7 +54,7 @@ fn a_packet_that_is_not_as_long_as_it_says_is_refused() {
 #[test]
 fn the_longest_packet_parses() {
     let body = format!("user\0alice\0options\0{}\0\0", "x".repeat(10_000 - 8 - 21));
-    let whole = packet(PROTOCOL_3_0, body.as_bytes());
+    let whole = packet(PROTOCOL_3, body.as_bytes());
     assert_eq!(whole.len(), STARTUP_BYTES_MAX);
     assert!(matches!(parse(&whole), Ok(FirstPacket::Startup(_))));
 }
@@ -114,15 +114,28 @@ fn only_protocol_3_is_spoken() {
         let refused = parse(&packet(code, b"user\0a\0\0"));
         assert_eq!(refused, Err(StartupError::ProtocolVersion { major, minor }));
     }
-    for minor in [0_u16, 2, 9_999, u16::MAX] {
-        let code = PROTOCOL_3_0 | u32::from(minor);
-        match parse(&packet(code, b"user\0a\0\0")) {
-            Ok(FirstPacket::Startup(startup)) => {
-                assert_eq!(startup.minor(), minor);
-                assert_eq!(startup.wants_negotiation(), minor > 0);
-            }
-            other => panic!("{other:?}"),
-        }
+}
+
+#[test]
+fn a_client_speaks_the_newest_version_that_both_know() {
+    for (asked, spoken, key_bytes) in [
+        (0_u16, 0, 4),
+        (1, 0, 4),
+        (2, 2, 32),
+        (3, 2, 32),
+        (9_999, 2, 32),
+        (u16::MAX, 2, 32),
+    ] {
+        let first = parse(&packet(PROTOCOL_3 | u32::from(asked), b"user\0a\0\0"));
+        let Ok(FirstPacket::Startup(startup)) = first else {
+            panic!("{asked}: {first:?}");
+        };
+        assert_eq!(startup.minor(), spoken, "{asked}");
+        assert_eq!(startup.wants_negotiation(), asked != spoken, "{asked}");
+        assert_eq!(startup.cancel_key_bytes(), key_bytes, "{asked}");
+        let version = PROTOCOL_3 | u32::from(spoken);
+        let sent = startup.encode();
+        assert_eq!(sent.get(4..8), Some(&version.to_be_bytes()[..]), "{asked}");
     }
 }
 
@@ -193,7 +206,7 @@ fn a_backend_is_sent_everything_but_what_is_denied_or_negotiated() {
         .with_user_database("alice", "sales")
         .unwrap();
     let expected = packet(
-        PROTOCOL_3_0,
+        PROTOCOL_3,
         b"user\0alice\0database\0sales\0options\0-c geqo=off\0application_name\0\xe9\0\0",
     );
     assert_eq!(forwarded.encode(), expected);
@@ -246,7 +259,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = parse(&bytes);
-        for code in [PROTOCOL_3_0, CANCEL_REQUEST, SSL_REQUEST] {
+        for code in [PROTOCOL_3, CANCEL_REQUEST, SSL_REQUEST] {
             let _ = parse(&packet(code, &bytes));
         }
     }

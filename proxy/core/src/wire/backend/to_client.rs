@@ -2,7 +2,7 @@
 
 use super::{
     AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_OK, AUTHENTICATION_SASL,
-    AUTHENTICATION_SASL_CONTINUE, AUTHENTICATION_SASL_FINAL, ERROR_RESPONSE,
+    AUTHENTICATION_SASL_CONTINUE, AUTHENTICATION_SASL_FINAL, BACKEND_KEY_DATA, ERROR_RESPONSE,
     NEGOTIATE_PROTOCOL_VERSION,
 };
 use crate::limits::ERROR_TEXT_BYTES_MAX;
@@ -76,6 +76,18 @@ pub fn authentication_sasl_final(data: &[u8]) -> Vec<u8> {
 /// AuthenticationOk: tells the client that it is in.
 pub fn authentication_ok() -> Vec<u8> {
     authentication(AUTHENTICATION_OK)
+}
+
+/// BackendKeyData: what the client sends to have a query cancelled.
+///
+/// The key has four bytes in protocol 3.0, and 4 to 256 in 3.2.
+pub fn backend_key_data(pid: u32, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_message(&mut out, Some(BACKEND_KEY_DATA), |out| {
+        out.extend_from_slice(&pid.to_be_bytes());
+        out.extend_from_slice(key);
+    });
+    out
 }
 
 /// ErrorResponse.
@@ -181,6 +193,7 @@ mod tests {
             b"R\0\0\0\x08\0\0\0\x03"
         );
         assert_eq!(authentication_ok(), b"R\0\0\0\x08\0\0\0\0");
+        assert_eq!(backend_key_data(7, b"keys"), b"K\0\0\0\x0c\0\0\0\x07keys");
         assert_eq!(
             error_response(&REFUSAL),
             b"E\0\0\0\x1eSFATAL\0VFATAL\0C28P01\0Mno\0\0"

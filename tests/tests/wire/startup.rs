@@ -1,0 +1,117 @@
+//! Startup packets at their limits, and what reaches the database of them.
+
+use anyhow::{Result, anyhow, ensure};
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::{RawClient, Someone, World};
+
+/// Logs in with more parameters than the two that everybody sends.
+fn log_in(world: &World, person: &Someone, more: &[(&str, &str)]) -> Result<RawClient> {
+    let mut client = RawClient::connect(world.plain.port())?;
+    let mut parameters = vec![("user", person.login.as_str()), ("database", HR_DATABASE)];
+    parameters.extend(more);
+    client.startup(PROTOCOL_3_0, &parameters)?;
+    let in_session = client.finish(&person.password)?;
+    in_session.map_err(|told| anyhow!("{more:?}: {told:?}"))
+}
+
+pub(crate) fn ten_thousand_bytes_are_a_startup_packet_and_not_one_more(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("verbose", &[HR_GROUP])?;
+    let fixed = "user\0verbose\0database\0hr\0search_path\0\0\0".len() + 8;
+    for (bytes, is_in) in [(10_000, true), (10_001, false)] {
+        let path = "x".repeat(bytes - fixed);
+        let mut client = RawClient::connect(world.plain.port())?;
+        let parameters = [
+            ("user", "verbose"),
+            ("database", HR_DATABASE),
+            ("search_path", path.as_str()),
+        ];
+        client.startup(PROTOCOL_3_0, &parameters)?;
+        if is_in {
+            let in_session = client.finish(&person.password)?;
+            let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+            ensure!(client.query("show search_path")? == path);
+        } else {
+            let told = client.read()?;
+            ensure!(told.field(b'C').as_deref() == Some("08P01"), "{told:?}");
+            client.expect_end()?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn of_repeated_names_the_last_counts(world: &World) -> Result<()> {
+    let person = world.person("insisting", &[HR_GROUP])?;
+    let mut client = log_in(
+        world,
+        &person,
+        &[
+            ("application_name", "first"),
+            ("database", "postgres"),
+            ("user", "postgres"),
+            ("Application_Name", "second"),
+            ("database", HR_DATABASE),
+            ("user", "insisting"),
+        ],
+    )?;
+    let said = client.query(
+        "select concat_ws(' ', session_user, current_database(), \
+         current_setting('application_name'))",
+    )?;
+    ensure!(said == "insisting hr second", "{said}");
+    Ok(())
+}
+
+pub(crate) fn empty_values_and_escapes_arrive_as_with_postgresql(world: &World) -> Result<()> {
+    let person = world.person("escaping", &[HR_GROUP])?;
+    for (options, setting, value) in [
+        (r"-c my.text=a\ b\\c", "my.text", r"a b\c"),
+        (r"-cmy.text=one  --my.text=two", "my.text", "two"),
+        (
+            r"--default-transaction-read-only=on",
+            "transaction_read_only",
+            "on",
+        ),
+        ("\t-c\nmy.text=\\-\\-x=y", "my.text", "--x=y"),
+        (r"-c my.text=\=\ \	\'", "my.text", "= \t'"),
+        ("", "my.text", ""),
+    ] {
+        let more = [("options", options), ("application_name", "")];
+        let mut client = log_in(world, &person, &more)?;
+        let said = client.query(&format!("select current_setting('{setting}', true)"))?;
+        ensure!(said == value, "{options:?}: {said:?}");
+        ensure!(client.query("show application_name")? == "");
+    }
+    // The database's own refusal of a setting comes through as it is.
+    let refused = log_in(world, &person, &[("options", "-c no_such_setting=1")]);
+    let why = refused.err().map(|it| it.to_string()).unwrap_or_default();
+    ensure!(
+        why.contains("insisting") || why.contains("no_such_setting"),
+        "{why}"
+    );
+    Ok(())
+}
+
+pub(crate) fn a_packet_that_does_not_end_is_refused(world: &World) -> Result<()> {
+    for body in [
+        &b"user\0open"[..],
+        b"user\0open\0",
+        b"user\0open\0database\0",
+        b"user\0open\0database\0hr\0",
+        b"user\0open\0\0\0",
+        b"\0",
+        b"user\0\0\0",
+    ] {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.send_packet(&[&PROTOCOL_3_0.to_be_bytes()[..], body].concat())?;
+        let told = client.read()?;
+        ensure!(
+            told.field(b'C').as_deref() == Some("08P01"),
+            "{body:?}: {told:?}"
+        );
+        client.expect_end()?;
+    }
+    Ok(())
+}
