@@ -1,5 +1,8 @@
 //! The first packets of a connection: TLS or not, a login or a cancel request.
 //!
+//! A client asks for TLS by SSLRequest, or begins with it. GSSENCRequest is declined. Each may be
+//! asked for once, and nothing of it inside TLS.
+//!
 //! Source: PostgreSQL, "SSL Session Encryption",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>.
 
@@ -10,7 +13,11 @@ use rustls::ServerConfig;
 
 use crate::config::ListenTls;
 use crate::error::{ClientError, LoginError};
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamError};
+
+/// The first byte of a client that begins with TLS: a handshake record (RFC 8446, section 5.1).
+/// A packet that begins with it would be longer than any.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Evidence that a password may be asked for on this connection: it is encrypted, or the listener
 /// is configured to allow plaintext.
@@ -35,6 +42,14 @@ pub(crate) async fn negotiate(
     tls: Option<&Arc<ServerConfig>>,
     listen_tls: ListenTls,
 ) -> Result<Arrival, LoginError> {
+    client.receive_at_least(1).await?;
+    if client.received().first() == Some(&TLS_HANDSHAKE) {
+        let direct = match tls {
+            Some(config) => client.accept_direct_tls(config.clone()).await,
+            None => Err(StreamError::NoCertificate),
+        };
+        direct.map_err(ClientError::Tls)?;
+    }
     let mut ssl_answered = false;
     let mut gss_answered = false;
     loop {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use postern_ring::Leg;
 use rustls::pki_types::ServerName;
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use tokio_uring::net::TcpStream as UringStream;
 use zeroize::Zeroize as _;
@@ -32,7 +33,16 @@ pub(crate) enum StreamError {
     /// The TLS session failed.
     #[error("TLS failed: {0}")]
     Tls(#[from] rustls::Error),
+    /// A client began with TLS, and did not say by ALPN that it means PostgreSQL.
+    #[error("direct TLS without the ALPN protocol \"postgresql\"")]
+    NoAlpn,
+    /// A client began with TLS, and the listener has no certificate.
+    #[error("direct TLS, and the listener has no certificate")]
+    NoCertificate,
 }
+
+/// The fatal alert no_application_protocol as a record in the clear (RFC 7301, section 3.2).
+const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
 
 /// A leg during the login.
 pub(crate) struct Stream {
@@ -164,6 +174,27 @@ impl Stream {
         self.handshake(ServerConnection::new(config)?.into()).await
     }
 
+    /// Answers the TLS handshake of a client that began with it, its first bytes being received
+    /// already. It must offer ALPN, so that no client of another protocol can be led here.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake failed; the alert has been sent.
+    pub(crate) async fn accept_direct_tls(
+        &mut self,
+        config: Arc<ServerConfig>,
+    ) -> Result<(), StreamError> {
+        let accepted = self.client_hello().await?;
+        if accepted.client_hello().alpn().is_none() {
+            self.send_raw(NO_APPLICATION_PROTOCOL.to_vec()).await?;
+            return Err(StreamError::NoAlpn);
+        }
+        match accepted.into_connection(config) {
+            Ok(tls) => self.handshake(tls.into()).await,
+            Err((error, alert)) => Err(self.refuse_hello(error, alert).await),
+        }
+    }
+
     /// Starts a TLS handshake with a server.
     ///
     /// # Errors
@@ -229,6 +260,40 @@ impl Stream {
             Some(tls) => Leg::Tls(socket, tls),
         };
         Some((leg, received))
+    }
+
+    /// Reads a ClientHello; the library bounds its length.
+    async fn client_hello(&mut self) -> Result<Accepted, StreamError> {
+        let mut acceptor = Acceptor::default();
+        loop {
+            let received = std::mem::take(&mut self.received);
+            let mut unread = received.as_slice();
+            while !unread.is_empty() {
+                acceptor.read_tls(&mut unread)?;
+                match acceptor.accept() {
+                    Ok(None) => {}
+                    // Nothing can follow before the server has answered.
+                    Ok(Some(_)) if !unread.is_empty() => return Err(StreamError::Closed),
+                    Ok(Some(accepted)) => return Ok(accepted),
+                    Err((error, alert)) => return Err(self.refuse_hello(error, alert).await),
+                }
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Sends the alert that says what is wrong with a ClientHello.
+    async fn refuse_hello(
+        &mut self,
+        error: rustls::Error,
+        mut alert: AcceptedAlert,
+    ) -> StreamError {
+        let mut out = Vec::new();
+        // That it arrives is not certain and not needed.
+        if alert.write_all(&mut out).is_ok() {
+            drop(self.send_raw(out).await);
+        }
+        error.into()
     }
 
     async fn handshake(&mut self, tls: Connection) -> Result<(), StreamError> {

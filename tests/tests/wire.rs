@@ -4,6 +4,8 @@
 mod cancel;
 #[path = "wire/crowd.rs"]
 mod crowd;
+#[path = "wire/direct_tls.rs"]
+mod direct_tls;
 #[path = "wire/libpq.rs"]
 mod libpq;
 #[path = "wire/limits.rs"]
@@ -47,6 +49,12 @@ fn main() -> ExitCode {
             versions::a_client_of_3_2_gets_what_it_asked_for_in_front_of_any_server,
             versions::whatever_is_newer_or_unknown_is_named_in_the_answer,
             versions::libpq_18_insists_on_3_2_and_gets_it,
+            direct_tls::a_client_may_begin_with_tls,
+            direct_tls::without_the_protocol_postgresql_there_is_an_alert_and_no_handshake,
+            direct_tls::the_protocol_is_answered_where_tls_is_negotiated_too,
+            direct_tls::nothing_is_negotiated_inside_tls,
+            direct_tls::each_kind_of_encryption_is_asked_for_once,
+            direct_tls::libpq_18_begins_with_tls_and_cancels_so,
             startup::ten_thousand_bytes_are_a_startup_packet_and_not_one_more,
             startup::of_repeated_names_the_last_counts,
             startup::empty_values_and_escapes_arrive_as_with_postgresql,
@@ -57,6 +65,7 @@ fn main() -> ExitCode {
             a_forged_name_forges_no_line,
             cancel::a_cancel_request_ends_the_query_of_its_session_and_no_other,
             cancel::a_wrong_cancel_key_ends_nothing,
+            cancel::a_key_of_any_length_cancels_over_every_kind_of_connection,
             cancel::keys_are_posterns_own_and_never_the_same,
             cancel::ctrl_c_in_psql_cancels_its_query,
             resumption::a_client_that_comes_again_resumes_its_tls_session,

@@ -39,15 +39,7 @@ fn server_config() -> Arc<ServerConfig> {
 
 /// A client that trusts any certificate.
 fn client_connection() -> ClientConnection {
-    let endpoint = Endpoint {
-        host: "db1".to_owned(),
-        port: 5432,
-        sslmode: SslMode::Require,
-        tls_ca_file: None,
-        connect_timeout: PATIENCE,
-    };
-    let config = tls::postgres_client_config(&endpoint).unwrap().unwrap();
-    ClientConnection::new(config, tls::server_name("db1").unwrap()).unwrap()
+    client_that_offers(&[b"postgresql"])
 }
 
 /// Runs `serve` on one end of a connection, in a thread with a ring of its own, and `peer` here on
@@ -103,6 +95,103 @@ fn what_follows_close_notify_is_the_end_and_not_a_loop() {
         "{:?}",
         outcome.1
     );
+}
+
+/// A client that trusts any certificate and offers these protocols by ALPN.
+fn client_that_offers(protocols: &[&[u8]]) -> ClientConnection {
+    let endpoint = Endpoint {
+        host: "db1".to_owned(),
+        port: 5432,
+        sslmode: SslMode::Require,
+        tls_ca_file: None,
+        connect_timeout: PATIENCE,
+    };
+    let config = tls::postgres_client_config(&endpoint).unwrap().unwrap();
+    let mut config = ClientConfig::clone(&config);
+    config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+    ClientConnection::new(Arc::new(config), tls::server_name("db1").unwrap()).unwrap()
+}
+
+/// Serves a client that begins with TLS; what it says first in it.
+async fn serve_direct(mut stream: Stream, config: Arc<ServerConfig>) -> Result<Vec<u8>, String> {
+    let explain = |error: StreamError| error.to_string();
+    stream.receive_at_least(1).await.map_err(explain)?;
+    stream.accept_direct_tls(config).await.map_err(explain)?;
+    stream.receive_at_least(2).await.map_err(explain)?;
+    Ok(stream.received().to_vec())
+}
+
+#[test]
+fn a_client_that_begins_with_tls_may_send_it_byte_by_byte() {
+    let config = server_config();
+    let said = meet(
+        async move |stream: Stream| serve_direct(stream, config).await,
+        |mut socket| {
+            let mut tls = client_that_offers(&[b"postgresql"]);
+            let mut hello = Vec::new();
+            tls.write_tls(&mut hello).unwrap();
+            for byte in hello {
+                socket.write_all(&[byte]).unwrap();
+            }
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+            assert_eq!(tls.alpn_protocol(), Some(&b"postgresql"[..]));
+            tls.writer().write_all(b"hi").unwrap();
+            tls.complete_io(&mut socket).unwrap();
+        },
+    );
+    assert_eq!(said, Ok(b"hi".to_vec()));
+}
+
+#[test]
+fn a_client_that_begins_with_tls_must_offer_postgresql() {
+    let none = "direct TLS without the ALPN protocol \"postgresql\"";
+    let other = "TLS failed: peer doesn't support any known protocol";
+    for (offered, why) in [
+        (&[][..], none),
+        (&[&b"http/1.1"[..]][..], other),
+        (&[&b"h2"[..], b"postgres"][..], other),
+    ] {
+        let config = server_config();
+        let mut alert = None;
+        let said = meet(
+            async move |stream: Stream| serve_direct(stream, config).await,
+            |mut socket| {
+                let mut tls = client_that_offers(offered);
+                alert = tls.complete_io(&mut socket).err().map(|it| it.to_string());
+            },
+        );
+        assert_eq!(said, Err(why.to_owned()), "{offered:?}");
+        let told = alert.unwrap();
+        assert!(told.contains("NoApplicationProtocol"), "{told}");
+    }
+}
+
+#[test]
+fn garbage_in_the_place_of_a_client_hello_is_refused() {
+    for hello in [
+        &b"\x16\x03\x01\0\x05\x02\0\0\x01\0"[..],
+        b"\x16\x03\x01\x50\x01\x01",
+        b"\x16\x03\x01\0\x04\x01\xff\xff\xff",
+        b"\x16\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        let config = server_config();
+        let mut told = Vec::new();
+        let said = meet(
+            async move |stream: Stream| serve_direct(stream, config).await,
+            |mut socket| {
+                socket.write_all(hello).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.read_to_end(&mut told).unwrap();
+            },
+        );
+        assert!(said.is_err(), "{hello:?}: {said:?}");
+        assert!(
+            matches!(told.first(), None | Some(21)),
+            "{hello:?}: no alert but {told:?}"
+        );
+    }
 }
 
 #[test]

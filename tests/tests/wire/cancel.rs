@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use postern_tests::cast::HR_GROUP;
-use postern_tests::raw::CancelKey;
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::raw::{CancelKey, PROTOCOL_3_0, PROTOCOL_3_2, client_that_offers};
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{RawClient, World, wait_until};
 
@@ -83,6 +83,35 @@ pub(crate) fn a_wrong_cancel_key_ends_nothing(world: &World) -> Result<()> {
     ensure!(asleep(world, "sleeper")? == "1");
     RawClient::cancel(port, &right)?;
     expect_cancelled(&mut client)
+}
+
+pub(crate) fn a_key_of_any_length_cancels_over_every_kind_of_connection(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("hurried", &[HR_GROUP])?;
+    let port = world.postern.port();
+    let config = client_that_offers(world.postern.ca_file(), &["postgresql"])?;
+    for (version, key_bytes) in [(PROTOCOL_3_0, 4), (PROTOCOL_3_2, 32)] {
+        let mut client = RawClient::direct(port, &config)?;
+        client.startup(version, &[("user", "hurried"), ("database", HR_DATABASE)])?;
+        let in_session = client.finish(&person.password)?;
+        let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+        let key = key_of(&client)?;
+        ensure!(key.key.len() == key_bytes, "{} bytes", key.key.len());
+        ensure!(client.query("select pg_backend_pid()")? == key.pid.to_string());
+        let connections: [&dyn Fn() -> Result<RawClient>; 3] = [
+            &|| RawClient::connect(port),
+            &|| RawClient::direct(port, &config),
+            &|| RawClient::encrypted(port, &config)?.map_err(|told| anyhow!("{told:?}")),
+        ];
+        for connect in connections {
+            client.send_query(SLEEP)?;
+            wait_for_asleep(world, "hurried", "1")?;
+            connect()?.then_cancel(&key)?;
+            expect_cancelled(&mut client)?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn keys_are_posterns_own_and_never_the_same(world: &World) -> Result<()> {
