@@ -7,6 +7,7 @@ use postern_core::login_name::LoginNameError;
 use postern_core::mapping::RoleNameError;
 use postern_core::scram::ClientScramError;
 use postern_core::wire::frontend::FrontendError;
+use postern_core::wire::proxy_header::ProxyHeaderError;
 use postern_core::wire::startup::StartupError;
 
 use crate::backend::BackendError;
@@ -61,6 +62,8 @@ pub(crate) enum ClientError {
     ServiceBinding,
     /// It took longer than `login_timeout_ms`.
     TimedOut,
+    /// It comes from a trusted proxy, whose header says nothing that can be believed.
+    ProxyHeader(ProxyHeaderError),
     /// Its TLS handshake failed.
     Tls(StreamError),
     /// SSLRequest or GSSENCRequest came twice, or inside TLS.

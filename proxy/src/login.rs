@@ -38,7 +38,7 @@ use crate::cancel::cancel;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::limits::{FIRST_TURN_WAIT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
-use crate::negotiate::{Arrival, negotiate};
+use crate::negotiate::{Arrival, introduce, negotiate};
 use crate::open::{Arrived, Entrant, enter, open};
 use crate::report::{Report, report};
 use crate::revocation::end_at_login;
@@ -52,7 +52,7 @@ use crate::sync::Synced;
 pub(crate) struct Visit {
     /// Its identifier in every record.
     pub(crate) id: SessionId,
-    /// The client's address.
+    /// The client's address: the peer's, or the one that a trusted proxy names.
     pub(crate) client: SocketAddr,
     /// When it was accepted.
     pub(crate) accepted: Instant,
@@ -134,6 +134,8 @@ async fn line(
     let patience = gate.config.limits.login_timeout;
     let deadline = visit.accepted + patience;
 
+    let trusted = &gate.config.listen.proxy_protocol_from;
+    visit.client = within(deadline, introduce(client, visit.client, trusted)).await?;
     let listen_tls = gate.config.listen.tls;
     let arrival = within(deadline, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
     let (startup, encrypted) = match arrival {

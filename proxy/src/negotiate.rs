@@ -2,12 +2,18 @@
 //!
 //! A client asks for TLS by SSLRequest, or begins with it. GSSENCRequest is declined. Each may be
 //! asked for once, and nothing of it inside TLS.
+//! Before all that, a proxy that is trusted by configuration says for whom it speaks.
 //!
 //! Source: PostgreSQL, "SSL Session Encryption",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use postern_core::perimeter::Prefix;
+use postern_core::wire::proxy_header::{
+    PROXY_HEADER_FIXED_BYTES, ProxyHeader, parse_proxy_header, proxy_header_len,
+};
 use postern_core::wire::startup::{self, CancelRequest, FirstPacket, Startup};
 use rustls::ServerConfig;
 
@@ -30,6 +36,40 @@ pub(crate) enum Arrival {
     Login(Startup, Encrypted),
     /// Somebody wants a query of another connection cancelled.
     Cancel(CancelRequest),
+}
+
+/// Whose connection it is: the peer's own, or that of the client for whom a trusted proxy says that
+/// it speaks.
+///
+/// # Errors
+///
+/// A trusted proxy said nothing, or nothing that can be read.
+pub(crate) async fn introduce(
+    client: &mut Stream,
+    peer: SocketAddr,
+    trusted: &[Prefix],
+) -> Result<SocketAddr, LoginError> {
+    let address = Prefix::single(peer.ip());
+    if !trusted.iter().any(|prefix| prefix.contains(address)) {
+        return Ok(peer);
+    }
+    client.receive_at_least(PROXY_HEADER_FIXED_BYTES).await?;
+    let fixed = client
+        .received()
+        .first_chunk()
+        .ok_or(LoginError::Internal)?;
+    let length = proxy_header_len(fixed).map_err(ClientError::ProxyHeader)?;
+    client.receive_at_least(length).await?;
+    let header = client
+        .received()
+        .get(..length)
+        .ok_or(LoginError::Internal)?;
+    let introduced = parse_proxy_header(header).map_err(ClientError::ProxyHeader)?;
+    client.consume(length);
+    Ok(match introduced {
+        ProxyHeader::Peer => peer,
+        ProxyHeader::Client(address) => address,
+    })
 }
 
 /// Reads packets until it is clear what the connection is for.

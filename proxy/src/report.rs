@@ -149,6 +149,10 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
         ClientError::ServiceBinding => proof::binding_verdict(),
         ClientError::Tls(error) => (Told::Nothing, Reason::ClientTlsFailed, error.to_string()),
         ClientError::TimedOut => (Told::Nothing, Reason::LoginTimedOut, String::new()),
+        // Nobody waits there for PostgreSQL's words but a proxy that is set up wrongly.
+        ClientError::ProxyHeader(error) => {
+            (Told::Nothing, Reason::ProtocolViolation, error.to_string())
+        }
         ClientError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
         ClientError::PlaintextAfterNegotiation => {
             violation("received unencrypted data after an encryption request".to_owned())

@@ -124,7 +124,11 @@ impl RawClient {
         Self::connect(port)?.handshake_with(config)
     }
 
-    fn handshake_with(self, config: &Arc<ClientConfig>) -> Result<Self> {
+    /// Shakes hands on a connection that has said nothing yet, or only what comes before TLS.
+    ///
+    /// # Errors
+    /// If the handshake fails.
+    pub fn handshake_with(self, config: &Arc<ClientConfig>) -> Result<Self> {
         let Leg::Plain(stream) = self.stream else {
             bail!("encrypted before it could be");
         };

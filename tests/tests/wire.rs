@@ -10,6 +10,8 @@ mod direct_tls;
 mod libpq;
 #[path = "wire/limits.rs"]
 mod limits;
+#[path = "wire/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "wire/resumption.rs"]
 mod resumption;
 #[path = "wire/startup.rs"]
@@ -55,6 +57,9 @@ fn main() -> ExitCode {
             direct_tls::nothing_is_negotiated_inside_tls,
             direct_tls::each_kind_of_encryption_is_asked_for_once,
             direct_tls::libpq_18_begins_with_tls_and_cancels_so,
+            proxy_protocol::a_trusted_proxy_is_believed_about_the_clients_address,
+            proxy_protocol::a_proxy_that_says_nothing_or_nonsense_is_closed,
+            proxy_protocol::nobody_else_is_believed,
             startup::ten_thousand_bytes_are_a_startup_packet_and_not_one_more,
             startup::of_repeated_names_the_last_counts,
             startup::empty_values_and_escapes_arrive_as_with_postgresql,

@@ -8,6 +8,14 @@ pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// The shortest first packet, in bytes: a length word and a code.
 pub const STARTUP_BYTES_MIN: usize = 8;
 
+/// The longest header of the PROXY protocol, in bytes.
+/// An address has at most 52; the rest is for what balancers say besides, such as a certificate's
+/// name.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+
+/// The longest application name that PostgreSQL keeps, in bytes: `NAMEDATALEN - 1`.
+pub const APPLICATION_NAME_BYTES_MAX: usize = 63;
+
 /// The longest password message body, in bytes.
 /// Access tokens that are used as passwords are a few KiB; nothing legitimate is larger.
 pub const PASSWORD_BYTES_MAX: usize = 16_384;

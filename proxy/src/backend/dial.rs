@@ -284,6 +284,7 @@ mod tests {
             endpoint,
             databases: Vec::new(),
             auth_methods: Vec::new(),
+            client_address: false,
         };
         let sent = tokio_uring::start(async move {
             let target = Target::new(0, config).map_err(|error| error.to_string())?;

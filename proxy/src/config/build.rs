@@ -7,6 +7,7 @@ use std::time::Duration;
 use postern_core::cache::Policy;
 use postern_core::lockout::Limit;
 use postern_core::mapping::{GroupRule, GroupRuleError, GroupRules, Matcher};
+use postern_core::perimeter::Prefix;
 use regex::Regex;
 
 use super::keys;
@@ -59,7 +60,22 @@ pub(super) fn listen(section: &Section, reading: &mut Reading<'_>) -> Option<Lis
         tls_cert_file: cert,
         tls_key_file: key,
         denied_parameters: section.list("denied_parameters")?,
+        proxy_protocol_from: trusted_proxies(section, reading),
     })
+}
+
+fn trusted_proxies(section: &Section, reading: &mut Reading<'_>) -> Vec<Prefix> {
+    let mut trusted = Vec::new();
+    for text in section.list("proxy_protocol_from").unwrap_or_default() {
+        match Prefix::parse(&text) {
+            Ok(prefix) => trusted.push(prefix),
+            Err(error) => {
+                let why = format!("\"{text}\" {error}");
+                reading.problem(section.problem("proxy_protocol_from", why));
+            }
+        }
+    }
+    trusted
 }
 
 fn addresses(section: &Section, reading: &mut Reading<'_>) -> Option<Vec<SocketAddr>> {
@@ -244,6 +260,7 @@ fn backend(section: &Section, reading: &mut Reading<'_>) -> Option<Backend> {
         endpoint: endpoint?,
         databases: section.list("databases").unwrap_or_default(),
         auth_methods: methods,
+        client_address: section.boolean("client_address")?,
     })
 }
 

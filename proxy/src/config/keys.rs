@@ -190,6 +190,20 @@ static LISTEN: Table = Table {
                 "Every other parameter is forwarded to the database as the client sent it.",
             ],
         ),
+        key(
+            "proxy_protocol_from",
+            Kind::List(Item::Text),
+            Absent::Unset {
+                meaning: "Nobody speaks for others: an address is that of the connection.",
+                example: r#"["10.20.0.8/32", "10.20.0.9/32"]"#,
+            },
+            &[
+                "The load balancers in front of Postern, as prefixes of addresses.",
+                "Each of them must begin every connection with a header of the PROXY protocol, \
+                 version 2, and is believed about the client's address.",
+                "Limits by address, the audit file and the log then have the client's.",
+            ],
+        ),
     ],
 };
 

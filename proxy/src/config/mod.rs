@@ -83,6 +83,8 @@ pub(crate) struct Listen {
     pub(crate) tls_key_file: Option<PathBuf>,
     /// `denied_parameters`: startup parameters that are refused (`replication` by default).
     pub(crate) denied_parameters: Vec<String>,
+    /// `proxy_protocol_from`: peers that must say whose connection they pass on, and are believed.
+    pub(crate) proxy_protocol_from: Vec<Prefix>,
 }
 
 /// Whether a password may be asked for without TLS.
@@ -355,6 +357,8 @@ pub(crate) struct Backend {
     pub(crate) databases: Vec<String>,
     /// `auth_methods`: what the server may ask for. Default only `scram-sha-256`.
     pub(crate) auth_methods: Vec<AuthMethod>,
+    /// `client_address`: whether the application name has the client's address in it.
+    pub(crate) client_address: bool,
 }
 
 /// What a backend may ask of Postern.

@@ -22,7 +22,7 @@ pub(super) async fn dial_and_log_in(
     startup: &Startup,
     visit: &Visit,
 ) -> Result<(Synced, BackendReady), LoginError> {
-    match backend_login(plane, &synced, startup).await {
+    match backend_login(plane, &synced, startup, visit).await {
         Ok(ready) => return Ok((synced, ready)),
         Err(BackendError::SecretRefused) => {}
         // The role may have been disabled since, through another proxy that heard of it first.
@@ -49,7 +49,7 @@ pub(super) async fn dial_and_log_in(
         .await?;
     let authorized = renew(plane, synced.into_authorized(), startup, visit).await?;
     let synced = sync(plane, authorized, visit, true).await?;
-    let ready = backend_login(plane, &synced, startup).await;
+    let ready = backend_login(plane, &synced, startup, visit).await;
     let ready = ready.map_err(LoginError::Backend)?;
     Ok((synced, ready))
 }
@@ -58,6 +58,7 @@ async fn backend_login(
     plane: &Plane,
     synced: &Synced,
     startup: &Startup,
+    visit: &Visit,
 ) -> Result<BackendReady, BackendError> {
     let gate = &plane.gate;
     let authorized = synced.authorized();
@@ -66,8 +67,11 @@ async fn backend_login(
         database: database.to_owned(),
     };
     let target = gate.target_of(database).ok_or_else(unserved)?;
-    let packet = startup
-        .clone()
+    let packet = match target.config.client_address {
+        true => startup.clone().with_client_address(visit.client),
+        false => startup.clone(),
+    };
+    let packet = packet
         .with_user_database(authorized.role().as_str(), database)
         .map_err(|_| BackendError::StartupTooLong)?;
     let secret = || gate.synchronizer.secret(authorized);

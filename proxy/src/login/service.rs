@@ -46,7 +46,10 @@ pub(super) async fn line(
 
     let (role, database) = (admitted.role(), wish.startup.database().to_owned());
     let target = target(gate, &database)?;
-    let packet = wish.startup.clone();
+    let packet = match target.config.client_address {
+        true => wish.startup.clone().with_client_address(visit.client),
+        false => wish.startup.clone(),
+    };
     let packet = packet.with_user_database(role.as_str(), &database);
     let packet = packet.map_err(|_| BackendError::StartupTooLong)?;
     let exchange = async {

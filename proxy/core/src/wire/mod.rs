@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod frontend;
+pub mod proxy_header;
 pub mod startup;
 
 /// Appends one message: the tag when there is one, the length word, and the body that `body`

@@ -4,12 +4,13 @@
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>, and
 //! `ProcessStartupPacket` in `backend_startup.c` for what the page leaves open.
 
+use core::net::SocketAddr;
 use std::fmt;
 
 use super::{LENGTH_BYTES, Reader, put_message, put_text};
 use crate::limits::{
-    CANCEL_KEY_BYTES, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, STARTUP_BYTES_MAX,
-    STARTUP_BYTES_MIN,
+    APPLICATION_NAME_BYTES_MAX, CANCEL_KEY_BYTES, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN,
+    STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
 };
 
 /// The code of an SSLRequest: "version" 1234.5679.
@@ -191,6 +192,28 @@ impl Startup {
                 .any(|denied| denied.as_ref().eq_ignore_ascii_case(name))
         });
         self
+    }
+
+    /// The same request with `address` behind the application name, which is cut so that
+    /// PostgreSQL does not cut the address.
+    ///
+    /// It is for people who read `pg_stat_activity`, and proves nothing: the session can set the
+    /// name to anything.
+    #[must_use]
+    pub fn with_client_address(self, address: SocketAddr) -> Self {
+        const NAME: &str = "application_name";
+        let address = address.to_string();
+        let given = self.get(NAME).unwrap_or_default();
+        let room = APPLICATION_NAME_BYTES_MAX.saturating_sub(" - ".len() + address.len());
+        // PostgreSQL replaces what is not ASCII anyway, so that a character cut in two is no loss.
+        let given = given.get(..room).unwrap_or(given);
+        let value = match given {
+            [] => address.into_bytes(),
+            given => [given, b" - ", address.as_bytes()].concat(),
+        };
+        let mut named = self.without(&[NAME]);
+        named.parameters.push((NAME.to_owned(), value));
+        named
     }
 
     /// True when the `options` parameter may give the setting `name` a value.

@@ -213,6 +213,40 @@ fn a_backend_is_sent_everything_but_what_is_denied_or_negotiated() {
 }
 
 #[test]
+fn the_clients_address_stands_whole_behind_the_application_name() {
+    let ipv6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+    for (sent, address, named) in [
+        ("", "192.0.2.7:1", "192.0.2.7:1".to_owned()),
+        (
+            "application_name\0\0",
+            "192.0.2.7:1",
+            "192.0.2.7:1".to_owned(),
+        ),
+        (
+            "application_name\0psql\0",
+            "192.0.2.7:1",
+            "psql - 192.0.2.7:1".to_owned(),
+        ),
+        (
+            "Application_Name\0old\0application_name\0new\0",
+            "192.0.2.7:1",
+            "new - 192.0.2.7:1".to_owned(),
+        ),
+        (
+            "application_name\0a very long name that says too much\0",
+            ipv6,
+            format!("a very long na - {ipv6}"),
+        ),
+    ] {
+        let startup = startup(format!("user\0a\0{sent}\0").as_bytes()).unwrap();
+        let with = startup.with_client_address(address.parse().unwrap());
+        let names: Vec<_> = with.parameters().collect();
+        assert_eq!(names, [("application_name", named.as_bytes())]);
+        assert!(named.len() <= 63);
+    }
+}
+
+#[test]
 fn a_name_that_would_break_the_packet_is_refused() {
     let sent = startup(b"user\0alice\0\0").unwrap();
     let renamed = |user: &str, database: &str| sent.clone().with_user_database(user, database);

@@ -43,6 +43,7 @@ fn log_in_with(
         },
         databases: Vec::new(),
         auth_methods: vec![AuthMethod::ScramSha256, AuthMethod::Trust],
+        client_address: false,
     };
     let server = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();

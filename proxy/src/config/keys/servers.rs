@@ -123,5 +123,15 @@ pub(super) static BACKEND: Table = Table {
                 "`trust` accepts a server that asks for nothing, and so checks nobody.",
             ],
         ),
+        key(
+            "client_address",
+            Kind::Boolean,
+            Absent::Default("false"),
+            &[
+                "Whether the client's address is put behind its `application_name`, as in `psql - \
+                 192.0.2.7:51234`, so that `pg_stat_activity` and the server's log have it.",
+                "It is for people who read them; a session can give itself another name.",
+            ],
+        ),
     ],
 };

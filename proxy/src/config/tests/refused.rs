@@ -137,6 +137,8 @@ fn insecure_or_contradictory_settings_are_refused() {
     with("listen.addresses", "['localhost']")
         .refused(&[("listen.addresses", "is not an address and a port")]);
     with("listen.addresses", "[]").refused(&[("listen.addresses", "no client could connect")]);
+    with("listen.proxy_protocol_from", "['10.0.0.8']")
+        .refused(&[("listen.proxy_protocol_from", "\"10.0.0.8\" has no length")]);
     with("[backend].auth_methods", "['cleartext']")
         .set("[backend].sslmode", "'prefer'")
         .refused(&[("backend 1.auth_methods", "without TLS")]);

@@ -1,0 +1,111 @@
+//! The header by which a load balancer says whose connection it passes on.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::raw::client_that_offers;
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{ConfigFile, RawClient, World, wait_until};
+
+/// What every header begins with.
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// 192.0.2.7:51201 to 10.0.0.1:5000, over TCP.
+const IPV4: &[u8] = b"\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\xc8\x01\x13\x88";
+const IPV4_CLIENT: &str = "192.0.2.7:51201";
+/// [2001:db8::7]:51201, with a TLV behind it.
+const IPV6: &[u8] = b"\x21\x21\0\x29\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xc8\x01\x13\x88\x04\0\x02ab";
+const IPV6_CLIENT: &str = "[2001:db8::7]:51201";
+/// The proxy speaks for itself.
+const LOCAL: &[u8] = b"\x20\0\0\0";
+
+fn header(rest: &[u8]) -> Vec<u8> {
+    [SIGNATURE, rest].concat()
+}
+
+/// Whoever connects from here is a proxy that is trusted, and the database is told of clients.
+fn behind_a_proxy(config: &mut ConfigFile) {
+    config.set("listen", "proxy_protocol_from", ["127.0.0.0/8"]);
+    config.set("backend", "client_address", true);
+}
+
+pub(crate) fn a_trusted_proxy_is_believed_about_the_clients_address(world: &World) -> Result<()> {
+    let person = world.person("distant", &[HR_GROUP])?;
+    world.with_plain_config(behind_a_proxy, || {
+        let port = world.plain.port();
+        for (rest, address) in [(IPV4, IPV4_CLIENT), (IPV6, IPV6_CLIENT)] {
+            let mut client = RawClient::connect(port)?;
+            client.send(&header(rest))?;
+            let in_session = client.go_on("distant", HR_DATABASE, &person.password)?;
+            let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+            ensure!(client.query("show application_name")? == address);
+            let records = world.plain.audit()?;
+            let mut attempts = records.iter().filter(|it| it["event"] == "attempted");
+            let last = attempts.rfind(|it| it["user"] == "distant");
+            ensure!(last.context("no record")?["client"] == address);
+        }
+        // TLS may follow at once, in the same segment.
+        let mut client = RawClient::connect(port)?;
+        client.send(&header(LOCAL))?;
+        let config = client_that_offers(world.plain.ca_file(), &["postgresql"])?;
+        let client = client.handshake_with(&config)?;
+        let in_session = client.go_on("distant", HR_DATABASE, &person.password)?;
+        let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+        let own = client.query("show application_name")?;
+        ensure!(own.starts_with("127.0.0.1:"), "{own}");
+        Ok(())
+    })
+}
+
+pub(crate) fn a_proxy_that_says_nothing_or_nonsense_is_closed(world: &World) -> Result<()> {
+    world.with_plain_config(behind_a_proxy, || {
+        for (begins, why) in [
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 51201 5000\r\n".to_vec(),
+                "version 1",
+            ),
+            (
+                b"\0\0\0\x10\0\x03\0\0user\0x\0\0\0\0\0".to_vec(),
+                "sent no PROXY",
+            ),
+            (
+                header(b"\x31\x11\0\x0c\xc0\0\x02\x07\0\0\0\0\0\0\0\0"),
+                "is not 2",
+            ),
+            (
+                header(b"\x21\x12\0\x0c\xc0\0\x02\x07\0\0\0\0\0\0\0\0"),
+                "not TCP",
+            ),
+            (header(b"\x21\x11\0\x04\xc0\0\x02\x07"), "too short"),
+            (header(b"\x21\x11\xff\xff"), "too long"),
+        ] {
+            let mut client = RawClient::connect(world.plain.port())?;
+            client.send(&begins)?;
+            client.expect_end()?;
+            wait_until(why, CHANGE_LIMIT, || {
+                let records = world.plain.audit()?;
+                let last = records.iter().rfind(|it| it["event"] == "refused");
+                let detail = last.map(|it| it["detail"].to_string());
+                Ok(detail.is_some_and(|it| it.contains(why)))
+            })?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn nobody_else_is_believed(world: &World) -> Result<()> {
+    let person = world.person("forger", &[HR_GROUP])?;
+    let trusts_others = |config: &mut ConfigFile| {
+        config.set("listen", "proxy_protocol_from", ["10.0.0.0/8"]);
+        config.set("backend", "client_address", true);
+    };
+    world.with_plain_config(trusts_others, || {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.send(&header(IPV4))?;
+        let told = client.read()?;
+        ensure!(told.field(b'C').as_deref() == Some("08P01"), "{told:?}");
+        let mut client = world.raw(&person)?;
+        let own = client.query("show application_name")?;
+        ensure!(own.starts_with("127.0.0.1:"), "{own}");
+        Ok(())
+    })
+}
