@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use postern_core::audit::Source;
 use postern_core::mapping::{Grants, RoleName, person_role};
+use postern_core::wire::startup::{Replication, Startup};
 
 use crate::authenticate::Authenticated;
 use crate::config::Groups;
@@ -17,6 +18,7 @@ pub(crate) struct Authorized {
     role: RoleName,
     grants: Grants,
     database: String,
+    replication: Replication,
 }
 
 impl Authorized {
@@ -56,6 +58,11 @@ impl Authorized {
         roles.map(|grant| grant.role.clone()).collect()
     }
 
+    /// Whether the session is for replication.
+    pub(crate) fn replication(&self) -> Replication {
+        self.replication
+    }
+
     /// The database that was asked for.
     pub(crate) fn database(&self) -> &str {
         &self.database
@@ -64,18 +71,20 @@ impl Authorized {
 
 /// Decides. Pure: no packet is sent.
 ///
-/// `login` and `database` are as the client sent them. A client that names no database gets the
-/// one with the login's name, as libpq sends it; that is the database of the role's name then.
+/// A client that names no database gets the one with the login's name, as libpq sends it; that is
+/// the database of the role's name then.
 ///
 /// # Errors
 ///
-/// No group opens the database, or the directory's name for the person is no role name.
+/// No group opens the database, or replication where that is wanted; or the directory's name for
+/// the person is no role name.
 pub(crate) fn authorize(
     authenticated: Authenticated,
-    login: &str,
-    database: &str,
+    startup: &Startup,
     groups: &Groups,
 ) -> Result<Authorized, LoginError> {
+    let (login, database) = (startup.user(), startup.database());
+    let replication = startup.replication()?;
     let principal = authenticated.principal();
     let role =
         person_role(&principal.name, groups.lowercase_roles).map_err(LoginError::RoleName)?;
@@ -94,13 +103,17 @@ pub(crate) fn authorize(
     if grants.is_strict && authenticated.source() == Source::StaleMemory {
         return Err(LoginError::NotFromMemory);
     }
-    if !grants.opens_database {
-        return Err(LoginError::Denied(Denied::Database(database)));
+    if !grants.open(replication) {
+        return Err(LoginError::Denied(match grants.may_replicate {
+            false if replication != Replication::No => Denied::Replication,
+            false | true => Denied::Database(database),
+        }));
     }
     Ok(Authorized {
         authenticated,
         role,
         grants,
         database,
+        replication,
     })
 }

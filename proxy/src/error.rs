@@ -98,6 +98,8 @@ pub(crate) enum Denied {
     ServiceElsewhere(IpAddr),
     /// The person's groups do not open this database.
     Database(String),
+    /// The person's groups open no replication connections.
+    Replication,
 }
 
 /// What there are too many of.

@@ -174,6 +174,7 @@ fn wish(
             .iter()
             .map(|grant| grant.role.clone())
             .collect(),
+        replication: grants.may_replicate,
         verifier: synchronizer.derived_verifier(role),
         missing: config.groups.missing,
         force_secret: false,

@@ -24,7 +24,7 @@ use postern_core::audit::{Record, RefusedReason};
 use postern_core::login_name::LoginName;
 use postern_core::secret::Secret;
 use postern_core::wire::backend;
-use postern_core::wire::startup::Startup;
+use postern_core::wire::startup::{Replication, Startup};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -267,7 +267,11 @@ async fn accept_startup(
     client: &mut Stream,
     startup: &Startup,
 ) -> Result<(), LoginError> {
-    for name in &plane.gate.config.listen.denied_parameters {
+    let config = &plane.gate.config;
+    if startup.replication()? != Replication::No && !config.groups.rules.open_replication() {
+        return Err(ClientError::ParameterDenied("replication".to_owned()).into());
+    }
+    for name in &config.listen.denied_parameters {
         if startup.get(name).is_some() || startup.options_may_set(name) {
             return Err(ClientError::ParameterDenied(name.clone()).into());
         }
@@ -322,7 +326,7 @@ async fn authorized(
     };
     let (entry, from_memory) = (principal.id.clone(), authenticated.is_from_memory());
     let groups = &plane.gate.config.groups;
-    let decided = authorize(authenticated, startup.user(), startup.database(), groups);
+    let decided = authorize(authenticated, startup, groups);
     if let (Ok(authorized), Record::Authenticated { roles, .. }) = (&decided, &mut record) {
         *roles = count(authorized.grants().roles.len());
     }

@@ -8,6 +8,7 @@ use postern_core::audit::Record;
 use postern_core::mapping::RoleName;
 use postern_core::principal::Principal;
 use postern_core::wire::backend::authentication_sasl_final;
+use postern_core::wire::startup::Replication;
 
 use crate::backend::BackendReady;
 use crate::error::LoginError;
@@ -36,6 +37,7 @@ pub(crate) struct Entrant {
     principal: Arc<Principal>,
     granted: Arc<[RoleName]>,
     database: String,
+    replication: Replication,
     /// When the question began whose answer this rests on.
     asked_at: Instant,
     /// Whether the directory has just been asked.
@@ -52,6 +54,7 @@ impl Entrant {
             principal: authenticated.principal().clone(),
             granted: authorized.granted(),
             database: authorized.database().to_owned(),
+            replication: authorized.replication(),
             asked_at: authenticated.asked_at(),
             is_news: !authenticated.is_from_memory(),
         }
@@ -66,6 +69,7 @@ impl Entrant {
             principal: principal(role),
             granted: [role.clone()].into(),
             database,
+            replication: Replication::No,
             asked_at,
             is_news: false,
         }
@@ -102,6 +106,7 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
         granted: entrant.granted.clone(),
         client: visit.client,
         database: entrant.database.clone(),
+        replication: entrant.replication,
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
         opened: Instant::now(),

@@ -201,6 +201,13 @@ fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
             Reason::DatabaseNotGranted,
             format!("no group opens the database {database}"),
         ),
+        // The password was right, and opens other sessions: there is nothing to hide.
+        Denied::Replication => {
+            let text = "permission denied to start a replication connection".to_owned();
+            let hint = Some("None of your groups opens replication; ask your administrator.");
+            let told = Told::Error(Sqlstate::INSUFFICIENT_PRIVILEGE, text, hint);
+            return (told, Reason::ReplicationNotGranted, String::new());
+        }
     };
     (Told::BadPassword, reason, detail)
 }

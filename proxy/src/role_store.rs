@@ -13,6 +13,7 @@ mod listen;
 mod managed;
 mod pool;
 mod probe;
+mod replication;
 mod retry;
 mod settings;
 mod step;
@@ -53,6 +54,8 @@ pub(crate) struct Applied {
 pub(crate) struct RoleStore {
     pool: Pool,
     limit: Duration,
+    /// Whether group rules open replication connections.
+    replicates: bool,
 }
 
 const APPLY: &str = "SELECT a.action, a.target, a.note \
@@ -84,6 +87,7 @@ impl RoleStore {
         Ok(Self {
             pool: Pool::new(Access::new(connector, pg, limit)),
             limit,
+            replicates: config.groups.rules.open_replication(),
         })
     }
 
@@ -95,9 +99,13 @@ impl RoleStore {
     /// [`RoleStoreError::Refused`] when a rule forbids it, and what any call may fail with.
     pub(crate) async fn apply(&self, wish: &Wish) -> Result<Applied, RoleStoreError> {
         let rows = self.call(APPLY, &Bound::new(wish).list()).await?;
-        Ok(Applied {
-            steps: steps(&rows)?,
-        })
+        let mut steps = steps(&rows)?;
+        let (entry, session) = (&wish.directory_id, &wish.session);
+        steps.extend(
+            self.change_replication(entry, wish.replication, session)
+                .await?,
+        );
+        Ok(Applied { steps })
     }
 
     /// What [`RoleStore::apply`] would do. Changes nothing.
@@ -132,7 +140,7 @@ impl RoleStore {
 
     /// Looks at everything that a sync depends on, for `postern check`.
     pub(crate) async fn probe(&self, plan: Option<&Plan>) -> Vec<crate::check::Probe> {
-        probe::probe(&self.pool, plan).await
+        probe::probe(&self.pool, plan, self.replicates).await
     }
 
     /// One statement: a transaction of its own, repeated after a race or a dead connection.

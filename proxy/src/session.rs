@@ -9,6 +9,7 @@ use std::time::Instant;
 use postern_core::limits::CANCEL_KEY_BYTES;
 use postern_core::mapping::RoleName;
 use postern_core::principal::{EntryId, Principal};
+use postern_core::wire::startup::Replication;
 
 use crate::limits::FENCE_LIFE;
 use crate::random;
@@ -43,6 +44,8 @@ pub(crate) struct LiveSession {
     pub(crate) client: SocketAddr,
     /// The database.
     pub(crate) database: String,
+    /// Whether it is for replication.
+    pub(crate) replication: Replication,
     /// The backend server's address.
     pub(crate) backend: BackendAddress,
     /// How its queries are cancelled; a server may have given no key, and then the client has
@@ -373,6 +376,7 @@ mod tests {
             granted: [].into(),
             client: address,
             database: "hr".to_owned(),
+            replication: Replication::No,
             backend: BackendAddress { index: 0, address },
             cancel: Some(CancelKeys {
                 client: key(pid, 1),

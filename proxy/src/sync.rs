@@ -95,6 +95,7 @@ pub(crate) struct Synchronizer {
 struct Memory {
     entry: EntryId,
     groups: Vec<RoleName>,
+    replication: bool,
     /// In mirror mode the verifier belongs to one password; in derived mode to every one.
     password: Option<PasswordDigest>,
     credential: Arc<RoleCredential>,
@@ -109,6 +110,7 @@ struct Flight {
     role: RoleName,
     entry: EntryId,
     groups: Vec<RoleName>,
+    replication: bool,
     password: Option<PasswordDigest>,
     asked_at: Instant,
     force: bool,
@@ -212,6 +214,7 @@ impl Synchronizer {
             role: authorized.role().clone(),
             entry: authorized.authenticated().principal().id.clone(),
             groups: roles.map(|grant| grant.role.clone()).collect(),
+            replication: authorized.grants().may_replicate,
             password: self.password_of(authorized),
             asked_at: authorized.authenticated().asked_at(),
             force,
@@ -224,6 +227,7 @@ impl Synchronizer {
         let memory = self.memory.get(&flight.role)?;
         let holds = !flight.force
             && memory.groups == flight.groups
+            && memory.replication == flight.replication
             && memory.entry == flight.entry
             && memory.password == flight.password
             && memory.at >= flight.asked_at;
@@ -275,6 +279,8 @@ impl Synchronizer {
                     return Ok(Landed::Held(newer.credential.clone()));
                 }
                 wish.groups.clone_from(&newer.groups);
+                wish.replication = newer.replication;
+                flight.replication = newer.replication;
                 flight.groups.clone_from(&newer.groups);
                 flight.asked_at = newer.asked_at;
             }
@@ -283,6 +289,7 @@ impl Synchronizer {
             let remembered = Memory {
                 entry: flight.entry,
                 groups: flight.groups,
+                replication: flight.replication,
                 password: flight.password,
                 credential: credential.clone(),
                 asked_at: flight.asked_at,
@@ -387,6 +394,7 @@ impl Synchronizer {
             login: principal.name.clone(),
             dn: principal.dn.clone(),
             groups: flight.groups.clone(),
+            replication: flight.replication,
             verifier: credential.verifier.clone(),
             missing: self.missing,
             force_secret: flight.force,

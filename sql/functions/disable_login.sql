@@ -27,6 +27,11 @@ BEGIN
     WHERE r.rolname = v_role;
     -- Without LOGIN and without a date of ours, an administrator was here before: theirs to undo.
     IF v_login THEN
+        -- The attribute is worth something without LOGIN: a session may still be there. And
+        -- before PostgreSQL 16 only a superuser may alter a role that has it.
+        IF postern.has_replication(v_role) THEN
+            PERFORM postern.set_replication(v_role, false);
+        END IF;
         PERFORM postern.set_login(v_role, false);
         UPDATE postern.managed_role m
         SET disabled_at = clock_timestamp(), disabled_why = COALESCE(p_why, '')

@@ -1,7 +1,8 @@
 -- Why a role is too powerful for Postern to grant or to alter; null if it is not.
 -- Looks at the role itself and at every role that it is a member of, directly or not, because
 -- SET ROLE reaches those as well. A membership that Postern granted does not count: it is what a
--- sync takes away again when the group's role has become powerful.
+-- sync takes away again when the group's role has become powerful. Nor does REPLICATION of a
+-- managed role count, where Postern can take it away.
 CREATE OR REPLACE FUNCTION postern.privilege_of(p_role oid)
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -25,7 +26,10 @@ BEGIN
             SELECT a.oid, a.rolname, CASE
                 WHEN a.rolsuper THEN 'a superuser'
                 WHEN a.rolcreaterole THEN 'a role with CREATEROLE'
-                WHEN a.rolreplication THEN 'a role with REPLICATION'
+                WHEN a.rolreplication AND NOT (
+                    a.oid = p_role AND postern.has_replication(a.rolname)
+                    AND EXISTS (SELECT FROM postern.managed_role m WHERE m.role_oid = a.oid)
+                ) THEN 'a role with REPLICATION'
                 WHEN a.rolbypassrls THEN 'a role with BYPASSRLS'
                 WHEN a.rolname IN ('pg_execute_server_program', 'pg_read_server_files',
                     'pg_write_server_files') THEN 'as good as a superuser'

@@ -4,8 +4,17 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_replicates boolean := postern.has_replication(p_role);
 BEGIN
+    -- Before PostgreSQL 16 only a superuser may alter a role with REPLICATION.
+    IF v_replicates THEN
+        PERFORM postern.set_replication(p_role, false);
+    END IF;
     PERFORM postern.write_secret(p_role, p_verifier);
+    IF v_replicates THEN
+        PERFORM postern.set_replication(p_role, true);
+    END IF;
     UPDATE postern.managed_role m
     SET fingerprint = postern.fingerprint(p_verifier)
     FROM pg_roles r

@@ -18,9 +18,9 @@ SELECT pg_temp.same(
     (SELECT string_agg(f.proname, ' ' ORDER BY f.proname) FROM pg_proc f
      WHERE f.pronamespace = 'postern'::regnamespace
        AND has_function_privilege('postern', f.oid, 'EXECUTE')),
-    'apply_login change_memberships deprovision_login disable_login hold_login list_holds '
-    'managed_logins plan_login release_login revoke_login version',
-    'the provisioner may call eleven routines');
+    'apply_login change_memberships change_replication deprovision_login disable_login '
+    'hold_login list_holds managed_logins plan_login release_login revoke_login version',
+    'the provisioner may call twelve routines');
 SELECT pg_temp.same(
     (SELECT string_agg(c.relname, ' ') FROM pg_class c
      WHERE c.relnamespace = 'postern'::regnamespace AND c.relkind IN ('r', 'v', 'S', 'm')
@@ -49,8 +49,8 @@ SELECT pg_temp.same(
     (SELECT string_agg(f.proname, ' ' ORDER BY f.proname) FROM pg_proc f
      WHERE f.pronamespace = 'postern'::regnamespace
        AND f.proowner <> 'postern_owner'::regrole),
-    'create_person_role drop_person_role set_login write_secret',
-    'four routines act on people');
+    'create_person_role drop_person_role set_login set_replication write_secret',
+    'five routines act on people');
 SELECT pg_temp.same(
     (SELECT string_agg(c.relname, ' ') FROM pg_class c
      WHERE c.relnamespace = 'postern'::regnamespace AND c.relkind = 'r'

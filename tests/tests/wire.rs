@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             without_tls_no_password_is_asked_for,
             plaintext_after_a_tls_request_is_refused,
             gssapi_encryption_is_declined_and_tls_may_follow,
-            a_replication_connection_is_refused,
+            without_a_rule_that_opens_it_replication_is_refused_before_a_password,
             versions::a_client_of_3_2_gets_what_it_asked_for_in_front_of_any_server,
             versions::whatever_is_newer_or_unknown_is_named_in_the_answer,
             versions::libpq_18_insists_on_3_2_and_gets_it,
@@ -154,12 +154,14 @@ fn gssapi_encryption_is_declined_and_tls_may_follow(world: &World) -> Result<()>
     Ok(())
 }
 
-fn a_replication_connection_is_refused(world: &World) -> Result<()> {
+fn without_a_rule_that_opens_it_replication_is_refused_before_a_password(
+    world: &World,
+) -> Result<()> {
     world.person("copier", &[HR_GROUP])?;
     for parameters in [
         [("user", "copier"), ("replication", "database")],
         [("user", "copier"), ("replication", "true")],
-        [("user", "copier"), ("options", "-c replication=1")],
+        [("user", "copier"), ("replication", "on")],
     ] {
         let mut client = RawClient::connect(world.plain.port())?;
         client.startup(PROTOCOL_3_0, &parameters)?;

@@ -304,6 +304,8 @@ labels! {
         NoGroup = "no_group",
         /// The person's groups do not open this database.
         DatabaseNotGranted = "database_not_granted",
+        /// The person's groups open no replication connections.
+        ReplicationNotGranted = "replication_not_granted",
         /// No backend serves this database.
         DatabaseUnknown = "database_unknown",
         /// The person's name cannot be a role.

@@ -19,6 +19,8 @@ impl Sqlstate {
     pub const INVALID_PASSWORD: Self = Self("28P01");
     /// `invalid_catalog_name`: no such database.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
+    /// `insufficient_privilege`: somebody who may log in may not do this.
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `too_many_connections`: over a limit.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
     /// `admin_shutdown`: shutting down, or revoked.

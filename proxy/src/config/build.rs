@@ -144,9 +144,9 @@ fn group_rule(section: &Section, reading: &mut Reading<'_>) -> Option<GroupRule>
     } else {
         Matcher::Regex(expression(section, &regex?, reading)?)
     };
-    let strict = section.boolean("strict")?;
+    let (strict, replication) = (section.boolean("strict")?, section.boolean("replication")?);
     match GroupRule::new(matcher, role, databases) {
-        Ok(rule) => Some(rule.strict(strict)),
+        Ok(rule) => Some(rule.strict(strict).replication(replication)),
         Err(error) => {
             let key = match error {
                 GroupRuleError::EmptyMatcher | GroupRuleError::Regex(_) => kinds.first().copied(),

@@ -184,9 +184,10 @@ static LISTEN: Table = Table {
         key(
             "denied_parameters",
             Kind::List(Item::Text),
-            Absent::Default(r#"["replication"]"#),
+            Absent::Default("[]"),
             &[
                 "Startup parameters that a client may not send.",
+                "`replication` is a matter of `group_rule.replication`.",
                 "Every other parameter is forwarded to the database as the client sent it.",
             ],
         ),

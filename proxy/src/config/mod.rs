@@ -81,7 +81,7 @@ pub(crate) struct Listen {
     pub(crate) tls_cert_file: Option<PathBuf>,
     /// `tls_key_file`: PEM private key.
     pub(crate) tls_key_file: Option<PathBuf>,
-    /// `denied_parameters`: startup parameters that are refused (`replication` by default).
+    /// `denied_parameters`: startup parameters that are refused.
     pub(crate) denied_parameters: Vec<String>,
     /// `proxy_protocol_from`: peers that must say whose connection they pass on, and are believed.
     pub(crate) proxy_protocol_from: Vec<Prefix>,

@@ -156,10 +156,8 @@ fn a_complete_file_is_read_without_a_warning() {
         vec!["0.0.0.0:5050".parse().unwrap()]
     );
     assert_eq!(config.listen.tls, ListenTls::Require);
-    assert_eq!(
-        config.listen.denied_parameters,
-        vec!["replication".to_owned()]
-    );
+    assert_eq!(config.listen.denied_parameters, Vec::<String>::new());
+    assert!(!config.groups.rules.open_replication());
     let Directory::Ldap(ldap) = &config.directory else {
         panic!("not LDAP")
     };

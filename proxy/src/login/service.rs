@@ -4,12 +4,12 @@
 use std::time::Instant;
 
 use postern_core::audit::{Record, Source};
-use postern_core::wire::startup::Startup;
+use postern_core::wire::startup::{Replication, Startup};
 use tokio::time::timeout;
 
 use super::{Visit, within};
 use crate::backend::{BackendError, Target, relay};
-use crate::error::{Full, LoginError};
+use crate::error::{Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::open::{Arrived, Entrant, enter};
 use crate::role_store::{Refusal, RoleStoreError};
@@ -36,6 +36,9 @@ pub(super) async fn line(
     wish: Wish<'_>,
 ) -> Result<Arrived, LoginError> {
     let gate = &plane.gate;
+    if wish.startup.replication()? != Replication::No {
+        return Err(LoginError::Denied(Denied::Replication));
+    }
     visit.asked = Some(Instant::now());
     let place = gate.sessions.reserve();
     let place = place.ok_or(LoginError::Full(Full::Sessions))?;

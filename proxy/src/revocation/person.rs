@@ -219,6 +219,7 @@ async fn adjust(
     let wish = MembershipWish {
         entry,
         groups: &granted,
+        replication: grants.may_replicate,
         missing: match gate.config.groups.missing {
             // Nobody logs in who could be refused.
             MissingGroup::Refuse => MissingGroup::Skip,
@@ -264,12 +265,12 @@ fn lost_by(session: &LiveSession, granted: &[RoleName]) -> Vec<String> {
     gone.map(ToString::to_string).collect()
 }
 
-/// Whether the person's groups open the database of a session.
+/// Whether the person's groups open the database of a session, and replication if it is for that.
 fn opens(plane: &Plane, principal: &Principal, session: &LiveSession) -> bool {
     let rules = &plane.gate.config.groups.rules;
     rules
         .grants(&principal.groups, &session.database)
-        .opens_database
+        .open(session.replication)
 }
 
 fn role_store_away(entry: &EntryId, error: &RoleStoreError) -> Outcome {

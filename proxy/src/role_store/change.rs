@@ -17,6 +17,8 @@ pub(crate) struct MembershipWish<'a> {
     pub(crate) entry: &'a EntryId,
     /// The roles of the groups that count; without one, the login is to be revoked instead.
     pub(crate) groups: &'a [RoleName],
+    /// Whether the groups open replication connections.
+    pub(crate) replication: bool,
     /// What happens to a group whose role does not exist.
     pub(crate) missing: MissingGroup,
     /// Who asks, for the change log.
@@ -56,17 +58,21 @@ impl RoleStore {
             (&wish.session, Type::TEXT),
         ];
         let rows: Vec<Row> = self.call(CHANGE, &parameters).await?;
-        Ok(MembershipChange {
-            steps: steps(&rows)?,
-        })
+        let mut steps = steps(&rows)?;
+        steps.extend(
+            self.change_replication(wish.entry, wish.replication, wish.session)
+                .await?,
+        );
+        Ok(MembershipChange { steps })
     }
 }
 
 impl MembershipChange {
-    /// What was changed, one step a text; groups that were left out are none.
+    /// What was changed, one step a text; what was left out is none.
     pub(crate) fn changes(&self) -> Vec<String> {
         let steps = self.steps.iter();
-        let changes = steps.filter(|step| step.action != Action::SkipGroup);
+        let changes = steps
+            .filter(|step| !matches!(step.action, Action::SkipGroup | Action::SkipReplication));
         changes.map(Step::describe).collect()
     }
 

@@ -5,9 +5,9 @@ mod strangers;
 use postern_core::perimeter::Plan;
 use tokio_postgres::{Client, Row};
 
-use super::RoleStore;
 use super::error::RoleStoreError;
 use super::pool::Pool;
+use super::{RoleStore, replication};
 use crate::check::Probe;
 use crate::schema::{OWNER, PEOPLE, SERVER_VERSIONS, VERSION};
 
@@ -22,12 +22,12 @@ const LOOK: &str = "SELECT current_setting('server_version_num')::integer, \
      WHERE f.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'postern') \
        AND f.proname IN ('version', 'plan_login', 'apply_login', 'change_memberships', \
          'disable_login', 'revoke_login', 'deprovision_login', 'hold_login', 'release_login', \
-         'list_holds', 'managed_logins') \
+         'list_holds', 'managed_logins', 'change_replication') \
        AND has_function_privilege(f.oid, 'EXECUTE')) \
     FROM pg_roles r LEFT JOIN pg_roles o ON o.rolname = $1 WHERE r.rolname = session_user";
 
 /// How many routines the provisioner calls; see [`LOOK`].
-const ROUTINES: i64 = 11;
+const ROUTINES: i64 = 12;
 
 impl RoleStore {
     /// The backends that were not reached through this proxy or another allowed one.
@@ -39,7 +39,8 @@ impl RoleStore {
     }
 }
 
-pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>) -> Vec<Probe> {
+/// `replicates` says whether group rules open replication connections.
+pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>, replicates: bool) -> Vec<Probe> {
     let client = match pool.connect().await {
         Ok(client) => client,
         Err(error) => return vec![unreachable(&error)],
@@ -55,6 +56,9 @@ pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>) -> Vec<Probe> {
             super::describe(&error),
             "see the server's log".to_owned(),
         )),
+    }
+    if replicates {
+        probes.push(replication::probe(&client).await);
     }
     if let Some(plan) = plan {
         probes.push(strangers::probe(&client, plan).await);

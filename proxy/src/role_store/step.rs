@@ -35,6 +35,12 @@ pub(crate) enum Action {
     Revoke,
     /// Leave a group out. Changes nothing.
     SkipGroup,
+    /// Give the role REPLICATION.
+    AllowReplication,
+    /// Take REPLICATION away.
+    DenyReplication,
+    /// Leave REPLICATION as it is, because PostgreSQL does not let Postern change it.
+    SkipReplication,
     /// Refuse the login. Only in plans: [`RoleStore::apply`] returns an error instead.
     Refuse,
 }
@@ -61,6 +67,9 @@ impl Action {
             Self::Grant => "grant",
             Self::Revoke => "revoke",
             Self::SkipGroup => "skip_group",
+            Self::AllowReplication => "allow_replication",
+            Self::DenyReplication => "deny_replication",
+            Self::SkipReplication => "skip_replication",
             Self::Refuse => "refuse",
         }
     }
@@ -75,6 +84,9 @@ impl Action {
             Self::Grant,
             Self::Revoke,
             Self::SkipGroup,
+            Self::AllowReplication,
+            Self::DenyReplication,
+            Self::SkipReplication,
             Self::Refuse,
         ]
         .into_iter()
@@ -112,6 +124,9 @@ mod tests {
             "grant",
             "revoke",
             "skip_group",
+            "allow_replication",
+            "deny_replication",
+            "skip_replication",
             "refuse",
         ] {
             assert_eq!(Action::parse(text).map(Action::as_str), Some(text));

@@ -23,6 +23,8 @@ pub(crate) struct Wish {
     pub(crate) dn: String,
     /// The roles of the groups that count.
     pub(crate) groups: Vec<RoleName>,
+    /// Whether the groups open replication connections.
+    pub(crate) replication: bool,
     /// The role's secret, as PostgreSQL keeps it.
     pub(crate) verifier: Verifier,
     /// What happens to a group whose role does not exist.

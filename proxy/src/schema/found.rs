@@ -22,6 +22,8 @@ pub(super) struct Found {
     pub(super) provisioner_settings: Vec<String>,
     pub(super) schema_owner: Option<String>,
     pub(super) installed: Option<(i32, String)>,
+    /// Whether an administrator has handed `set_replication` over to a superuser.
+    pub(super) replication_is_handed_over: bool,
 }
 
 /// The attributes of a role that matter here.
@@ -45,7 +47,11 @@ impl Found {
                   WHERE n.nspname = 'postern'), \
                  EXISTS (SELECT FROM pg_auth_members m \
                   JOIN pg_roles o ON o.oid = m.member \
-                  WHERE m.roleid = 'pg_signal_backend'::regrole AND o.rolname = $1) \
+                  WHERE m.roleid = 'pg_signal_backend'::regrole AND o.rolname = $1), \
+                 EXISTS (SELECT FROM pg_proc f JOIN pg_roles o ON o.oid = f.proowner \
+                  JOIN pg_namespace n ON n.oid = f.pronamespace \
+                  WHERE n.nspname = 'postern' AND f.proname = 'set_replication' \
+                  AND o.rolsuper) \
                  FROM pg_roles r WHERE r.rolname = current_user",
                 &[&OWNER],
             )
@@ -76,6 +82,7 @@ impl Found {
             provisioner_settings: Vec::new(),
             schema_owner: row.get(5),
             installed: installed(t).await?,
+            replication_is_handed_over: row.get(7),
         };
         if found.provisioner.is_some() {
             found.read_provisioner(t, provisioner.as_str()).await?;

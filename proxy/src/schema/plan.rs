@@ -210,6 +210,10 @@ fn password_task(found: &Found, order: &Install<'_>, name: &str) -> Option<(&'st
     ))
 }
 
+/// The one routine that an administrator may hand over to a superuser, who alone can replace it
+/// then.
+const SET_REPLICATION: &str = "people/set_replication.sql";
+
 fn plan_schema(found: &Found, provisioner: &RoleName, tasks: &mut Vec<Task>) {
     let digest = digest(provisioner);
     if found
@@ -242,7 +246,12 @@ fn plan_schema(found: &Found, provisioner: &RoleName, tasks: &mut Vec<Task>) {
             .sql
             .trim_end()
             .replace(":\"provisioner\"", &provisioner);
-        if file.path.starts_with("people/") {
+        if file.path == SET_REPLICATION && found.replication_is_handed_over {
+            if !found.admin_is_superuser {
+                continue;
+            }
+            sql = format!("RESET ROLE;\n{sql}\nSET LOCAL ROLE {OWNER};");
+        } else if file.path.starts_with("people/") {
             sql = format!("SET LOCAL ROLE {PEOPLE};\n{sql}\nSET LOCAL ROLE {OWNER};");
         }
         tasks.push(Task::new(format!("install {}", file.path), sql));

@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::{RoleName, RoleNameError};
 use crate::principal::Group;
+use crate::wire::startup::Replication;
 
 /// The rules, in order; the first that matches a group decides.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,7 @@ impl GroupRules {
     pub fn grants(&self, groups: &[Group], database: &str) -> Grants {
         let mut roles: BTreeMap<RoleName, Vec<Group>> = BTreeMap::new();
         let mut dropped = Vec::new();
-        let (mut opens_database, mut is_strict) = (false, false);
+        let (mut opens_database, mut is_strict, mut may_replicate) = (false, false, false);
         for group in groups {
             let folded = group.name.to_ascii_lowercase();
             let matched = self
@@ -42,6 +43,7 @@ impl GroupRules {
                 Some((rule, Ok(role))) => {
                     opens_database |= rule.opens(database);
                     is_strict |= rule.strict;
+                    may_replicate |= rule.replication;
                     roles.entry(role).or_default().push(group.clone());
                     continue;
                 }
@@ -62,7 +64,13 @@ impl GroupRules {
             dropped,
             opens_database,
             is_strict,
+            may_replicate,
         }
+    }
+
+    /// True when some groups open replication connections.
+    pub fn open_replication(&self) -> bool {
+        self.0.iter().any(|rule| rule.replication)
     }
 }
 
@@ -78,6 +86,20 @@ pub struct Grants {
     /// True when at least one group with a role is of a strict rule: its members are let in only
     /// while the directory can be asked.
     pub is_strict: bool,
+    /// True when at least one group with a role opens replication connections.
+    pub may_replicate: bool,
+}
+
+impl Grants {
+    /// Whether a session of this kind is open to the principal. One for physical replication is in
+    /// no database, and carries all of them.
+    pub fn open(&self, replication: Replication) -> bool {
+        match replication {
+            Replication::No => self.opens_database,
+            Replication::Logical => self.opens_database && self.may_replicate,
+            Replication::Physical => self.may_replicate,
+        }
+    }
 }
 
 /// A role, and the groups that it stands for.
@@ -131,6 +153,7 @@ pub struct GroupRule {
     role: Option<String>,
     databases: Vec<String>,
     strict: bool,
+    replication: bool,
     test: Test,
     template: Vec<Piece>,
 }
@@ -188,6 +211,7 @@ impl GroupRule {
             role,
             databases,
             strict: false,
+            replication: false,
             test,
             template,
         })
@@ -198,6 +222,15 @@ impl GroupRule {
     #[must_use]
     pub fn strict(self, strict: bool) -> Self {
         Self { strict, ..self }
+    }
+
+    /// The same rule, for groups that open replication connections, or do not.
+    #[must_use]
+    pub fn replication(self, replication: bool) -> Self {
+        Self {
+            replication,
+            ..self
+        }
     }
 
     /// Which groups the rule is about.

@@ -71,6 +71,17 @@ pub struct Startup {
     parameters: Vec<(String, Vec<u8>)>,
 }
 
+/// Whether a session is for queries, or for replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// Queries, as nearly everybody wants.
+    No,
+    /// Replication commands and queries in one database (`replication=database`).
+    Logical,
+    /// Replication commands, in no database (`replication=true`).
+    Physical,
+}
+
 /// The whole length of the first packet, in bytes, the length word included.
 ///
 /// # Errors
@@ -154,6 +165,26 @@ impl Startup {
             .rev()
             .find(|(given, _)| given.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_slice())
+    }
+
+    /// Whether the client wants replication.
+    ///
+    /// PostgreSQL knows the parameter by its exact name only; another spelling of it is refused,
+    /// because a server that is less exact would take it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartupError::Replication`] when that cannot be told.
+    pub fn replication(&self) -> Result<Replication, StartupError> {
+        let mut wanted = Replication::No;
+        for (name, value) in &self.parameters {
+            if name == "replication" {
+                wanted = replication_of(value)?;
+            } else if name.eq_ignore_ascii_case("replication") {
+                return Err(StartupError::Replication);
+            }
+        }
+        Ok(wanted)
     }
 
     /// The parameters other than `user` and `database`, in the order in which they were sent,
@@ -345,6 +376,9 @@ pub enum StartupError {
     /// The database is not UTF-8, so no configuration can name it.
     #[error("the database name is not UTF-8")]
     DatabaseNotUtf8,
+    /// `replication` is neither `database` nor a truth value, or is spelled otherwise.
+    #[error("the parameter \"replication\" is neither \"database\" nor a Boolean value")]
+    Replication,
     /// A user or database that is to be sent has a NUL in it.
     #[error("a name has a NUL in it")]
     NulInName,
@@ -396,6 +430,24 @@ fn parse_startup(minor: u16, mut reader: Reader<'_>) -> Result<Startup, StartupE
         database: database.to_owned(),
         parameters,
     })
+}
+
+/// The value as PostgreSQL reads it: `database`, or a Boolean value or the beginning of one
+/// (`parse_bool` in `bool.c`).
+fn replication_of(value: &[u8]) -> Result<Replication, StartupError> {
+    if value == b"database" {
+        return Ok(Replication::Logical);
+    }
+    let value = value.to_ascii_lowercase();
+    let begins =
+        |word: &str, least: usize| value.len() >= least && word.as_bytes().starts_with(&value);
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || begins("1", 1) {
+        Ok(Replication::Physical)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || begins("0", 1) {
+        Ok(Replication::No)
+    } else {
+        Err(StartupError::Replication)
+    }
 }
 
 fn is_protocol_option(name: &str) -> bool {

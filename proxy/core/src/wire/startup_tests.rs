@@ -213,6 +213,35 @@ fn a_backend_is_sent_everything_but_what_is_denied_or_negotiated() {
 }
 
 #[test]
+fn replication_is_read_as_postgresql_reads_it() {
+    use Replication::{Logical, No, Physical};
+    let refused = Err(StartupError::Replication);
+    for (sent, wanted) in [
+        ("", Ok(No)),
+        ("replication\0database\0", Ok(Logical)),
+        ("replication\0true\0", Ok(Physical)),
+        ("replication\0T\0", Ok(Physical)),
+        ("replication\0yEs\0", Ok(Physical)),
+        ("replication\0on\0", Ok(Physical)),
+        ("replication\x001\0", Ok(Physical)),
+        ("replication\0false\0", Ok(No)),
+        ("replication\0of\0", Ok(No)),
+        ("replication\x000\0", Ok(No)),
+        ("replication\0no\0replication\0database\0", Ok(Logical)),
+        ("replication\0database\0replication\0no\0", Ok(No)),
+        ("replication\0\0", refused),
+        ("replication\0o\0", refused),
+        ("replication\0Database\0", refused),
+        ("replication\0truest\0", refused),
+        ("Replication\0no\0", refused),
+        ("replication\0no\0REPLICATION\0true\0", refused),
+    ] {
+        let startup = startup(format!("user\0a\0{sent}\0").as_bytes()).unwrap();
+        assert_eq!(startup.replication(), wanted, "{sent:?}");
+    }
+}
+
+#[test]
 fn the_clients_address_stands_whole_behind_the_application_name() {
     let ipv6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
     for (sent, address, named) in [

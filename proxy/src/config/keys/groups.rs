@@ -103,5 +103,20 @@ pub(super) static GROUP_RULE: Table = Table {
                 "The others are let in from memory for `cache.stale_s`.",
             ],
         ),
+        key(
+            "replication",
+            Kind::Boolean,
+            Absent::Default("false"),
+            &[
+                "Whether members of these groups may open replication connections, physical \
+                 (`pg_basebackup`, `pg_receivewal`) and logical (`pg_recvlogical`).",
+                "Such a connection can read every database of the server, whatever `databases` \
+                 says.",
+                "Their roles get the attribute REPLICATION, which PostgreSQL lets Postern give \
+                 after an administrator has said so once; `postern check` names the statement.",
+                "A physical one goes to the backend that serves the database `replication`, unless \
+                 the client names another.",
+            ],
+        ),
     ],
 };

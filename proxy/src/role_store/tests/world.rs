@@ -75,6 +75,7 @@ impl World {
             store: RoleStore {
                 pool: Pool::new(access),
                 limit: CALL_LIMIT,
+                replicates: false,
             },
             postgres,
             connector,
@@ -100,6 +101,7 @@ impl World {
             dn: format!("cn={role}"),
             groups: groups.iter().map(name).collect::<Result<_, _>>()?,
             verifier: Verifier::from_password(b"secret", &[7; 16], iterations),
+            replication: false,
             missing: MissingGroup::Create,
             force_secret: false,
         };
@@ -114,6 +116,7 @@ impl World {
         let wish = MembershipWish {
             entry: &entry(role),
             groups,
+            replication: false,
             missing: MissingGroup::Create,
             session: "feed",
         };

@@ -33,6 +33,7 @@ fn nothing() -> Found {
         provisioner_settings: Vec::new(),
         schema_owner: None,
         installed: None,
+        replication_is_handed_over: false,
     }
 }
 
@@ -95,6 +96,24 @@ fn an_empty_server_gets_every_file_in_order_between_the_roles_and_the_version()
     );
     assert_eq!(whats.first(), Some(&"create postern_owner"));
     assert_eq!(whats.last(), Some(&"act as the administrator again"));
+    Ok(())
+}
+
+#[test]
+fn a_routine_that_was_handed_over_to_a_superuser_stays_with_it() -> Result<(), SchemaError> {
+    for admin_is_superuser in [true, false] {
+        let found = Found {
+            replication_is_handed_over: true,
+            admin_is_superuser,
+            installed: Some((VERSION, "older".to_owned())),
+            ..everything(&provisioner()?)
+        };
+        let tasks = planned(&found, "right")?;
+        let what = format!("install {SET_REPLICATION}");
+        let sql = tasks.iter().find(|task| task.step.what == what);
+        let starts = sql.map(|task| task.sql.starts_with("RESET ROLE;\n"));
+        assert_eq!(starts, admin_is_superuser.then_some(true));
+    }
     Ok(())
 }
 
