@@ -58,6 +58,7 @@ fn main() -> ExitCode {
             direct_tls::each_kind_of_encryption_is_asked_for_once,
             direct_tls::libpq_18_begins_with_tls_and_cancels_so,
             proxy_protocol::a_trusted_proxy_is_believed_about_the_clients_address,
+            proxy_protocol::a_limit_by_address_counts_each_client_behind_a_proxy,
             proxy_protocol::a_proxy_that_says_nothing_or_nonsense_is_closed,
             proxy_protocol::nobody_else_is_believed,
             startup::ten_thousand_bytes_are_a_startup_packet_and_not_one_more,

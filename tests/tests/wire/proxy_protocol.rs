@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::client_that_offers;
-use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::world::{CHANGE_LIMIT, last_refusal};
 use postern_tests::{ConfigFile, RawClient, World, wait_until};
 
 /// What every header begins with.
@@ -52,6 +52,31 @@ pub(crate) fn a_trusted_proxy_is_believed_about_the_clients_address(world: &Worl
         let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
         let own = client.query("show application_name")?;
         ensure!(own.starts_with("127.0.0.1:"), "{own}");
+        Ok(())
+    })
+}
+
+pub(crate) fn a_limit_by_address_counts_each_client_behind_a_proxy(world: &World) -> Result<()> {
+    let person = world.person("neighbour", &[HR_GROUP])?;
+    let change = |config: &mut ConfigFile| {
+        behind_a_proxy(config);
+        config.set("lockout", "tries_per_address_max", 1);
+    };
+    world.with_plain_config(change, || {
+        let log_in = |rest: &[u8], user: &str, password: &str| {
+            let mut client = RawClient::connect(world.plain.port())?;
+            client.send(&header(rest))?;
+            client.go_on(user, HR_DATABASE, password)
+        };
+        for (user, reason) in [("guessed", "unknown_login"), ("again", "refresh_limit")] {
+            ensure!(log_in(IPV4, user, "guess")?.is_err());
+            let recorded = last_refusal(&world.plain)?;
+            ensure!(recorded == reason, "{user}: {recorded}");
+        }
+        let refused = log_in(IPV4, "neighbour", &person.password)?;
+        ensure!(refused.is_err(), "the address has no tries left");
+        let in_session = log_in(IPV6, "neighbour", &person.password)?;
+        in_session.map_err(|told| anyhow!("{told:?}"))?;
         Ok(())
     })
 }
