@@ -6,7 +6,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -258,6 +258,14 @@ impl RawClient {
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes)?;
         Ok(self.stream.flush()?)
+    }
+
+    /// Our end of the connection.
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(self.stream.socket().local_addr()?)
     }
 
     /// Closes the sending half of the connection.

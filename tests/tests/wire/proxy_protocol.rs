@@ -1,10 +1,14 @@
 //! The header by which a load balancer says whose connection it passes on.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+use postern_tests::account::Account;
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::process::Server;
 use postern_tests::raw::client_that_offers;
-use postern_tests::world::{CHANGE_LIMIT, last_refusal};
-use postern_tests::{ConfigFile, RawClient, World, wait_until};
+use postern_tests::wait::accepts;
+use postern_tests::world::{CHANGE_LIMIT, last_refusal, scratch_file};
+use postern_tests::{ConfigFile, RawClient, World, free_port, needs, wait_until};
 
 /// What every header begins with.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -54,6 +58,55 @@ pub(crate) fn a_trusted_proxy_is_believed_about_the_clients_address(world: &Worl
         ensure!(own.starts_with("127.0.0.1:"), "{own}");
         Ok(())
     })
+}
+
+pub(crate) fn a_real_haproxy_passes_clients_on_and_its_checks_leave_no_record(
+    world: &World,
+) -> Result<()> {
+    let claim = "a_real_haproxy_passes_clients_on_and_its_checks_leave_no_record";
+    let Some(haproxy) = needs::program("haproxy") else {
+        needs::skip(claim, "haproxy is not installed");
+        return Ok(());
+    };
+    let person = world.person("balanced", &[HR_GROUP])?;
+    world.with_plain_config(behind_a_proxy, || {
+        let before = world.plain.audit()?.len();
+        let port = free_port()?;
+        let file = scratch_file(world, "haproxy.cfg");
+        std::fs::write(&file, haproxy_configuration(port, world.plain.port()))?;
+        let mut command = Account::own().command(&haproxy, "KILL");
+        command.args(["-db", "-f"]).arg(&file);
+        let log = scratch_file(world, "haproxy.log");
+        let mut server = Server::spawn("haproxy", command, &log, Signal::SIGTERM)?;
+        server.wait_ready(CHANGE_LIMIT, || Ok(accepts("127.0.0.1", port)))?;
+        let client = RawClient::connect(port)?;
+        let address = client.local_address()?.to_string();
+        let in_session = client.go_on("balanced", HR_DATABASE, &person.password)?;
+        let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+        ensure!(client.query("show application_name")? == address);
+        // By now it has looked many times whether somebody listens.
+        let records = world.plain.audit()?;
+        let since = records.get(before..).unwrap_or_default();
+        ensure!(since.iter().all(|it| it["event"] != "refused"), "{since:?}");
+        server.stop()?;
+        Ok(())
+    })
+}
+
+/// Headers of version 2 for clients, and for its own looks whether somebody listens.
+fn haproxy_configuration(port: u16, postern: u16) -> String {
+    format!(
+        "defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+
+listen postgresql
+    bind 127.0.0.1:{port}
+    server postern 127.0.0.1:{postern} send-proxy-v2 check check-send-proxy inter 5ms
+"
+    )
 }
 
 pub(crate) fn a_limit_by_address_counts_each_client_behind_a_proxy(world: &World) -> Result<()> {

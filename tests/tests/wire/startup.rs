@@ -115,3 +115,34 @@ pub(crate) fn a_packet_that_does_not_end_is_refused(world: &World) -> Result<()>
     }
     Ok(())
 }
+
+pub(crate) fn what_the_database_says_during_the_login_reaches_the_client(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("noticed", &[HR_GROUP])?;
+    world.raw(&person)?;
+    // A role that may not be taken any more is a warning at every login.
+    for sql in [
+        "create role once_hers",
+        "alter role noticed set role = once_hers",
+        "alter role noticed set application_name = 'by the role'",
+    ] {
+        world.postgres.sql(sql)?;
+    }
+    let mut client = RawClient::connect(world.plain.port())?;
+    let parameters = [("user", "noticed"), ("database", HR_DATABASE)];
+    client.startup(PROTOCOL_3_0, &parameters)?;
+    ensure!(client.read()?.tag == b'R');
+    client.password(person.password.as_bytes())?;
+    let messages = client.read_until_ready()?;
+    let notices = messages.iter().filter(|it| it.tag == b'N');
+    let mut texts = notices.filter_map(|it| it.field(b'M'));
+    let warning = "permission denied to set role \"once_hers\"";
+    ensure!(texts.any(|it| it == warning), "{messages:?}");
+    let told = b"application_name\0by the role\0";
+    ensure!(
+        messages.iter().any(|it| it.tag == b'S' && it.body == told),
+        "{messages:?}"
+    );
+    Ok(())
+}
