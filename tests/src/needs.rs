@@ -57,16 +57,16 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|it| it.join(name)).find(|it| it.is_file())
 }
 
-/// A Python that has a module: that of the folder of tools, or the machine's.
+/// A Python with psycopg 3 on libpq 18: that of the folder of tools, or the machine's. Debian's
+/// own libpq may be older than what is to be tested.
 #[must_use]
-pub fn python_with(module: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-    let own = target.join("tools/python/bin/python3");
+pub fn psycopg() -> Option<PathBuf> {
+    const IMPORT: &str = "import psycopg; assert psycopg.pq.version() >= 180000";
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/python/bin/python3");
     let found = own.is_file().then_some(own).into_iter();
     let mut found = found.chain(program("python3"));
-    let imports = format!("import {module}");
     found.find(|it| {
-        run_any(Command::new(it).args(["-c", &imports])).is_ok_and(|it| it.status.success())
+        run_any(Command::new(it).args(["-c", IMPORT])).is_ok_and(|it| it.status.success())
     })
 }
 

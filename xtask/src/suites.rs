@@ -27,9 +27,11 @@ const RELEASE: &str = "/etc/os-release";
 /// What the archive's lists are signed with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// The newest libpq, which Debian may not have.
+const PSYCOPG: &str = "psycopg[binary]>=3.3,<4";
 /// Drivers of Python, each with the versions that its card is written for.
 const PYTHON: [&str; 4] = [
-    "psycopg[binary]>=3.2,<4",
+    PSYCOPG,
     "psycopg2-binary>=2.9,<3",
     "asyncpg>=0.29,<1",
     "pg8000>=1.31,<2",
@@ -96,17 +98,34 @@ fn nothing(_: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes ready what tests of the newest libpq need. Where it cannot be had, they are skipped and
+/// counted.
+pub(crate) fn libpq() -> Result<()> {
+    if needs::psycopg().is_some() {
+        return Ok(());
+    }
+    setup::try_to_install(Need::Python);
+    println!("Installing psycopg with the newest libpq");
+    if let Err(error) = packages(&root()?.join("target/tools/python"), &[PSYCOPG]) {
+        println!("not ready, the newest libpq: {error:#}");
+    }
+    Ok(())
+}
+
 fn python(folder: &Path) -> Result<()> {
-    let place = folder.join("python");
+    packages(&folder.join("python"), &PYTHON)
+}
+
+fn packages(place: &Path, packages: &[&str]) -> Result<()> {
     let pip = place.join("bin/pip");
     if !pip.is_file() {
         let mut venv = Command::new("python3");
-        succeed(venv.args(["-m", "venv", "--clear"]).arg(&place))?;
+        succeed(venv.args(["-m", "venv", "--clear"]).arg(place))?;
     }
     let mut install = Command::new(pip);
     install.args(["install", "--quiet", "--disable-pip-version-check"]);
     // Wheels alone: nothing is built here, and nothing of a package runs while it is installed.
-    succeed(install.args(["--only-binary", ":all:"]).args(PYTHON))
+    succeed(install.args(["--only-binary", ":all:"]).args(packages))
 }
 
 fn node(folder: &Path) -> Result<()> {

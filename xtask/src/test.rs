@@ -38,6 +38,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("Or skip what cannot run: cargo xtask test --no-setup");
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
+    if !arguments.no_setup {
+        suites::libpq()?;
+    }
     let root = root()?;
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|it| name.contains(it));
     let mut total = Counts::default();

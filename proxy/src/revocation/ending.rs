@@ -190,8 +190,8 @@ fn send_away(gate: &Gate, ids: &[SessionId], goodbye: &[u8]) {
 /// end is not the reason. An end must not wait for long, and is one without it.
 async fn are_away(gate: &Gate) {
     let (told, mut tellings) = mpsc::unbounded_channel();
-    // Nobody listens any more when the time is over.
     let asked = gate.ring.ask_obeyed(move || {
+        // Nobody listens any more when the time is over.
         let _ = told.send(());
     });
     let all = async {

@@ -24,7 +24,7 @@ fn connect(
     (login, password): (&str, &str),
     options: &str,
 ) -> Result<Option<String>> {
-    let Some(python) = needs::python_with("psycopg") else {
+    let Some(python) = needs::psycopg() else {
         return Ok(None);
     };
     let (port, ca_file) = (world.postern.port(), world.postern.ca_file());
@@ -65,7 +65,7 @@ pub(crate) fn psycopg_logs_in_as_a_local_account_with_every_channel_binding(
 pub(crate) fn a_client_that_insists_on_scram_is_told_by_its_own_library(
     world: &World,
 ) -> Result<()> {
-    if needs::python_with("psycopg").is_none() {
+    if needs::psycopg().is_none() {
         needs::skip(
             "a_client_that_insists_on_scram_is_told_by_its_own_library",
             NO_PSYCOPG,

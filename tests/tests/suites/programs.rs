@@ -174,19 +174,19 @@ pub(crate) fn a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway(site: &Site
     let person = site.person("quitter")?;
     for route in ROUTES {
         let mut client = raw(site, route, &person)?;
-        let key = client.cancel_key.context("no cancel key")?;
+        let key = client.cancel_key.clone().context("no cancel key")?;
         let port = site.plain_port(route);
         client.query("create temporary table copied (line text)")?;
         let copy_out = format!("copy ({ENDLESS}) to stdout");
         for (sql, tag) in [(ENDLESS, b'D'), (copy_out.as_str(), b'd')] {
             client.send_query(sql)?;
             while client.read()?.tag != tag {}
-            RawClient::cancel(port, key)?;
+            RawClient::cancel(port, &key)?;
             expect_cancelled(&mut client).with_context(|| route.name())?;
         }
         client.send_query("copy copied from stdin")?;
         while client.read()?.tag != b'G' {}
-        RawClient::cancel(port, key)?;
+        RawClient::cancel(port, &key)?;
         // The server looks up with the next row.
         let row = b"d\0\0\0\x08row\n".repeat(10_000);
         client.send(&row)?;
