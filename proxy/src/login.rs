@@ -268,7 +268,7 @@ async fn accept_startup(
     startup: &Startup,
 ) -> Result<(), LoginError> {
     let config = &plane.gate.config;
-    if startup.replication()? != Replication::No && !config.groups.rules.open_replication() {
+    if startup.replication()? != Replication::No && !config.opens_replication() {
         return Err(ClientError::ParameterDenied("replication".to_owned()).into());
     }
     for name in &config.listen.denied_parameters {

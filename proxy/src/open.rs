@@ -62,14 +62,18 @@ impl Entrant {
 
     /// A service account, of which was asked at a moment whether somebody holds it. What it has,
     /// and may lose, is its own role.
-    pub(crate) fn service(admitted: &Admitted, database: String, asked_at: Instant) -> Self {
+    pub(crate) fn service(
+        admitted: &Admitted,
+        (database, replication): (String, Replication),
+        asked_at: Instant,
+    ) -> Self {
         let role = admitted.role();
         Self {
             role: role.clone(),
             principal: principal(role),
             granted: [role.clone()].into(),
             database,
-            replication: Replication::No,
+            replication,
             asked_at,
             is_news: false,
         }

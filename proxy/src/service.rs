@@ -31,12 +31,18 @@ pub(crate) enum Standing {
 #[must_use = "a service account's exchange may be passed on only with this evidence"]
 pub(crate) struct Admitted {
     role: RoleName,
+    replicates: bool,
 }
 
 impl Admitted {
     /// The role.
     pub(crate) fn role(&self) -> &RoleName {
         &self.role
+    }
+
+    /// Whether its replication connections are passed on.
+    pub(crate) fn replicates(&self) -> bool {
+        self.replicates
     }
 }
 
@@ -62,8 +68,10 @@ pub(crate) fn standing(
     if !is_encrypted && account.tls == ListenTls::Require {
         return Err(ClientError::TlsRequired.into());
     }
-    let role = role.clone();
-    Ok(Standing::Service(Admitted { role }))
+    Ok(Standing::Service(Admitted {
+        role: role.clone(),
+        replicates: account.replication,
+    }))
 }
 
 /// The role of a service account of this name, wherever it may come from.

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             service::from_elsewhere_a_service_account_is_refused_like_anybody,
             service::a_database_that_asks_for_anything_else_is_refused,
             service::a_service_account_is_revoked_by_an_operator_and_by_nobody_else,
+            service::a_service_account_replicates_only_where_the_configuration_says_so,
             service::kill_ends_the_session_of_a_service_account,
             scripted::a_database_that_breaks_the_exchange_is_not_believed,
             scripted::silent_clients_take_32_backends_at_most,

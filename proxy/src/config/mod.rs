@@ -254,6 +254,16 @@ pub(crate) struct ServiceAccount {
     pub(crate) networks: Vec<Prefix>,
     /// `tls`: whether they may come without TLS.
     pub(crate) tls: ListenTls,
+    /// `replication`: whether replication connections are passed on, too.
+    pub(crate) replication: bool,
+}
+
+impl Config {
+    /// Whether there is anybody who may open replication connections.
+    pub(crate) fn opens_replication(&self) -> bool {
+        let mut programs = self.service_accounts.iter();
+        self.groups.rules.open_replication() || programs.any(|it| it.replication)
+    }
 }
 
 impl ServiceAccount {

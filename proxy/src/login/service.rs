@@ -36,7 +36,8 @@ pub(super) async fn line(
     wish: Wish<'_>,
 ) -> Result<Arrived, LoginError> {
     let gate = &plane.gate;
-    if wish.startup.replication()? != Replication::No {
+    let replication = wish.startup.replication()?;
+    if replication != Replication::No && !admitted.replicates() {
         return Err(LoginError::Denied(Denied::Replication));
     }
     visit.asked = Some(Instant::now());
@@ -67,7 +68,7 @@ pub(super) async fn line(
     let (relayed, server_final) = relayed?;
 
     let asked_at = Instant::now();
-    let entrant = Entrant::service(&admitted, database, asked_at);
+    let entrant = Entrant::service(&admitted, (database, replication), asked_at);
     let record = Record::Authenticated {
         principal: entrant.principal().id.to_string(),
         dn: entrant.principal().dn.clone(),

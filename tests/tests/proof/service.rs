@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use postern_tests::cast::HR_DATABASE;
 use postern_tests::raw::PROTOCOL_3_0;
-use postern_tests::world::last_refusal;
+use postern_tests::world::{last_refusal, outcome_of};
 use postern_tests::{ConfigFile, Psql, RawClient, World, wait_until};
 
 use crate::{PROGRAM, last_record, ordered, psql, query_bound, record_of_leaving, service_account};
@@ -193,6 +193,48 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
     let said = query_bound(&program, "disable", WHO)?;
     ensure!(said == Ok(PROGRAM.0.to_owned()), "{said:?}");
     Ok(())
+}
+
+pub(crate) fn a_service_account_replicates_only_where_the_configuration_says_so(
+    world: &World,
+) -> Result<()> {
+    let own = "hostssl all,replication all 127.0.0.1/32 scram-sha-256";
+    world.postgres.set_hba(own)?;
+    world.postgres.sql("alter role etl replication")?;
+    let identify = || -> Result<(i32, String)> {
+        let program = psql(world, PROGRAM);
+        let target = format!("dbname={HR_DATABASE} replication=true");
+        let mut command = program.command()?;
+        command.env("PGCHANNELBINDING", "disable");
+        outcome_of(command.args(["-At", "-d", &target, "-c", "IDENTIFY_SYSTEM"]))
+    };
+    let (_, said) = identify()?;
+    ensure!(
+        said.contains("\"replication\" is not allowed here"),
+        "{said}"
+    );
+    let another = |config: &mut ConfigFile| {
+        config
+            .begin("group_rule")
+            .set("group_rule", "prefix", "copiers-")
+            .set("group_rule", "replication", true);
+    };
+    world.with_config(another, || {
+        let (_, said) = identify()?;
+        ensure!(
+            said.contains("permission denied to start a replication connection"),
+            "{said}"
+        );
+        Ok(())
+    })?;
+    let allowed = |config: &mut ConfigFile| {
+        config.set("service_account", "replication", true);
+    };
+    world.with_config(allowed, || {
+        let (code, said) = identify()?;
+        ensure!(code == 0 && said.contains('|'), "{said}");
+        Ok(())
+    })
 }
 
 pub(crate) fn kill_ends_the_session_of_a_service_account(world: &World) -> Result<()> {

@@ -70,6 +70,7 @@ fn service_account(
         roles,
         networks: networks?,
         tls,
+        replication: section.boolean("replication")?,
     })
 }
 

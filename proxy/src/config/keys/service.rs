@@ -46,5 +46,14 @@ pub(super) static SERVICE_ACCOUNT: Table = Table {
                  session says can be read on the way.",
             ],
         ),
+        key(
+            "replication",
+            Kind::Boolean,
+            Absent::Default("false"),
+            &[
+                "Whether they may open replication connections, as backups and standbys do.",
+                "The role needs REPLICATION, which its owner in the database gives it.",
+            ],
+        ),
     ],
 };
