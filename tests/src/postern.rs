@@ -175,6 +175,18 @@ impl Postern {
         server.context("Postern does not run")?.kill()
     }
 
+    /// Waits until it hears, since its last start, what other proxies tell by the role store.
+    ///
+    /// # Errors
+    /// If that does not come.
+    pub fn wait_until_listening(&self) -> Result<()> {
+        crate::wait_until("it hears of other proxies", START_LIMIT, || {
+            let log = self.log()?;
+            let since = log.rsplit(" listening on ").next().unwrap_or_default();
+            Ok(since.contains("listening has begun"))
+        })
+    }
+
     /// Stops it and starts it with the configuration as changed.
     ///
     /// # Errors

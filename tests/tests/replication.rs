@@ -89,6 +89,8 @@ impl World {
         let postern = Postern::prepare(&scratch, &certificates, &postgres, free_port()?)?;
         postern.configure(|config| {
             directory.configure(config);
+            // Raw clients show their passwords.
+            config.set("local", "exchange", "password");
             config.set("cache", "recheck_s", 1);
             config
                 .remove("group_rule")

@@ -69,17 +69,10 @@ fn with(world: &World, odd: &OpenLdap, claim: impl FnOnce() -> Result<()>) -> Re
             .set("directory", "feed", "off")
             .set("cache", "stale_s", 600);
     };
-    let begun =
-        || Ok::<_, anyhow::Error>(world.plain.log()?.matches("listening has begun").count());
-    let before = begun()?;
     world.postern.stop()?;
     let outcome = world.with_plain_config(change, || {
         // Whoever is remembered by then is looked at.
-        wait_until(
-            "listening has begun",
-            CHANGE_LIMIT,
-            || Ok(begun()? > before),
-        )?;
+        world.plain.wait_until_listening()?;
         claim()
     });
     world.postern.start_again()?;

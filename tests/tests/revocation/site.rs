@@ -242,7 +242,8 @@ impl Site {
     /// Runs a claim while the Postern runs that hears by the database alone.
     pub(crate) fn with_untold(&self, claim: impl FnOnce() -> Result<()>) -> Result<()> {
         self.untold.start_again()?;
-        let outcome = claim();
+        // Whoever is in by then is looked at.
+        let outcome = self.untold.wait_until_listening().and_then(|()| claim());
         if self.untold.is_running()? {
             self.untold.stop()?;
         }
