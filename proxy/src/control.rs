@@ -18,9 +18,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::durations::Summary;
 use crate::gate::Gate;
 use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
-use crate::revocation::{Command, LagSummary};
+use crate::revocation::Command;
 pub(crate) use sessions::{SessionAnswer, table};
 
 /// How long a question may take to be asked, and its answer to be read.
@@ -79,7 +80,7 @@ pub(crate) struct CountsAnswer {
     /// People whose password is remembered.
     pub(crate) remembered: usize,
     /// How long it took until lost access had gone.
-    pub(crate) revocations: LagSummary,
+    pub(crate) revocations: Summary,
 }
 
 /// The socket file of this process. It is removed when this is dropped, unless another process has
@@ -222,7 +223,7 @@ fn counts(gate: &Gate) -> CountsAnswer {
         connections: counts.connections.load(Ordering::Relaxed),
         opened: counts.opened.load(Ordering::Relaxed),
         live: gate.sessions.count(),
-        refused: counts.refused.load(Ordering::Relaxed),
+        refused: counts.refused.total(),
         directory_calls: gate.authenticator.calls(),
         role_store_calls: gate.synchronizer.calls(),
         audit_is_written: !gate.audit.is_broken(),

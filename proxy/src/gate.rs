@@ -1,11 +1,12 @@
 //! What all logins share, and what those of one login thread share.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postern_core::audit::Record;
+use postern_core::audit::{Record, RefusedReason};
 use postern_core::scram::Decoys;
 use postern_ring::RingHandle;
 use rustls::ServerConfig;
@@ -16,12 +17,13 @@ use crate::authenticate::Authenticator;
 use crate::backend::Target;
 use crate::config::Config;
 use crate::directory::Directories;
+use crate::durations::Durations;
 use crate::error::LoginError;
 use crate::health::Health;
 use crate::limits::{
     AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, SERVICE_EXCHANGES_MAX, TURNED_AWAY_MAX,
 };
-use crate::revocation::{Lag, Orders};
+use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
@@ -60,7 +62,11 @@ pub(crate) struct Gate {
     /// The way to the watch over everybody's access.
     pub(crate) orders: Orders,
     /// How long it took until lost access had gone.
-    pub(crate) lag: Lag,
+    pub(crate) lag: Durations,
+    /// How long logins took that memory answered.
+    pub(crate) warm_logins: Durations,
+    /// How long the others took.
+    pub(crate) cold_logins: Durations,
 }
 
 /// How many things may be under way at once.
@@ -89,9 +95,39 @@ pub(crate) struct Counts {
     pub(crate) connections: AtomicU64,
     /// Sessions opened.
     pub(crate) opened: AtomicU64,
-    /// Logins refused, of every reason.
-    pub(crate) refused: AtomicU64,
+    /// Logins refused.
+    pub(crate) refused: Refusals,
     audit_failed: AtomicBool,
+}
+
+/// Refused logins, counted by reason.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Refusals {
+    /// One more.
+    pub(crate) fn count(&self, reason: RefusedReason) {
+        *self.counts().entry(reason.label()).or_default() += 1;
+    }
+
+    /// Of all reasons together.
+    pub(crate) fn total(&self) -> u64 {
+        self.counts().values().sum()
+    }
+
+    /// Reasons and how often each was given; those that never were are left out.
+    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.counts();
+        counts
+            .iter()
+            .map(|(reason, count)| (*reason, *count))
+            .collect()
+    }
+
+    /// It is consistent between two statements, so a panic elsewhere does not spoil it.
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the logins of one thread share.

@@ -3,6 +3,7 @@
 //! It is looked at in intervals, on the control thread, and every change is logged, so that
 //! nobody has to ask to be told.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,7 +11,6 @@ use std::time::Instant;
 use tokio::time::interval;
 
 use crate::check::{Outcome, Probe, failed};
-use crate::directory::feed::FeedSource;
 use crate::gate::Gate;
 use crate::limits::{HEALTH_INTERVAL, STRANGERS_INTERVAL};
 use crate::policy;
@@ -20,22 +20,23 @@ use crate::role_store::RoleStore;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     seen: Mutex<Vec<Probe>>,
-    feed: Mutex<Option<FeedState>>,
+    feed: Mutex<Option<Hearing>>,
+    store: Mutex<Option<Hearing>>,
 }
 
-/// How the directory's changes are heard of.
+/// How the changes of something are heard of.
 #[derive(Debug, Clone)]
-pub(crate) struct FeedState {
-    /// The source and the server, or why there is none.
+pub(crate) struct Hearing {
+    /// By which way, or why by none.
     what: Result<String, String>,
     since: Instant,
 }
 
-impl FeedState {
-    /// They are followed.
-    pub(crate) fn following(source: FeedSource, server: &str) -> Self {
+impl Hearing {
+    /// They are heard of.
+    pub(crate) fn by(way: String) -> Self {
         Self {
-            what: Ok(format!("{source}, {server}")),
+            what: Ok(way),
             since: Instant::now(),
         }
     }
@@ -48,14 +49,13 @@ impl FeedState {
         }
     }
 
-    fn probe(&self) -> Probe {
-        let what = "changes of access";
+    fn probe(&self, (leg, what, cure): (&str, &str, &str)) -> Probe {
         let since_s = self.since.elapsed().as_secs();
         match &self.what {
-            Ok(source) => Probe::ok("directory", what, format!("{source}, for {since_s} s")),
+            Ok(way) => Probe::ok(leg, what, format!("{way}, for {since_s} s")),
             Err(error) => {
                 let why = format!("not heard of for {since_s} s: {error}");
-                Probe::failed("directory", what, why, "look at the directory's servers")
+                Probe::failed(leg, what, why, cure)
             }
         }
     }
@@ -68,20 +68,33 @@ impl Health {
         seen.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The feed follows a server, or does not any more.
-    pub(crate) fn feed(&self, state: FeedState) {
-        let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        let goes_on = |before: &FeedState| before.what.is_err() && state.what.is_err();
-        let since = feed.as_ref().filter(|it| goes_on(it)).map(|it| it.since);
-        *feed = Some(FeedState {
-            since: since.unwrap_or(state.since),
-            ..state
-        });
+    /// The feed follows a server of the directory, or does not any more.
+    pub(crate) fn feed(&self, hearing: Hearing) {
+        note(&self.feed, hearing);
     }
 
-    fn of_feed(&self) -> Option<Probe> {
-        let feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
-        feed.as_ref().map(FeedState::probe)
+    /// What other proxies change in the role store is heard, or is not any more.
+    pub(crate) fn store(&self, hearing: Hearing) {
+        note(&self.store, hearing);
+    }
+
+    fn heard(&self) -> Vec<Probe> {
+        const FEED: (&str, &str, &str) = (
+            "directory",
+            "changes of access",
+            "look at the directory's servers",
+        );
+        const STORE: (&str, &str, &str) = (
+            "role store",
+            "changes by other proxies",
+            "look at the role store's server",
+        );
+        let probe = |hearing: &Mutex<Option<Hearing>>, at| {
+            let hearing = hearing.lock().unwrap_or_else(PoisonError::into_inner);
+            hearing.as_ref().map(|it| it.probe(at))
+        };
+        let probes = [probe(&self.feed, FEED), probe(&self.store, STORE)];
+        probes.into_iter().flatten().collect()
     }
 
     /// Takes what was seen now, and logs what has become of it since the last time.
@@ -92,6 +105,17 @@ impl Health {
         }
         *seen = probes;
     }
+}
+
+/// What goes on goes on since it began.
+fn note(place: &Mutex<Option<Hearing>>, hearing: Hearing) {
+    let mut last = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let goes_on = |it: &&Hearing| it.what.is_err() && hearing.what.is_err();
+    let since = last.as_ref().filter(goes_on).map(|it| it.since);
+    *last = Some(Hearing {
+        since: since.unwrap_or(hearing.since),
+        ..hearing
+    });
 }
 
 /// Looks for as long as the process runs.
@@ -109,7 +133,7 @@ pub(crate) async fn watch(gate: Arc<Gate>, store: RoleStore) {
             strangers = vec![store.strangers(&perimeter.plan).await];
         }
         let mut probes = vec![of_audit(&gate)];
-        probes.extend(gate.health.of_feed());
+        probes.extend(gate.health.heard());
         probes.push(of_lag(&gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
         probes.extend(strangers.iter().cloned());
@@ -158,22 +182,24 @@ fn of_perimeter(state_file: Option<&Path>) -> Vec<Probe> {
     }
 }
 
-/// Tells what has begun to fail, and what has ended.
+/// Tells what has begun to fail, and what has ended. What is said of it may change meanwhile.
 fn log_changes(before: &[Probe], now: &[Probe]) {
-    let failures = |probes: &[Probe]| -> Vec<(String, String)> {
-        let of = |it: &Probe| match &it.outcome {
-            Outcome::Failed { why, .. } => Some((it.leg.clone(), why.clone())),
-            Outcome::Ok { .. } | Outcome::Warning { .. } => None,
-        };
-        probes.iter().filter_map(of).collect()
-    };
     let (before, now) = (failures(before), failures(now));
-    for (leg, why) in now.iter().filter(|it| !before.contains(it)) {
-        tracing::error!(leg, why, "not well");
+    for ((leg, what), why) in now.iter().filter(|(at, _)| !before.contains_key(*at)) {
+        tracing::error!(leg, what, why, "not well");
     }
-    for (leg, why) in before.iter().filter(|it| !now.contains(it)) {
-        tracing::info!(leg, why, "well again");
+    for (leg, what) in before.keys().filter(|at| !now.contains_key(*at)) {
+        tracing::info!(leg, what, "well again");
     }
+}
+
+/// What has failed, by leg and part, and why.
+fn failures(probes: &[Probe]) -> BTreeMap<(&str, &str), &str> {
+    let failed = probes.iter().filter_map(|it| match &it.outcome {
+        Outcome::Failed { why, .. } => Some(((it.leg.as_str(), it.what.as_str()), why.as_str())),
+        Outcome::Ok { .. } | Outcome::Warning { .. } => None,
+    });
+    failed.collect()
 }
 
 #[cfg(test)]

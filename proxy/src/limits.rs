@@ -324,11 +324,20 @@ pub(crate) const COMPARE_PAUSE: Duration = Duration::from_millis(200);
 /// After this time somebody is looked at again, whose entry or role could not be.
 pub(crate) const SETTLE_RETRY: Duration = Duration::from_secs(2);
 
-/// The longest lag that is counted as it was: whatever takes longer than an hour counts as one.
-pub(crate) const LAG_MAX: Duration = Duration::from_secs(3_600);
+/// The longest duration that is counted as it was: whatever takes longer counts as this.
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(3_600);
 
-/// Decimal places of a lag that are kept: 1 in 1,000.
-pub(crate) const LAG_FIGURES: u8 = 3;
+/// Decimal places of a duration that are kept: 1 in 1,000.
+pub(crate) const DURATION_FIGURES: u8 = 3;
+
+/// Requests for metrics that are answered at the same time.
+pub(crate) const METRICS_CLIENTS_MAX: usize = 16;
+
+/// The longest head of a request for metrics, in bytes.
+pub(crate) const METRICS_REQUEST_BYTES_MAX: usize = 16_384;
+
+/// How long one request for metrics may take, its answer included.
+pub(crate) const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Questions on the control socket that are answered at the same time.
 pub(crate) const CONTROL_ASKERS_MAX: usize = 16;

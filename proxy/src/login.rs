@@ -17,7 +17,6 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use postern_core::audit::{Record, RefusedReason};
@@ -64,6 +63,8 @@ pub(crate) struct Visit {
     asked: Option<Instant>,
     /// Its place among those that memory cannot answer, once it needs one.
     cold: OnceCell<OwnedSemaphorePermit>,
+    /// Whether it had such a place.
+    was_cold: bool,
 }
 
 impl Visit {
@@ -77,6 +78,7 @@ impl Visit {
             application_name: None,
             asked: None,
             cold: OnceCell::new(),
+            was_cold: false,
         }
     }
 
@@ -89,6 +91,21 @@ impl Visit {
             self.cold.get_or_init(|| permit);
         }
         Ok(())
+    }
+
+    fn leave_cold(&mut self) {
+        self.was_cold = self.cold.take().is_some();
+    }
+
+    /// Counts how long it took since the password came.
+    fn has_come_in(&self, gate: &Gate) {
+        let durations = match self.was_cold {
+            true => &gate.cold_logins,
+            false => &gate.warm_logins,
+        };
+        if let Some(asked) = self.asked {
+            durations.took(asked.elapsed());
+        }
     }
 }
 
@@ -104,7 +121,7 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
         outcome = line(&plane, &mut client, &mut visit) => outcome,
         _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
     };
-    drop(visit.cold.take());
+    visit.leave_cold();
     // From here on a stop waits: what is on record as opened is handed over.
     let outcome = match outcome {
         Ok(Some(arrived)) => open(&plane.gate, arrived, &visit).await.map(Some),
@@ -112,7 +129,10 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
         Err(error) => Err(error),
     };
     match outcome {
-        Ok(Some(opened)) => splice(&plane.gate, client, opened, &visit),
+        Ok(Some(opened)) => {
+            visit.has_come_in(&plane.gate);
+            splice(&plane.gate, client, opened, &visit);
+        }
         Ok(None) => client.close().await,
         Err(error) => refuse(&plane, client, &visit, &error).await,
     }
@@ -383,7 +403,7 @@ async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginE
         reason,
         detail,
     } = report(error, visit.login.as_deref());
-    plane.gate.counts.refused.fetch_add(1, Ordering::Relaxed);
+    plane.gate.counts.refused.count(reason);
     if visit.login.is_none() && reason == RefusedReason::ClientGone {
         // It said nothing at all: a health check or a port scan, and no attempt.
         tracing::debug!(session = %visit.id, client = %visit.client, detail, "a client left");

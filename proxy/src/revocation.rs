@@ -10,7 +10,6 @@ mod comparing;
 mod ending;
 mod file;
 mod known;
-mod lag;
 mod operator;
 mod order;
 mod person;
@@ -28,14 +27,13 @@ use tokio::time::sleep_until;
 pub(crate) use self::cause::{Cause, Heard};
 pub(crate) use self::ending::end_at_login;
 use self::file::FileWatch;
-pub(crate) use self::lag::{Lag, LagSummary};
 pub(crate) use self::operator::Command;
 pub(crate) use self::order::{Order, Orders};
 use self::person::{Outcome, settle};
 use crate::config::{AwayPolicy, Directory};
 use crate::directory::feed::{Feed, Notice};
 use crate::gate::Plane;
-use crate::health::FeedState;
+use crate::health::Hearing;
 use crate::limits::{
     COMPARE_INTERVAL, COMPARE_PAUSE, FEED_NOTICES_MAX, PEOPLE_AT_ONCE_MAX, SETTLE_RETRY,
     STORE_NOTICES_MAX,
@@ -151,11 +149,11 @@ impl Watch {
             Notice::Following { source, server } => {
                 tracing::info!(%source, server, "the directory's changes are followed");
                 self.away_since = None;
-                health.feed(FeedState::following(source, &server));
+                health.feed(Hearing::by(format!("{source}, {server}")));
             }
             Notice::Lost { error } => {
                 tracing::warn!(error, "the directory's changes are not followed");
-                health.feed(FeedState::lost(error));
+                health.feed(Hearing::lost(error));
                 self.probe();
             }
         }
@@ -233,6 +231,8 @@ impl Watch {
             }
             StoreNotice::Missed { why } => {
                 tracing::info!(why, "everybody is compared with the role store");
+                let health = &self.plane.gate.health;
+                health.store(Hearing::by("listening".to_owned()));
                 for id in known::people(&self.plane.gate).into_keys() {
                     self.look_at(id, Cause::now(Heard::RoleStore));
                 }
@@ -243,6 +243,7 @@ impl Watch {
             }
             StoreNotice::Lost { error } => {
                 tracing::warn!(error, "other proxies are not heard of");
+                self.plane.gate.health.store(Hearing::lost(error));
                 self.plane.gate.synchronizer.forget_all();
                 self.is_store_lost = true;
             }

@@ -24,11 +24,13 @@ use crate::backend::Target;
 use crate::config::Config;
 use crate::control;
 use crate::directory::Directories;
+use crate::durations::Durations;
 use crate::gate::{Counts, Gate, Permits, Plane};
 use crate::health::{self, Health};
 use crate::limits::{AUDIT_CLOSE_TIMEOUT, LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
 use crate::listener::{self, Bound};
-use crate::revocation::{self, Lag, Order, Orders};
+use crate::metrics;
+use crate::revocation::{self, Order, Orders};
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
 use crate::sync::Synchronizer;
@@ -193,7 +195,9 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
         counts: Counts::default(),
         health: Health::default(),
         orders,
-        lag: Lag::new(),
+        lag: Durations::new(),
+        warm_logins: Durations::new(),
+        cold_logins: Durations::new(),
         config,
     })
 }
@@ -302,6 +306,15 @@ fn control_thread(
             gate.clone(),
             RoleStore::new(&gate.config)?,
         )));
+        if let Some(address) = gate.config.metrics.listen {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.map_err(|error| RunError::Listen { address, error })?;
+            tracing::info!(
+                "metrics at http://{}/metrics",
+                listener.local_addr().unwrap_or(address)
+            );
+            drop(tokio::spawn(metrics::serve(gate.clone(), listener)));
+        }
         let resumed = gate.audit.resumed();
         tracing::info!(
             seq = resumed.seq,

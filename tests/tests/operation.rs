@@ -4,6 +4,8 @@
 mod audit;
 #[path = "operation/commands.rs"]
 mod commands;
+#[path = "operation/metrics.rs"]
+mod metrics;
 #[path = "operation/stop.rs"]
 mod stop;
 
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
             audit::an_edited_deleted_or_swapped_record_is_found,
             audit::an_audit_file_that_cannot_be_written_refuses_to_start,
             audit::an_audit_file_is_readable_by_its_owner_only,
+            metrics::the_numbers_follow_what_happens_and_name_nobody,
+            metrics::the_process_is_ready_when_everything_that_it_needs_is,
+            metrics::what_is_not_asked_for_in_http_is_refused,
             audit::no_secret_of_a_person_is_in_any_log,
             stop::sigterm_tells_live_sessions_and_leaves_nothing,
             stop::sigterm_ends_a_login_that_waits,

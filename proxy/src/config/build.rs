@@ -14,7 +14,7 @@ use super::keys;
 use super::section::{Reading, Section};
 use super::{
     Audit, AuthMethod, Backend, Cache, Control, Credential, CredentialMode, Endpoint, Groups,
-    Limits, Listen, ListenTls, Lockout, Revocation, RoleStore, SslMode,
+    Limits, Listen, ListenTls, Lockout, Metrics, Revocation, RoleStore, SslMode,
 };
 use crate::tls::server_name;
 
@@ -415,6 +415,23 @@ pub(super) fn control(section: &Section) -> Control {
     Control {
         socket: section.path("socket"),
     }
+}
+
+/// `[metrics]`.
+pub(super) fn metrics(section: &Section, reading: &mut Reading<'_>) -> Option<Metrics> {
+    let listen = match section.text("listen") {
+        None => None,
+        Some(text) => match text.parse::<SocketAddr>() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let why = format!("\"{text}\" is not an address and a port");
+                let problem = section.problem("listen", why);
+                reading.problem(problem.valid("\"127.0.0.1:9187\", \"[::1]:9187\""));
+                return None;
+            }
+        },
+    };
+    Some(Metrics { listen })
 }
 
 /// `[limits]`.

@@ -30,6 +30,7 @@ pub(super) const TABLES: &[&Table] = &[
     &revocation::REVOCATION,
     &AUDIT,
     &CONTROL,
+    &METRICS,
     &LIMITS,
     &perimeter::PERIMETER,
     &perimeter::PROTECT,
@@ -394,6 +395,26 @@ static CONTROL: Table = Table {
             example: r#""/run/postern/control.sock""#,
         },
         &["A unix socket that only root and the user of the process may use."],
+    )],
+};
+
+static METRICS: Table = Table {
+    name: "metrics",
+    form: Form::One,
+    doc: &["What the process tells a monitoring system."],
+    keys: &[key(
+        "listen",
+        Kind::Text,
+        Absent::Unset {
+            meaning: "Nothing is told.",
+            example: r#""127.0.0.1:9187""#,
+        },
+        &[
+            "The address and port of an HTTP server: `/metrics` in OpenMetrics, `/readyz` with \
+             what is not well, and `/livez`.",
+            "Whoever reaches it may read it: it names no person, role or database, and is not \
+             encrypted.",
+        ],
     )],
 };
 

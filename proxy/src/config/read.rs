@@ -167,6 +167,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let revocation = build::revocation(sections.one("revocation")?);
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
+    let metrics = build::metrics(sections.one("metrics")?, reading);
     let limits = build::limits(sections.one("limits")?);
     let at = sections.one("perimeter");
     let perimeter = at.map(|section| perimeter(section, sections, reading));
@@ -196,6 +197,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         revocation: revocation?,
         audit: audit?,
         control,
+        metrics: metrics?,
         limits: limits?,
         perimeter: match perimeter {
             Some(perimeter) => Some(perimeter?),
