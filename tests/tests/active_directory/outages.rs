@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use postern_tests::{RawClient, Samba};
+use postern_tests::{RawClient, Samba, wait_until};
 
 use crate::Test;
 use crate::world::{PASSWORD, World};
@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("starttls_works_with_our_authority", starttls),
     (
-        "a_directory_that_is_down_is_57p03_within_a_second_and_back_at_once",
+        "a_directory_that_is_down_is_57p03_within_a_second_until_it_is_back",
         stopped,
     ),
     (
@@ -27,6 +27,9 @@ pub(crate) const TESTS: &[Test] = &[
         remembered,
     ),
 ];
+
+/// How long a started domain controller may take to answer on a busy machine.
+const BACK_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the client is told while the directory is out of reach.
 const AWAY: &str = "the directory that checks passwords is not available";
@@ -83,9 +86,10 @@ fn stopped(world: &World) -> Result<()> {
                 && refusal.detail.contains(&world.samba.url()),
             "{refusal:?}"
         );
-        let role = world.role_of("katja")?;
-        ensure!(role == "katja", "{role}");
-        Ok(())
+        // A domain controller that has just started may be slow.
+        wait_until("katja is in", BACK_LIMIT, || {
+            Ok(world.role_of("katja").is_ok_and(|it| it == "katja"))
+        })
     })
 }
 
