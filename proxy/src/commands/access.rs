@@ -74,11 +74,27 @@ pub(super) fn adopt(command: &Adopt) -> Result<ExitCode> {
     let entry = runtime()?.block_on(async {
         let principal = directories.look_up(&login).await;
         let principal = principal.with_context(|| format!("the directory, asked for {name}"))?;
+        put_on_record(&config, &role, name)?;
         connect_and_adopt(&connector, &admin, &role, &principal.id).await?;
         anyhow::Ok(principal.dn)
     })?;
     println!("{role} is the role of {entry}; its next login sets its secret and memberships");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the running process put an adoption into its audit file, before it is made.
+fn put_on_record(config: &Config, role: &RoleName, name: &str) -> Result<()> {
+    let command = Command::Adopt {
+        role: role.to_string(),
+        name: name.to_owned(),
+    };
+    match ask::<Result<Vec<String>, String>>(config, &Question::Command { command }) {
+        Ok(answer) => answer.map(drop).map_err(anyhow::Error::msg),
+        Err(error) => {
+            eprintln!("no audit file has it, only postern.change_log: {error:#}");
+            Ok(())
+        }
+    }
 }
 
 /// As whom and where an administrator connects to the role store.

@@ -52,6 +52,14 @@ pub(crate) enum Command {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Put on record that an administrator hands a role over to a person. The command itself does
+    /// that, as the administrator.
+    Adopt {
+        /// The role.
+        role: String,
+        /// The person's login name.
+        name: String,
+    },
     /// Who is kept out.
     Holds,
 }
@@ -79,6 +87,7 @@ pub(super) async fn obey(plane: &Plane, command: Command, by: &str) -> Answer {
         Command::Restore { name } => restore(plane, &name, by).await,
         Command::Kill { session, reason } => kill(plane, &session, &reason, by),
         Command::Reconcile { dry_run } => reconcile(plane, dry_run).await,
+        Command::Adopt { .. } => Ok(Vec::new()),
         Command::Holds => holds(plane).await,
     }
 }
@@ -359,6 +368,7 @@ impl Command {
             }
             Self::Restore { name } => ("restore", name.clone(), String::new()),
             Self::Kill { session, reason } => ("kill", session.clone(), reason.clone()),
+            Self::Adopt { role, name } => ("adopt", role.clone(), format!("for {name}")),
             Self::Reconcile { dry_run: false } => ("reconcile", String::new(), String::new()),
             Self::Reconcile { dry_run: true } | Self::Holds => return None,
         };

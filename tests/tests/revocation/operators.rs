@@ -260,6 +260,9 @@ fn an_adopted_role_is_the_persons_and_can_be_revoked(site: &Site) -> Result<()> 
     ensure!(code.as_deref() == Some("28000"), "{code:?}");
     let (code, said) = adopt(site, &["veteran", "--login", "veteran@corp.example"])?;
     ensure!(code == 0 && said.contains("uid=veteran"), "{code}: {said}");
+    let record = last_order(&site.told, "adopt")?;
+    ensure!(record["subject"] == "veteran", "{record}");
+    ensure!(record["detail"] == "for veteran@corp.example", "{record}");
     let mut live = site.session(&person)?;
     ensure!(live.query("select current_schema()")? == "veteran");
     take_out(&*site.directory, HR_GROUP, "veteran")?;
