@@ -16,6 +16,7 @@ use super::feed::is_within;
 use super::groups;
 use super::servers::Servers;
 use crate::config::{Ldap, LdapBind, LdapFlavor};
+use crate::random;
 
 /// What stands for the login name in a filter or a bind template.
 const LOGIN: &str = "{login}";
@@ -177,11 +178,28 @@ impl LdapDirectory {
         login: &LoginName,
         password: &Secret<Vec<u8>>,
     ) -> Result<Entry, DirectoryError> {
-        let entry = self.find(login).await?;
+        let entry = match self.find(login).await {
+            Err(error @ (DirectoryError::UnknownLogin | DirectoryError::AmbiguousLogin)) => {
+                self.bind_as_nobody().await?;
+                return Err(error);
+            }
+            found => found?,
+        };
         self.servers
             .as_person(&entry.dn, password, async |c, answer| accepted(c, answer))
             .await?;
         Ok(entry)
+    }
+
+    /// A bind that cannot succeed, with no word of the client's, so that a name that nobody has
+    /// takes as many steps, and as long, as one that somebody has. What the server says does not
+    /// matter, but that it answers does: an outage is told to everybody in the same way.
+    async fn bind_as_nobody(&self) -> Result<(), DirectoryError> {
+        let name = format!("cn={},{}", random::uuid(), self.config.base_dn);
+        let password = Secret::new(random::uuid().into_bytes());
+        self.servers
+            .as_person(&name, &password, async |_, _| Ok(()))
+            .await
     }
 
     /// Binds as the DN that the template gives, and reads exactly that entry.

@@ -69,8 +69,33 @@ impl Scripted {
 
     /// How often a person's password was sent to it.
     fn passwords(&self) -> usize {
-        let person = |asked: &&Asked| matches!(asked, Asked::Bind(name, _) if name != SERVICE);
-        self.asked.lock().unwrap().iter().filter(person).count()
+        self.tried(|password| password.len() < "a password that nobody has".len())
+    }
+
+    /// How often a bind was sent to it that nobody can succeed with.
+    fn decoys(&self) -> usize {
+        self.tried(|password| password.len() > "a password that nobody has".len())
+    }
+
+    fn tried(&self, is_one: impl Fn(&str) -> bool) -> usize {
+        let asked = self.asked.lock().unwrap();
+        let tried = asked.iter().filter(|asked| match asked {
+            Asked::Bind(name, password) => name != SERVICE && is_one(password),
+            Asked::Search | Asked::Unbind => false,
+        });
+        tried.count()
+    }
+
+    /// What it was asked, without names and passwords.
+    fn steps(&self) -> Vec<&'static str> {
+        let asked = self.asked.lock().unwrap();
+        let steps = asked.iter().map(|asked| match asked {
+            Asked::Bind(name, _) if name == SERVICE => "bind of the service",
+            Asked::Bind(..) => "bind",
+            Asked::Search => "search",
+            Asked::Unbind => "unbind",
+        });
+        steps.collect()
     }
 
     fn count(&self, what: &Asked) -> usize {
@@ -338,6 +363,24 @@ fn a_referral_is_not_followed() {
     });
     assert_eq!(log_in(&[&references], "right").unwrap().name, "alice");
     assert_eq!(*away.asked.lock().unwrap(), []);
+}
+
+#[test]
+fn a_name_that_nobody_has_costs_the_directory_what_a_wrong_password_does() {
+    let steps = |found: usize| {
+        let server = Scripted::start(move |asked| match asked {
+            Asked::Bind(name, _) if name != SERVICE => vec![Reply::Code(49)],
+            Asked::Bind(..) => vec![Reply::Code(0)],
+            Asked::Search => (0..found).map(|_| PERSON).chain([Reply::Code(0)]).collect(),
+            Asked::Unbind => vec![Reply::Close],
+        });
+        assert!(log_in(&[&server], "wrong").is_err());
+        (server.steps(), server.passwords(), server.decoys())
+    };
+    let (known, ..) = steps(1);
+    assert_eq!(known, ["bind of the service", "search", "bind"]);
+    assert_eq!(steps(0), (known.clone(), 0, 1));
+    assert_eq!(steps(2), (known, 0, 1));
 }
 
 #[test]
