@@ -326,11 +326,18 @@ impl Dialled {
             let host = self.host.clone();
             return BackendError::Unexpected { host, wanted };
         };
-        match fields.sqlstate() {
+        // Every server sends these three, and clients fall over an error that lacks one
+        // (RUSTSEC-2026-0178), so that none is passed on.
+        let is_whole = fields.get(b'S').is_some() && fields.get(b'M').is_some();
+        match fields.sqlstate().filter(|_| is_whole) {
             Some("28P01") => BackendError::SecretRefused,
-            sqlstate => BackendError::Refused {
+            Some(sqlstate) => BackendError::Refused {
                 message: message.to_vec(),
-                sqlstate: sqlstate.unwrap_or_default().to_owned(),
+                sqlstate: sqlstate.to_owned(),
+            },
+            None => BackendError::Unexpected {
+                host: self.host.clone(),
+                wanted: "an error with its severity, SQLSTATE and message",
             },
         }
     }
