@@ -55,7 +55,10 @@ pub(crate) async fn ask(
     _encrypted: Encrypted,
 ) -> Result<Answer, LoginError> {
     match scram_name(&plane.gate.config, user) {
-        Some(name) => Ok(Answer::Scram(Box::new(scram(plane, client, &name).await?))),
+        Some(name) => {
+            let asked = Box::pin(scram(plane, client, &name)).await?;
+            Ok(Answer::Scram(Box::new(asked)))
+        }
         None => Ok(Answer::Password(password(client).await?)),
     }
 }

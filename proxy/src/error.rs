@@ -111,6 +111,10 @@ pub(crate) enum Full {
     ColdLogins,
     /// [`crate::limits::CONNECTIONS_PER_LOGIN_MAX`]: connections on their way.
     Connections,
+    /// `limits.connections_per_address_max`: connections on their way from one address.
+    Address,
+    /// The file descriptors of the process.
+    Descriptors,
     /// [`crate::limits::FIRST_TURN_WAIT`]: the login thread is later than that.
     Turns,
     /// `limits.sessions_max`: live sessions.

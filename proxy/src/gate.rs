@@ -12,6 +12,7 @@ use postern_ring::RingHandle;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
 
+use crate::arrivals::Arrivals;
 use crate::audit::{AuditError, AuditLog};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
@@ -53,6 +54,8 @@ pub(crate) struct Gate {
     pub(crate) ring: RingHandle,
     /// How many things may be under way at once.
     pub(crate) permits: Permits,
+    /// Connections that have not reached the splice, by address.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// Set once, when the process is told to stop.
     pub(crate) stopping: watch::Sender<bool>,
     /// What has happened since the start.

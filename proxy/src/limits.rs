@@ -168,8 +168,17 @@ pub(crate) const STARTTLS_ANSWER_BYTES_MAX: usize = 4_096;
 /// How many days before its end a directory's certificate is called out by `check`.
 pub(crate) const CERTIFICATE_WARNING_DAYS: u64 = 30;
 
-/// One read from a socket during the login, in bytes: a TLS record and its header fit.
+/// One read from a socket during the login, in bytes, while the peer has more to say than
+/// [`FIRST_READ_BYTES`]: a TLS record and its header fit.
 pub(crate) const READ_BYTES: usize = 17 * 1024;
+
+/// One read from a socket during the login, in bytes, while the peer says little: a ClientHello, a
+/// startup packet or a password. This is what a connection that waits has for itself.
+pub(crate) const FIRST_READ_BYTES: usize = 2 * 1024;
+
+/// All that a client may send before its TLS handshake is done, in bytes.
+/// A ClientHello with the key shares of today is less than 2 KiB; the library itself would keep 64.
+pub(crate) const CLIENT_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 
 /// How long a connection that was refused is read on, so that the refusal is not lost to a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -181,10 +190,15 @@ pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// the time does not tell an unknown login from a wrong password.
 pub(crate) const REFUSAL_DELAY: Duration = Duration::from_millis(300);
 
+/// How long a client may take from its connection to its startup packet, a handshake of TLS
+/// included. Nobody has to type anything until then; the password has `login_timeout_ms`.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connections that have not yet reached the splice, for each login that may be under way.
 /// The ones above `logins_max` are told why inside TLS; above this it is said at once and in the
 /// clear, which costs no handshake.
-pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 4;
+/// By default several addresses have to take all that they may before there is no place left.
+pub(crate) const CONNECTIONS_PER_LOGIN_MAX: usize = 8;
 
 /// How late a login thread may be with the first thing that it does for a connection while more
 /// are on their way than may ask the directory.
@@ -207,6 +221,10 @@ pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
 
 /// How long a cancel request may take to reach its backend.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is read of a client that is told at once that no descriptor is left, in bytes: a startup
+/// packet or a ClientHello, so that the refusal is not lost to a reset.
+pub(crate) const LAST_WORD_READ_BYTES: usize = 2_048;
 
 /// The pause after an accept that failed for want of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

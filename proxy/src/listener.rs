@@ -1,7 +1,8 @@
 //! Accepting connections: one listening socket an address and login thread, by SO_REUSEPORT.
 
+mod reserve;
+
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,12 +11,15 @@ use std::sync::atomic::Ordering;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::reserve::{Reserve, is_exhaustion, last_word};
 use crate::error::Full;
 use crate::gate::Plane;
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
 use crate::login::{Visit, serve, turn_away};
+use crate::negotiate::speaks_for_others;
 use crate::session::SessionId;
 use crate::stream::Stream;
 
@@ -89,6 +93,7 @@ pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
     // Nothing is ever sent: every login holds a sender, and the channel closes with the last one.
     let (under_way, mut all_ended) = mpsc::channel::<Infallible>(1);
     let mut stopping = plane.gate.stopping.subscribe();
+    let mut reserve = Reserve::take();
     loop {
         let accepted = tokio::select! {
             // accept is cancel safe: a connection is either returned or still in the queue.
@@ -98,7 +103,11 @@ pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
         match accepted {
             Ok((socket, client)) => admit(&plane, socket, client, &under_way),
             Err(error) => {
-                // Descriptors or memory have run out, or the client has gone already.
+                if is_exhaustion(&error) && reserve.turn_away(&plane.gate, &listener).await {
+                    continue;
+                }
+                // Memory has run out, or others are quicker to take what gets free, or the client
+                // has gone already.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -119,39 +128,52 @@ fn admit(
 ) {
     let gate = &plane.gate;
     gate.counts.connections.fetch_add(1, Ordering::Relaxed);
+    let arrival = match speaks_for_others(client.ip(), &gate.config.listen.proxy_protocol_from) {
+        // For whom, it says later.
+        true => Ok(None),
+        false => gate.arrivals.enter(client.ip()).map(Some),
+    };
     let places = &gate.permits;
-    let permit = places.connections.clone().try_acquire_owned();
-    let is_over = permit.is_err();
-    let Ok(permit) = permit.or_else(|_| places.turned_away.clone().try_acquire_owned()) else {
+    let permit = match &arrival {
+        Ok(_) => places.connections.clone().try_acquire_owned().ok(),
+        Err(_) => None,
+    };
+    let over = match (&arrival, &permit) {
+        (Err(full), _) => Some(*full),
+        (Ok(_), None) => Some(Full::Connections),
+        (Ok(_), Some(_)) => None,
+    };
+    let permit = permit.or_else(|| places.turned_away.clone().try_acquire_owned().ok());
+    let Some(permit) = permit else {
         tracing::warn!(%client, "a connection was closed at once: too many are on their way");
         return;
     };
-    let stream = match socket.into_std().and_then(Stream::new) {
-        Ok(stream) => stream,
-        Err(error) => {
+    let stream = socket.into_std().map(Stream::new);
+    let stream = match stream {
+        Ok(Ok(stream)) => stream,
+        Ok(Err((socket, error))) if is_exhaustion(&error) => return last_word(gate, &socket),
+        Ok(Err((_, error))) | Err(error) => {
             tracing::warn!(%client, %error, "a connection could not be set up");
             return;
         }
     };
-    let visit = Visit::new(gate.sessions.identify(), client);
+    let mut visit = Visit::new(gate.sessions.identify(), client);
+    visit.arrival = arrival.unwrap_or_default();
     let held = (permit, under_way.clone());
     let (plane, id) = (plane.clone(), visit.id);
-    drop(match is_over {
-        false => tokio_uring::spawn(watch(id, serve(plane, stream, visit), held)),
-        true => tokio_uring::spawn(watch(
-            id,
-            turn_away(plane, stream, visit, Full::Connections),
-            held,
-        )),
-    });
+    let login = match over {
+        None => tokio_uring::spawn(serve(plane, stream, visit)),
+        Some(full) => tokio_uring::spawn(turn_away(plane, stream, visit, full)),
+    };
+    drop(tokio_uring::spawn(watch(id, login, held)));
 }
 
 /// What a connection holds until it has reached the splice or ended.
 type Held = (OwnedSemaphorePermit, mpsc::Sender<Infallible>);
 
 /// A panic in one login ends that login, is said aloud, and touches nobody else.
-async fn watch(id: SessionId, login: impl Future<Output = ()> + 'static, held: Held) {
-    if let Err(error) = tokio_uring::spawn(login).await {
+async fn watch(id: SessionId, login: JoinHandle<()>, held: Held) {
+    if let Err(error) = login.await {
         tracing::error!(session = %id, %error, "a login ended by a defect of Postern");
     }
     drop(held);

@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use self::again::{look_again, renew};
 use self::dial::dial_and_log_in;
+use crate::arrivals;
 use crate::ask::{Answer, ask};
 use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
@@ -36,7 +37,7 @@ use crate::backend::BackendError;
 use crate::cancel::cancel;
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
-use crate::limits::{FIRST_TURN_WAIT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
+use crate::limits::{FIRST_TURN_WAIT, HANDSHAKE_TIMEOUT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, introduce, negotiate};
 use crate::open::{Arrived, Entrant, enter, open};
 use crate::report::{Report, report};
@@ -55,6 +56,8 @@ pub(crate) struct Visit {
     pub(crate) client: SocketAddr,
     /// When it was accepted.
     pub(crate) accepted: Instant,
+    /// Its place among those of its address; none yet where a proxy has to name that.
+    pub(crate) arrival: Option<arrivals::Arrival>,
     /// The login name as it was typed, once it is known.
     login: Option<String>,
     /// What the client calls itself, once it is known.
@@ -74,6 +77,7 @@ impl Visit {
             id,
             client,
             accepted: Instant::now(),
+            arrival: None,
             login: None,
             application_name: None,
             asked: None,
@@ -124,7 +128,7 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
     visit.leave_cold();
     // From here on a stop waits: what is on record as opened is handed over.
     let outcome = match outcome {
-        Ok(Some(arrived)) => open(&plane.gate, arrived, &visit).await.map(Some),
+        Ok(Some(arrived)) => Box::pin(open(&plane.gate, arrived, &visit)).await.map(Some),
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
@@ -154,14 +158,18 @@ async fn line(
     let patience = gate.config.limits.login_timeout;
     let deadline = visit.accepted + patience;
 
-    let trusted = &gate.config.listen.proxy_protocol_from;
-    visit.client = within(deadline, introduce(client, visit.client, trusted)).await?;
+    let early = visit.accepted + patience.min(HANDSHAKE_TIMEOUT);
+    if visit.arrival.is_none() {
+        visit.client = within(early, introduce(client, visit.client)).await?;
+        let entered = gate.arrivals.enter(visit.client.ip());
+        visit.arrival = Some(entered.map_err(LoginError::Full)?);
+    }
     let listen_tls = gate.config.listen.tls;
-    let arrival = within(deadline, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
+    let arrival = within(early, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
     let (startup, encrypted) = match arrival {
         Arrival::Login(startup, encrypted) => (startup, encrypted),
         Arrival::Cancel(request) => {
-            cancel(gate, request).await;
+            Box::pin(cancel(gate, request)).await;
             return Ok(None);
         }
     };
@@ -177,9 +185,8 @@ async fn line(
     if let Standing::Service(admitted) = standing {
         let startup = &startup;
         let wish = service::Wish { startup, deadline };
-        return service::line(plane, client, visit, admitted, wish)
-            .await
-            .map(Some);
+        let line = service::line(plane, client, visit, admitted, wish);
+        return Box::pin(line).await.map(Some);
     }
     let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
     visit.asked = Some(Instant::now());
@@ -187,7 +194,9 @@ async fn line(
         return Err(LoginError::Denied(Denied::ServiceElsewhere(from)));
     }
 
-    person(plane, visit, &startup, answer).await.map(Some)
+    // What comes now needs far more memory, which those who only wait must not cost.
+    let person = Box::pin(person(plane, visit, &startup, answer));
+    person.await.map(Some)
 }
 
 /// Somebody whose role is made to match what a directory says.

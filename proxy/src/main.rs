@@ -3,6 +3,7 @@
 //! Where to look: `login` is the straight line of a login; `run` puts the process together;
 //! every other module is one step or one part of those two.
 
+mod arrivals;
 mod ask;
 mod audit;
 mod authenticate;

@@ -7,7 +7,7 @@
 //! Source: PostgreSQL, "SSL Session Encryption",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use postern_core::perimeter::Prefix;
@@ -38,21 +38,21 @@ pub(crate) enum Arrival {
     Cancel(CancelRequest),
 }
 
-/// Whose connection it is: the peer's own, or that of the client for whom a trusted proxy says that
-/// it speaks.
+/// Whether a peer is a proxy that is trusted to say for whom it speaks.
+pub(crate) fn speaks_for_others(peer: IpAddr, trusted: &[Prefix]) -> bool {
+    let address = Prefix::single(peer);
+    trusted.iter().any(|prefix| prefix.contains(address))
+}
+
+/// Whose connection it is, in the words of a trusted proxy.
 ///
 /// # Errors
 ///
-/// A trusted proxy said nothing, or nothing that can be read.
+/// It said nothing, or nothing that can be read.
 pub(crate) async fn introduce(
     client: &mut Stream,
     peer: SocketAddr,
-    trusted: &[Prefix],
 ) -> Result<SocketAddr, LoginError> {
-    let address = Prefix::single(peer.ip());
-    if !trusted.iter().any(|prefix| prefix.contains(address)) {
-        return Ok(peer);
-    }
     client.receive_at_least(PROXY_HEADER_FIXED_BYTES).await?;
     let fixed = client
         .received()
@@ -85,7 +85,8 @@ pub(crate) async fn negotiate(
     client.receive_at_least(1).await?;
     if client.received().first() == Some(&TLS_HANDSHAKE) {
         let direct = match tls {
-            Some(config) => client.accept_direct_tls(config.clone()).await,
+            // A handshake needs far more memory than waiting for one does.
+            Some(config) => Box::pin(client.accept_direct_tls(config.clone())).await,
             None => Err(StreamError::NoCertificate),
         };
         direct.map_err(ClientError::Tls)?;
@@ -116,10 +117,8 @@ pub(crate) async fn negotiate(
                     continue;
                 };
                 client.send(b"S").await?;
-                client
-                    .accept_tls(config.clone())
-                    .await
-                    .map_err(ClientError::Tls)?;
+                let handshake = Box::pin(client.accept_tls(config.clone()));
+                handshake.await.map_err(ClientError::Tls)?;
             }
             FirstPacket::Cancel(request) => return Ok(Arrival::Cancel(request)),
             FirstPacket::Startup(startup) => {

@@ -98,6 +98,8 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
                 Full::Logins => "limits.logins_max",
                 Full::ColdLogins => "limits.cold_logins_max",
                 Full::Connections => "connections on their way",
+                Full::Address => "limits.connections_per_address_max",
+                Full::Descriptors => "no file descriptor is left",
                 Full::Turns => "the login threads are behind",
                 Full::Sessions => "limits.sessions_max",
                 Full::DirectoryCalls => "limits.directory_calls_max",

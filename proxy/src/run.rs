@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+use crate::arrivals::Arrivals;
 use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
@@ -191,6 +192,7 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
         sessions,
         ring: ring.handle(),
         permits: Permits::new(&config),
+        arrivals: Arrivals::new(config.limits.connections_per_address_max),
         stopping: watch::channel(false).0,
         counts: Counts::default(),
         health: Health::default(),

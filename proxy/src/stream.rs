@@ -19,7 +19,9 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use tokio_uring::net::TcpStream as UringStream;
 use zeroize::Zeroize as _;
 
-use crate::limits::{LINGER, LINGER_BYTES_MAX, READ_BYTES};
+use crate::limits::{
+    CLIENT_HANDSHAKE_BYTES_MAX, FIRST_READ_BYTES, LINGER, LINGER_BYTES_MAX, READ_BYTES,
+};
 
 /// Why a leg failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,9 @@ pub(crate) enum StreamError {
     /// A client began with TLS, and did not say by ALPN that it means PostgreSQL.
     #[error("direct TLS without the ALPN protocol \"postgresql\"")]
     NoAlpn,
+    /// A client's handshake is longer than any.
+    #[error("a TLS handshake of more than {CLIENT_HANDSHAKE_BYTES_MAX} bytes")]
+    LongHandshake,
     /// A client began with TLS, and the listener has no certificate.
     #[error("direct TLS, and the listener has no certificate")]
     NoCertificate,
@@ -55,6 +60,8 @@ pub(crate) struct Stream {
     received: Vec<u8>,
     /// The buffer of the next read, kept between reads.
     spare: Vec<u8>,
+    /// Whether the last read filled its buffer, so that the next one should be large.
+    has_more: bool,
     /// True while a write is under way. If it is true when the next one begins, the future of the
     /// last was dropped, and how much of it the peer got is not known.
     writing: bool,
@@ -65,17 +72,25 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the descriptor cannot be duplicated or its modes cannot be set.
-    pub(crate) fn new(socket: TcpStream) -> io::Result<Self> {
+    /// When the descriptor cannot be duplicated or its modes cannot be set. The socket comes back,
+    /// for a last word.
+    pub(crate) fn new(socket: TcpStream) -> Result<Self, (TcpStream, io::Error)> {
         // io_uring waits by itself; on a non-blocking socket it would return EAGAIN instead.
-        socket.set_nonblocking(false)?;
-        socket.set_nodelay(true)?;
+        let set_up = socket
+            .set_nonblocking(false)
+            .and_then(|()| socket.set_nodelay(true))
+            .and_then(|()| socket.try_clone());
+        let twin = match set_up {
+            Ok(twin) => twin,
+            Err(error) => return Err((socket, error)),
+        };
         Ok(Self {
-            uring: UringStream::from_std(socket.try_clone()?),
+            uring: UringStream::from_std(twin),
             socket: Some(socket),
             tls: None,
             received: Vec::new(),
             spare: Vec::new(),
+            has_more: false,
             writing: false,
         })
     }
@@ -88,6 +103,11 @@ impl Stream {
     /// Drops the first `count` received bytes; more than there are is all of them.
     pub(crate) fn consume(&mut self, count: usize) {
         self.received.drain(..count.min(self.received.len()));
+        if self.received.is_empty() && self.received.capacity() > FIRST_READ_BYTES {
+            // A client that waits now does not keep what its long packet needed.
+            self.received.zeroize();
+            self.received = Vec::new();
+        }
     }
 
     /// True when TLS is in place.
@@ -171,7 +191,8 @@ impl Stream {
         &mut self,
         config: Arc<ServerConfig>,
     ) -> Result<(), StreamError> {
-        self.handshake(ServerConnection::new(config)?.into()).await
+        let tls = ServerConnection::new(config)?.into();
+        self.handshake(tls, CLIENT_HANDSHAKE_BYTES_MAX).await
     }
 
     /// Answers the TLS handshake of a client that began with it, its first bytes being received
@@ -190,7 +211,7 @@ impl Stream {
             return Err(StreamError::NoAlpn);
         }
         match accepted.into_connection(config) {
-            Ok(tls) => self.handshake(tls.into()).await,
+            Ok(tls) => self.handshake(tls.into(), CLIENT_HANDSHAKE_BYTES_MAX).await,
             Err((error, alert)) => Err(self.refuse_hello(error, alert).await),
         }
     }
@@ -205,8 +226,9 @@ impl Stream {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<(), StreamError> {
-        self.handshake(ClientConnection::new(config, name)?.into())
-            .await
+        // The library has a bound of its own, with room for a long chain of certificates.
+        let tls = ClientConnection::new(config, name)?.into();
+        self.handshake(tls, usize::MAX).await
     }
 
     /// Ends the connection in order: what was sent arrives, then the end of the stream.
@@ -262,11 +284,14 @@ impl Stream {
         Some((leg, received))
     }
 
-    /// Reads a ClientHello; the library bounds its length.
+    /// Reads a ClientHello.
     async fn client_hello(&mut self) -> Result<Accepted, StreamError> {
         let mut acceptor = Acceptor::default();
+        let mut bytes_left = CLIENT_HANDSHAKE_BYTES_MAX;
         loop {
             let received = std::mem::take(&mut self.received);
+            let left = bytes_left.checked_sub(received.len());
+            bytes_left = left.ok_or(StreamError::LongHandshake)?;
             let mut unread = received.as_slice();
             while !unread.is_empty() {
                 acceptor.read_tls(&mut unread)?;
@@ -296,7 +321,12 @@ impl Stream {
         error.into()
     }
 
-    async fn handshake(&mut self, tls: Connection) -> Result<(), StreamError> {
+    /// Shakes hands with a peer that may send so many bytes for it.
+    async fn handshake(
+        &mut self,
+        tls: Connection,
+        mut bytes_left: usize,
+    ) -> Result<(), StreamError> {
         self.tls = Some(Box::new(tls));
         loop {
             self.flush_tls().await?;
@@ -304,6 +334,8 @@ impl Stream {
                 return Ok(());
             }
             let raw = self.receive_raw().await?;
+            let left = bytes_left.checked_sub(raw.len());
+            bytes_left = left.ok_or(StreamError::LongHandshake)?;
             let decrypted = self.decrypt(&raw);
             self.spare = raw;
             if let Err(error) = decrypted {
@@ -334,6 +366,8 @@ impl Stream {
                 if let Some(room) = self.received.get_mut(start..) {
                     tls.reader().read_exact(room)?;
                 }
+                // It makes the library give back the room that a long record needed.
+                drop(tls.read_tls(&mut NothingYet));
             }
             if taken == 0 || state.peer_has_closed() {
                 return match self.received.len() == before {
@@ -367,11 +401,24 @@ impl Stream {
 
     async fn receive_raw(&mut self) -> Result<Vec<u8>, StreamError> {
         let mut buffer = std::mem::take(&mut self.spare);
+        let bytes = match self.has_more {
+            true => READ_BYTES,
+            false => FIRST_READ_BYTES,
+        };
+        if buffer.capacity() > bytes {
+            // Whoever waits does not keep what a long message needed.
+            buffer.zeroize();
+            buffer = Vec::new();
+        }
         buffer.clear();
-        buffer.reserve(READ_BYTES);
+        buffer.reserve_exact(bytes);
+        let room = buffer.capacity();
         let (count, buffer) = self.uring.read(buffer).await;
         match count {
-            Ok(count) if count > 0 => Ok(buffer),
+            Ok(count) if count > 0 => {
+                self.has_more = count == room;
+                Ok(buffer)
+            }
             ended => {
                 // It may hold what was received before, and is wiped with the stream.
                 self.spare = buffer;
@@ -396,6 +443,15 @@ impl Stream {
     }
 }
 
+/// A source from which nothing can be read for now.
+struct NothingYet;
+
+impl io::Read for NothingYet {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
@@ -417,7 +473,7 @@ fn make_room(buffer: &mut Vec<u8>, count: usize) {
         return;
     }
     let capacity = needed.max(buffer.capacity().saturating_mul(2));
-    let mut grown = Vec::with_capacity(capacity.max(READ_BYTES));
+    let mut grown = Vec::with_capacity(capacity.max(FIRST_READ_BYTES));
     grown.extend_from_slice(buffer);
     buffer.zeroize();
     *buffer = grown;

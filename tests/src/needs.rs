@@ -43,6 +43,15 @@ pub fn skip(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
+/// What is set where tests shall run in full that take a sample otherwise.
+pub const FULL_VARIABLE: &str = "POSTERN_TESTS_FULL";
+
+/// Whether tests that take a sample otherwise shall run in full.
+#[must_use]
+pub fn is_full() -> bool {
+    std::env::var_os(FULL_VARIABLE).is_some()
+}
+
 /// Whether we are root: network namespaces, Samba's ports and eBPF need it.
 #[must_use]
 pub fn is_root() -> bool {

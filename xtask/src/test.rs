@@ -14,8 +14,8 @@ use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, suites, tidy
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, sql, or
-    /// the name of an end-to-end test. `suites` by its whole name runs all of them, and installs
-    /// what they need; otherwise there is a sample.
+    /// the name of an end-to-end test. `suites` and `hostile` by their whole names run in full,
+    /// and install what they need; otherwise there is a sample of them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -111,24 +111,31 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ));
     }
     let all_suites = arguments.only.as_deref() == Some(SUITES);
+    let named = arguments.only.clone();
     let may_install = !arguments.no_setup;
     for name in end_to_end(root)? {
         let test = name.clone();
         if name == SUITES && all_suites {
-            let run = move || run_end_to_end(SUITES, Some(suites::prepare(may_install)?));
+            let run = move || {
+                let folder = suites::prepare(may_install)?;
+                run_end_to_end(SUITES, &[(suites::FOLDER_VARIABLE, folder)])
+            };
             parts.push((format!("end-to-end {name}"), Box::new(run)));
             continue;
         }
+        let full = named.as_ref().filter(|it| **it == name);
+        let full = full.map(|it| (needs::FULL_VARIABLE, PathBuf::from(it)));
         parts.push((
             format!("end-to-end {name}"),
-            Box::new(move || run_end_to_end(&test, None)),
+            Box::new(move || run_end_to_end(&test, full.as_slice())),
         ));
     }
     Ok(parts)
 }
 
-/// One end-to-end test, with what it runs: the part that builds may have been left out.
-fn run_end_to_end(test: &str, suites: Option<PathBuf>) -> Result<Counts> {
+/// One end-to-end test in an environment, with what it runs: the part that builds may have been
+/// left out.
+fn run_end_to_end(test: &str, variables: &[(&str, PathBuf)]) -> Result<Counts> {
     if ebpf::build()? == setup::Outcome::CommandPrinted {
         return Ok(Counts::one(false));
     }
@@ -138,7 +145,7 @@ fn run_end_to_end(test: &str, suites: Option<PathBuf>) -> Result<Counts> {
     }
     let package = ["test", "--package", "postern-tests", "--test", test];
     let mut command = cargo::command(&package);
-    command.envs(suites.map(|it| (suites::FOLDER_VARIABLE, it)));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     cargo_test(command)
 }
 

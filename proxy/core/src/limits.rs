@@ -17,8 +17,9 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
 pub const APPLICATION_NAME_BYTES_MAX: usize = 63;
 
 /// The longest password message body, in bytes.
-/// Access tokens that are used as passwords are a few KiB; nothing legitimate is larger.
-pub const PASSWORD_BYTES_MAX: usize = 16_384;
+/// Access tokens that are used as passwords are a few KiB; nothing legitimate is larger, and a
+/// connection that has proved nothing must not keep more.
+pub const PASSWORD_BYTES_MAX: usize = 8_192;
 
 /// The longest message that a backend may send before it is ready for queries, in bytes.
 /// libpq's own bound for messages before authentication is 30,000 (`fe-connect.c`).

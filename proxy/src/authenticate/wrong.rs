@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use postern_core::lockout::{Budget, Limit};
 
+use crate::arrivals::counted_as;
 use crate::directory::DirectoryError;
 use crate::limits::WRONG_TRIED_MAX;
 
@@ -80,14 +81,6 @@ impl Wrong {
         if !is_guess {
             self.addresses.change(&tried.address, Budget::give_back);
         }
-    }
-}
-
-/// An address of IPv6 stands for its subnet: a host may have as many of it as it likes (RFC 8981).
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

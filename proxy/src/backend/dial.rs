@@ -92,7 +92,7 @@ impl Target {
         let addresses: Vec<_> = addresses.collect();
         let connected = connect_to_one(&addresses, endpoint.connect_timeout).await;
         let (socket, address) = connected.map_err(unreachable)?;
-        let stream = Stream::new(socket).map_err(|error| unreachable(error.to_string()))?;
+        let stream = Stream::new(socket).map_err(|(_, error)| unreachable(error.to_string()))?;
         self.encrypt(stream, address, encryption).await
     }
 
@@ -111,7 +111,7 @@ impl Target {
         loop {
             let encryption = attempts.next().copied().unwrap_or(Encryption::Required);
             let stream = Stream::new(connect(address).await.map_err(unreachable)?);
-            let stream = stream.map_err(unreachable)?;
+            let stream = stream.map_err(|(_, error)| unreachable(error))?;
             match self.encrypt(stream, address, encryption).await {
                 Err(_) if attempts.peek().is_some() => {}
                 outcome => return outcome,

@@ -440,6 +440,7 @@ pub(super) fn limits(section: &Section) -> Option<Limits> {
         sessions_max: section.integer("sessions_max")?,
         logins_max: section.integer("logins_max")?,
         cold_logins_max: section.integer("cold_logins_max")?,
+        connections_per_address_max: section.integer("connections_per_address_max")?,
         directory_calls_max: section.integer("directory_calls_max")?,
         login_timeout: milliseconds(section, "login_timeout_ms")?,
         splice_threads: section.integer("splice_threads"),

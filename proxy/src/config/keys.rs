@@ -445,6 +445,18 @@ static LIMITS: Table = Table {
             ],
         ),
         key(
+            "connections_per_address_max",
+            count(1, 1_000_000),
+            Absent::Default("1000"),
+            &[
+                "How many connections from one address have no session yet; the next is refused \
+                 (53300).",
+                "An address of IPv6 stands for its first 64 bits, which one host has for itself.",
+                "Behind a balancer that does not speak the PROXY protocol, everybody comes from \
+                 its address.",
+            ],
+        ),
+        key(
             "directory_calls_max",
             count(1, 10_000),
             Absent::Default("64"),

@@ -329,10 +329,11 @@ pub(crate) struct Limits {
     /// half of `logins_max`, so that a directory that hangs never keeps out people who are
     /// remembered.
     pub(crate) cold_logins_max: usize,
+    /// `connections_per_address_max`: of one address without a session yet. Default 1,000.
+    pub(crate) connections_per_address_max: usize,
     /// `directory_calls_max`: directory conversations at once.
     pub(crate) directory_calls_max: usize,
-    /// `login_timeout_ms`: from accept to the password. Default 15,000: PostgreSQL's 60 s would let
-    /// silent clients hold the places of `logins_max` four times as long.
+    /// `login_timeout_ms`: from accept to the password. Default 15,000, a quarter of PostgreSQL's.
     pub(crate) login_timeout: Duration,
     /// `splice_threads`: workers of the splice; if unset, one a core but for one core.
     pub(crate) splice_threads: Option<usize>,

@@ -166,7 +166,7 @@ pub(crate) fn a_connection_too_many_is_told_in_the_clear(world: &World) -> Resul
     world.with_config(change, || {
         let port = world.postern.port();
         for round in 1..=2 {
-            // Four connections for each login that may be under way.
+            // Eight connections for each login that may be under way.
             let mut held = Vec::new();
             wait_until("every place is held", CHANGE_LIMIT, || {
                 let mut client = RawClient::connect(port)?;
@@ -175,7 +175,7 @@ pub(crate) fn a_connection_too_many_is_told_in_the_clear(world: &World) -> Resul
                 if is_in {
                     held.push(client);
                 }
-                Ok(!is_in && held.len() == 4)
+                Ok(!is_in && held.len() == 8)
             })?;
             let start = Instant::now();
             let told = RawClient::connect(port)?.read()?;

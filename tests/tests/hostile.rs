@@ -1,0 +1,62 @@
+//! What nobody honest sends: clients, databases and directories that mean ill, and networks that
+//! fail. Nothing of it may end Postern, hold it up, bloat it, or be heard in another session.
+//!
+//! The rows of the table of attacks are in SECURITY.md, each with the test that holds it.
+
+#[path = "hostile/backend.rs"]
+mod backend;
+#[path = "hostile/database.rs"]
+mod database;
+#[path = "hostile/exhaustion.rs"]
+mod exhaustion;
+#[path = "hostile/meter.rs"]
+mod meter;
+#[path = "hostile/peers.rs"]
+mod peers;
+#[path = "hostile/refusals.rs"]
+mod refusals;
+#[path = "hostile/startup.rs"]
+mod startup;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use postern_tests::needs::is_full;
+use postern_tests::world::every_session_has_exactly_one_terminal_record;
+use postern_tests::{World, claims, harness};
+
+/// How much later than its limit something may come on a busy machine.
+const SLACK: Duration = Duration::from_secs(4);
+
+fn main() -> ExitCode {
+    harness::run(
+        World::missing(),
+        // What the feed asks would be counted among what logins ask.
+        || {
+            World::start(|config| {
+                config.set("directory", "feed", "off");
+            })
+        },
+        claims![
+            startup::no_length_of_a_first_packet_is_believed,
+            startup::no_length_of_a_password_is_believed,
+            startup::what_comes_in_the_wrong_order_is_refused,
+            startup::every_other_message_than_a_password_is_refused,
+            startup::options_of_any_form_take_no_time,
+            startup::names_and_options_without_number_are_answered_once,
+            startup::plaintext_behind_a_client_hello_is_no_part_of_the_session,
+            startup::a_cancel_request_of_any_form_gets_no_answer,
+            refusals::every_refused_password_is_told_in_the_same_bytes,
+            refusals::the_time_of_a_refusal_does_not_tell_whether_the_account_exists,
+            peers::an_address_takes_no_more_places_than_its_own,
+            peers::behind_a_proxy_each_client_has_its_own_places,
+            peers::a_connection_before_authentication_costs_32_kib_at_most,
+            peers::whoever_has_sent_no_startup_packet_in_10_s_is_cut_off,
+            peers::thousands_of_slow_peers_leave_logins_as_quick_as_they_were,
+            exhaustion::without_descriptors_clients_are_told_and_nothing_spins,
+            backend::a_database_that_breaks_the_protocol_is_left_and_its_client_told,
+            backend::what_a_database_says_around_tls_is_not_believed,
+            every_session_has_exactly_one_terminal_record,
+        ],
+    )
+}

@@ -1,0 +1,61 @@
+//! A process without file descriptors.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::process::run;
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{ConfigFile, RawClient, World, wait_until};
+
+use crate::meter::{busy, descriptors};
+
+/// How many descriptors are left for connections, of which each takes two.
+const LEFT: usize = 20;
+
+/// How long the silent peers hold them.
+const HELD: Duration = Duration::from_secs(3);
+
+pub(crate) fn without_descriptors_clients_are_told_and_nothing_spins(world: &World) -> Result<()> {
+    let person = world.person("lastfd", &[HR_GROUP])?;
+    let quick = |config: &mut ConfigFile| {
+        config.set("limits", "login_timeout_ms", 3_000);
+    };
+    world.with_plain_config(quick, || {
+        let (port, pid) = (world.plain.port(), world.plain.pid()?);
+        let mut live = world.raw(&person)?;
+        let limit = descriptors(pid)? + LEFT;
+        run(std::process::Command::new("prlimit")
+            .arg(format!("--pid={pid}"))
+            .arg(format!("--nofile={limit}:")))?;
+        let begun = Instant::now();
+        let mut held = Vec::new();
+        for _ in 0..LEFT {
+            held.push(RawClient::connect(port)?);
+        }
+        // Those that came too late are told at once, and so is everybody who comes now.
+        for _ in 0..30 {
+            let told = RawClient::connect(port)?.read()?;
+            ensure!(told.field(b'C').as_deref() == Some("53300"), "{told:?}");
+            let text = told.field(b'M');
+            let own = "sorry, too many clients already";
+            ensure!(text.as_deref() == Some(own), "{told:?}");
+        }
+        ensure!(begun.elapsed() < HELD, "{:?}", begun.elapsed());
+        // While nobody comes, nothing runs.
+        let before = (busy(pid)?, Instant::now());
+        let mut is_told = 0;
+        for client in &mut held {
+            is_told += usize::from(client.expect_end().is_err());
+        }
+        let (spent, elapsed) = (busy(pid)? - before.0, before.1.elapsed());
+        ensure!(is_told > 0 && is_told < LEFT, "{is_told} were told");
+        ensure!(elapsed > HELD / 3, "nobody held a descriptor: {elapsed:?}");
+        ensure!(spent < elapsed / 5, "{spent:?} of {elapsed:?} busy");
+        ensure!(live.query("select count(*) from employees")? == "3");
+        wait_until("there is room again", CHANGE_LIMIT, || {
+            let (login, password) = (&person.login, &person.password);
+            Ok(RawClient::log_in(port, login, HR_DATABASE, password)?.is_ok())
+        })
+    })
+}

@@ -1,0 +1,138 @@
+//! What a refusal tells of the account that it is about: nothing.
+
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, ensure};
+use postern_tests::cast::{CANTEEN_GROUP, HR_DATABASE, HR_GROUP};
+use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::world::last_refusal;
+use postern_tests::{ConfigFile, RawClient, World};
+
+use crate::meter::welch;
+
+/// Tries that are under way at once: each takes the 300 ms of every refusal.
+const AT_ONCE: usize = 50;
+
+/// Above this, two series are taken to be different: what dudect says of constant time.
+const WELCH_MAX: f64 = 4.5;
+
+/// Every byte that a client is told when it logs in with a password, the message's length included.
+fn conversation(world: &World, user: &str, database: &str, password: &str) -> Result<Vec<u8>> {
+    let mut client = RawClient::connect(world.plain.port())?;
+    client.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
+    let asked = client.read()?;
+    client.password(password.as_bytes())?;
+    let told = client.read()?;
+    client.expect_end()?;
+    Ok([&[asked.tag], asked.body.as_slice(), &[told.tag], &told.body].concat())
+}
+
+pub(crate) fn every_refused_password_is_told_in_the_same_bytes(world: &World) -> Result<()> {
+    // The names have the same length, because the text has the name.
+    let person = world.person("person01", &[HR_GROUP])?;
+    let outside = world.person("person02", &[CANTEEN_GROUP])?;
+    world.raw(&person)?;
+    let mut seen = Vec::new();
+    for (reason, user, database, password) in [
+        ("wrong_password", "person01", HR_DATABASE, "guess"),
+        (
+            "wrong_password_remembered",
+            "person01",
+            HR_DATABASE,
+            "guess",
+        ),
+        ("unknown_login", "person00", HR_DATABASE, "guess"),
+        (
+            "wrong_password_remembered",
+            "person00",
+            HR_DATABASE,
+            "guess",
+        ),
+        ("no_group", "person02", HR_DATABASE, &outside.password),
+        ("password_empty", "person01", HR_DATABASE, ""),
+        ("password_empty", "person00", HR_DATABASE, ""),
+        ("password_invalid", "person00", HR_DATABASE, "a\0b"),
+        ("login_name_invalid", "person0*", HR_DATABASE, "guess"),
+    ] {
+        let told = conversation(world, user, database, password)?;
+        let told = String::from_utf8_lossy(&told).replace(user, "NAME");
+        seen.push((reason, last_refusal(&world.plain)?, told));
+    }
+    let first = seen.first().map(|(_, _, told)| told.clone());
+    for (expected, reason, told) in &seen {
+        ensure!(
+            Some(told) == first.as_ref(),
+            "{reason}: {told:?}, not {first:?}"
+        );
+        if expected != reason {
+            println!("{expected} is {reason}");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn the_time_of_a_refusal_does_not_tell_whether_the_account_exists(
+    world: &World,
+) -> Result<()> {
+    let tries = if crate::is_full() { 10_000 } else { 1_000 };
+    let person = world.person("existing", &[HR_GROUP])?;
+    let long = |config: &mut ConfigFile| {
+        config
+            .set("cache", "negative_s", 3_600)
+            .set("cache", "recheck_s", 3_600)
+            .set("cache", "dead_s", 3_600);
+    };
+    world.with_plain_config(long, || {
+        world.raw(&person)?;
+        let names = ["existing", "imagined"];
+        // Asked of the directory once; from then on memory refuses.
+        for name in names {
+            time_of_refusal(world, name)?;
+        }
+        let calls = world.directory_calls()?;
+        let series = thread::scope(|scope| {
+            let workers: Vec<_> = (0..AT_ONCE)
+                .map(|_| {
+                    scope.spawn(|| {
+                        // In turn, so that whatever the machine does meets both.
+                        let pairs = (0..tries / AT_ONCE / 2).map(|_| {
+                            Ok([
+                                time_of_refusal(world, names[0])?,
+                                time_of_refusal(world, names[1])?,
+                            ])
+                        });
+                        pairs.collect::<Result<Vec<_>>>()
+                    })
+                })
+                .collect();
+            let mut series = (Vec::new(), Vec::new());
+            for worker in workers {
+                let pairs = worker.join().map_err(|_| anyhow!("a worker panicked"))??;
+                for [existing, imagined] in pairs {
+                    series.0.push(existing);
+                    series.1.push(imagined);
+                }
+            }
+            anyhow::Ok(series)
+        })?;
+        ensure!(world.directory_calls()? == calls, "the directory was asked");
+        let t = welch(&series.0, &series.1);
+        println!("Welch's t over {tries} refusals from memory: {t:.2}");
+        ensure!(t.abs() < WELCH_MAX, "{t}");
+        Ok(())
+    })
+}
+
+/// How long a client waits for the refusal of its password, in seconds.
+fn time_of_refusal(world: &World, user: &str) -> Result<f64> {
+    let mut client = RawClient::connect(world.plain.port())?;
+    client.startup(PROTOCOL_3_0, &[("user", user), ("database", HR_DATABASE)])?;
+    ensure!(client.read()?.tag == b'R', "not asked for a password");
+    let begun = Instant::now();
+    client.password(b"guess")?;
+    let told = client.read()?;
+    let taken = begun.elapsed();
+    ensure!(told.field(b'C').as_deref() == Some("28P01"), "{told:?}");
+    Ok(taken.as_secs_f64())
+}
