@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `fuzz`, `tidy`, `ci`.
 
 mod bench;
 mod cargo;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod part;
 mod readme;
 mod setup;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Build the policy programs for the kernel, which the program carries.
     Ebpf,
+    /// Look for bytes that break a property of what reads them.
+    Fuzz(fuzz::Arguments),
     /// Check the house rules.
     Tidy(tidy::Arguments),
     /// What continuous integration runs: the same as `test`.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Ebpf => ebpf::run(),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Ci => test::run(&test::Arguments::default()),
     };

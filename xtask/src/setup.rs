@@ -14,6 +14,8 @@ use crate::{EXIT_NOT_SET_UP, ebpf};
 pub(crate) enum Need {
     /// A C compiler with headers, for two of the crates.
     Compiler,
+    /// A C++ compiler, for libFuzzer; the tests do without where it is missing.
+    CppCompiler,
     /// A Rust compiler for the kernel's programs, and the LLVM of its linker.
     KernelCompiler,
     /// What puts the perimeter's default drop into the kernel, and what its tests make and look at
@@ -61,8 +63,9 @@ pub(crate) enum Need {
 }
 
 /// Everything that any command needs.
-pub(crate) const ALL: [Need; 9] = [
+pub(crate) const ALL: [Need; 10] = [
     Need::Compiler,
+    Need::CppCompiler,
     Need::KernelCompiler,
     Need::Network,
     Need::Postgres,
@@ -166,6 +169,7 @@ fn missing(wanted: &[Need]) -> Vec<Need> {
 fn is_there(need: Need) -> bool {
     match need {
         Need::Compiler => needs::program("cc").is_some(),
+        Need::CppCompiler => needs::program("c++").is_some(),
         Need::KernelCompiler => ebpf::Compiler::find().is_some(),
         Need::Network => NETWORK.iter().all(|it| needs::program(it).is_some()),
         Need::Postgres => {
@@ -203,6 +207,7 @@ fn is_there(need: Need) -> bool {
 fn packages(need: Need) -> Vec<String> {
     let names: &[&str] = match need {
         Need::Compiler => &["gcc", "libc6-dev"],
+        Need::CppCompiler => &["g++"],
         Need::KernelCompiler => &[
             "rustc-web",
             "cargo-web",

@@ -8,14 +8,14 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, cargo, ebpf, readme, root, setup, sql, suites, tidy};
+use crate::{EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, setup, sql, suites, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, sql, or
-    /// the name of an end-to-end test. `suites` and `hostile` by their whole names run in full,
-    /// and install what they need; otherwise there is a sample of them.
+    /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, asan,
+    /// fuzz, sql, or the name of an end-to-end test. `suites` and `hostile` by their whole names run
+    /// in full, and install what they need; otherwise there is a sample of them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -102,6 +102,7 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ),
         ("clippy".to_owned(), Box::new(clippy)),
         ("unit".to_owned(), Box::new(unit)),
+        ("fuzz".to_owned(), Box::new(fuzz::check)),
         ("sql".to_owned(), Box::new(sql::check)),
     ];
     for directory in ["openldap", "samba", "local"] {

@@ -1,0 +1,245 @@
+//! One target, and what a run of it came to.
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long one input may take, in seconds: longer is a find.
+const INPUT_SECONDS_MAX: u64 = 10;
+/// The most memory that a target may use, in MiB: more is a find.
+const MEMORY_MIB_MAX: u64 = 1_024;
+/// The longest input that is made, in bytes: longer than any startup packet and SASL message.
+const INPUT_BYTES_MAX: u64 = 16_384;
+/// The longest input that is added to the committed corpus, in bytes.
+const KEPT_BYTES_MAX: u64 = 512;
+/// How often a long run says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A target that has been built.
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    /// The committed corpus.
+    pub(super) corpus: PathBuf,
+    /// Where logs, crashes and what was found before are.
+    pub(super) folder: PathBuf,
+}
+
+/// What runs came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Inputs that were tried.
+    pub(super) executions: u64,
+    /// Kinds of behaviour that were seen: edges of the program, and how often they were passed.
+    pub(super) features: u64,
+    /// Inputs for which a property does not hold, or that took too long or too much.
+    pub(super) crashes: u64,
+}
+
+impl Found {
+    pub(super) fn add(&mut self, other: Self) {
+        self.executions += other.executions;
+        self.features += other.features;
+        self.crashes += other.crashes;
+    }
+
+    /// Takes in a line of libFuzzer's:
+    /// `#2048 NEW    cov: 117 ft: 245 corp: 23/810b lim: 4 exec/s: 0 rss: 40Mb ...` on the way,
+    /// and `stat::number_of_executed_units: 4096` in the end.
+    fn hear(&mut self, line: &str) {
+        let number = |text: &str| text.parse::<u64>().ok();
+        if let Some(executions) = line.strip_prefix("stat::number_of_executed_units: ") {
+            self.executions = number(executions.trim()).unwrap_or(self.executions);
+        }
+        if let Some(rest) = line.strip_prefix('#') {
+            let executions = rest.split_whitespace().next().and_then(number);
+            self.executions = executions.unwrap_or_default().max(self.executions);
+            let features = line.split(" ft: ").nth(1);
+            let features = features.and_then(|it| it.split_whitespace().next());
+            self.features = features.and_then(number).unwrap_or(self.features);
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            executions,
+            features,
+            crashes,
+        } = self;
+        write!(
+            f,
+            "{executions} executions, {features} features, {crashes} crashes"
+        )
+    }
+}
+
+impl Target {
+    /// Runs the target for so long, and says what it came to.
+    ///
+    /// # Errors
+    /// If it cannot be started, or ends without a word of libFuzzer's.
+    pub(super) fn run(&self, time: Duration) -> Result<Found> {
+        let known = self.known()?;
+        let crashes = self.folder.join("crashes");
+        fs::create_dir_all(&crashes)?;
+        let prefix = crashes.join(format!("{}-", self.name));
+        let mut command = self.command(&[
+            ("max_total_time", time.as_secs().max(1)),
+            ("max_len", INPUT_BYTES_MAX),
+            ("timeout", INPUT_SECONDS_MAX),
+            ("rss_limit_mb", MEMORY_MIB_MAX),
+            ("print_final_stats", 1),
+        ]);
+        command.arg(format!("-artifact_prefix={}", prefix.display()));
+        command.arg(known).arg(&self.corpus);
+        let start = Instant::now();
+        let (found, lines, success) = self.listen(command)?;
+        if success && found.executions == 0 {
+            bail!(
+                "{} ended without having tried anything",
+                self.program.display()
+            );
+        }
+        let found = Found {
+            crashes: u64::from(!success),
+            ..found
+        };
+        self.say(if success { "ok" } else { "FAILED" }, start, found)?;
+        if !success {
+            self.explain(&lines);
+        }
+        Ok(found)
+    }
+
+    /// Adds to the committed corpus what reaches code that nothing in it reaches.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    pub(super) fn keep(&self) -> Result<()> {
+        let mut command = self.command(&[("set_cover_merge", 1), ("max_len", KEPT_BYTES_MAX)]);
+        command.arg(&self.corpus).arg(self.known()?);
+        let output = command.output().context("a target cannot be started")?;
+        if !output.status.success() {
+            bail!("{} cannot merge: {}", self.name, output.status);
+        }
+        Ok(())
+    }
+
+    /// The folder of what was found by earlier runs on this machine.
+    fn known(&self) -> Result<PathBuf> {
+        let known = self.folder.join("corpus").join(&self.name);
+        fs::create_dir_all(&known)?;
+        Ok(known)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join(format!("{}.log", self.name))
+    }
+
+    fn command(&self, options: &[(&str, u64)]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(
+            options
+                .iter()
+                .map(|(name, value)| format!("-{name}={value}")),
+        );
+        command
+    }
+
+    /// Runs a command to its end: what it came to, its last lines, and whether it succeeded.
+    fn listen(&self, mut command: Command) -> Result<(Found, Vec<String>, bool)> {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // Of a property that does not hold, the line and the message say enough.
+        command.env("RUST_BACKTRACE", "0");
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let output = child.stderr.take().context("a target has no output")?;
+        let mut log = fs::File::create(self.log())?;
+        let mut found = Found::default();
+        let mut last_lines = Vec::new();
+        let start = Instant::now();
+        let mut said = start;
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            writeln!(log, "{line}")?;
+            found.hear(&line);
+            if line.starts_with('#') {
+                last_lines.clear();
+            }
+            last_lines.push(line);
+            if said.elapsed() >= PROGRESS_INTERVAL {
+                said = Instant::now();
+                self.say("...", start, found)?;
+            }
+        }
+        Ok((found, last_lines, child.wait()?.success()))
+    }
+
+    fn say(&self, how: &str, start: Instant, found: Found) -> Result<()> {
+        let seconds = start.elapsed().as_secs();
+        let Found {
+            executions,
+            features,
+            crashes,
+        } = found;
+        writeln!(
+            std::io::stdout(),
+            "{how:<7} {:<14} {seconds:>6} s {executions:>12} executions {features:>6} features \
+             {crashes} crashes",
+            self.name,
+        )?;
+        Ok(())
+    }
+
+    /// What was found, and how to see it again.
+    fn explain(&self, lines: &[String]) {
+        let start = |it: &&String| !it.contains(" panicked at ");
+        let end = |it: &&String| !it.starts_with("==") && !it.starts_with("note: ");
+        for line in lines.iter().skip_while(start).take_while(end) {
+            println!("  {line}");
+        }
+        println!("The whole output is in {}.", self.log().display());
+        let kept = lines
+            .iter()
+            .find_map(|it| it.split("Test unit written to ").nth(1));
+        let Some(input) = kept.map(Path::new) else {
+            return;
+        };
+        println!("The input is kept. To see it again:");
+        println!("  {} {}", self.program.display(), input.display());
+        println!("To have it tried by every test from now on:");
+        println!("  cp {} {}", input.display(), self.corpus.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_run_counts() {
+        let mut found = Found::default();
+        for line in [
+            "INFO: seed corpus: files: 13 min: 8b max: 310b total: 900b rss: 32Mb",
+            "#14\tINITED cov: 117 ft: 245 corp: 23/810b exec/s: 0 rss: 40Mb",
+            "#2048\tNEW    cov: 119 ft: 250 corp: 24/810b lim: 4 exec/s: 0 rss: 40Mb L: 4/9 MS: 1",
+            "Done 4100 runs in 3 second(s)",
+            "stat::number_of_executed_units: 4100",
+            "stat::average_exec_per_sec:     1366",
+        ] {
+            found.hear(line);
+        }
+        let expected = Found {
+            executions: 4_100,
+            features: 250,
+            crashes: 0,
+        };
+        assert_eq!(found, expected);
+    }
+}
