@@ -7,6 +7,7 @@ mod ebpf;
 mod fuzz;
 mod part;
 mod readme;
+mod sanitizer;
 mod setup;
 mod sql;
 mod suites;

@@ -8,7 +8,9 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
-use crate::{EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, setup, sql, suites, tidy};
+use crate::{
+    EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy,
+};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
@@ -103,6 +105,7 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ("clippy".to_owned(), Box::new(clippy)),
         ("unit".to_owned(), Box::new(unit)),
         ("fuzz".to_owned(), Box::new(fuzz::check)),
+        ("asan".to_owned(), Box::new(sanitizer::check)),
         ("sql".to_owned(), Box::new(sql::check)),
     ];
     for directory in ["openldap", "samba", "local"] {
