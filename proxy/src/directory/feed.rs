@@ -9,7 +9,6 @@ mod offer;
 mod outlet;
 mod place;
 mod session;
-mod sync_message;
 mod syncrepl;
 
 use std::fmt;

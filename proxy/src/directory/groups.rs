@@ -7,12 +7,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use ldap3::Scope;
+use postern_core::directory::identifier::sid_text;
 use postern_core::limits::GROUPS_PER_PRINCIPAL_MAX;
 use postern_core::login_name::escape_filter;
 use postern_core::principal::Group;
 
 use super::connection::{Connection, Query};
-use super::entry::{Entry, sid_text};
+use super::entry::Entry;
 use super::error::DirectoryError;
 use crate::config::{Ldap, LdapFlavor, NestedStrategy};
 use crate::limits::{GROUP_MEMBERS_COUNTED_MAX, NESTED_DEPTH_MAX, WALK_BATCH_DNS_MAX};

@@ -4,13 +4,14 @@ use std::future::Future;
 use std::time::SystemTime;
 
 use ldap3::{Scope, parse_filter};
+use postern_core::directory::identifier::id_filter;
 use postern_core::login_name::{LoginName, escape_dn, escape_filter};
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use tokio::time::timeout;
 
 use super::connection::{BindAnswer, Connection, Query};
-use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE, id_filter};
+use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE};
 use super::error::{DirectoryError, code, refusal_of_bind};
 use super::feed::is_within;
 use super::groups;

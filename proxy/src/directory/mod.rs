@@ -1,6 +1,5 @@
 //! Who knows the passwords and the groups: LDAP servers, the local file, or both in order.
 
-mod ber;
 mod breaker;
 mod connection;
 mod endpoint;

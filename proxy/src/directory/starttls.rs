@@ -8,9 +8,9 @@
 use std::io;
 
 use ldap3::{LdapError, LdapResult};
+use postern_core::directory::ber::{ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, take};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::ber::{ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, take};
 use crate::limits::STARTTLS_ANSWER_BYTES_MAX;
 
 /// An extended request with message identifier 1 and the name 1.3.6.1.4.1.1466.20037.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ldap3::Scope;
 use ldap3::controls::RawControl;
+use postern_core::directory::dirsync::DIRSYNC;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dirsync::{DIRSYNC, DirSync, tell};
+use super::dirsync::{DirSync, tell};
 use super::offer::{Offer, is_within};
 use super::outlet::Outlet;
 use super::place::Place;

@@ -5,28 +5,20 @@
 
 use ldap3::Scope;
 use ldap3::controls::RawControl;
+use postern_core::directory::dirsync::{DIRSYNC, reached, request};
 
 use super::outlet::Outlet;
 use super::place::Place;
 use super::{NO_PLACE, Notice};
 use crate::config::Ldap;
-use crate::directory::ber::{INTEGER, OCTET_STRING, SEQUENCE, element, number, take};
 use crate::directory::connection::live::Answer;
 use crate::directory::connection::{Connection, Query};
 use crate::directory::entry::Entry;
 use crate::directory::error::{DirectoryError, code};
 use crate::limits::FEED_DIRSYNC_BYTES_MAX;
 
-/// The control.
-pub(super) const DIRSYNC: &str = "1.2.840.113556.1.4.841";
-
 /// What the search is called in errors.
 const ASKED: &str = "DirSync";
-/// `LDAP_DIRSYNC_INCREMENTAL_VALUES`: the sign of a number of 32 bits.
-const INCREMENTAL_VALUES: [u8; 4] = [0x80, 0, 0, 0];
-/// The same and `LDAP_DIRSYNC_OBJECT_SECURITY`: what the principal may read, instead of
-/// everything, for which it would need a right.
-const WITH_OBJECT_SECURITY: [u8; 4] = [0x80, 0, 0, 1];
 /// A filter that nothing satisfies.
 const NOTHING: &str = "(!(objectClass=*))";
 
@@ -53,14 +45,6 @@ pub(super) struct DirSync {
     sees_all: bool,
     attributes: Vec<String>,
     id_attribute: String,
-}
-
-/// The answer's control.
-#[derive(Debug, PartialEq, Eq)]
-struct Reached<'a> {
-    /// There is more to ask for.
-    more: bool,
-    cookie: &'a [u8],
 }
 
 impl DirSync {
@@ -168,7 +152,7 @@ impl DirSync {
         let control = RawControl {
             ctype: DIRSYNC.to_owned(),
             crit: true,
-            val: Some(request(self.sees_all, cookie)),
+            val: Some(request(self.sees_all, FEED_DIRSYNC_BYTES_MAX, cookie)),
         };
         let mut search = connection.live_search(query, vec![control]).await?;
         loop {
@@ -213,30 +197,6 @@ pub(super) fn tell(entry: &Entry, id_attribute: &str, outlet: &mut Outlet) {
     }
 }
 
-/// The value of the request's control.
-fn request(sees_all: bool, cookie: &[u8]) -> Vec<u8> {
-    let flags = if sees_all {
-        INCREMENTAL_VALUES
-    } else {
-        WITH_OBJECT_SECURITY
-    };
-    let content = [
-        element(INTEGER, &flags),
-        element(INTEGER, &FEED_DIRSYNC_BYTES_MAX.to_be_bytes()),
-        element(OCTET_STRING, cookie),
-    ];
-    element(SEQUENCE, &content.concat())
-}
-
-/// Reads the value of the answer's control; `None` when it is malformed.
-fn reached(mut value: &[u8]) -> Option<Reached<'_>> {
-    let mut content = take(&mut value, SEQUENCE)?;
-    let more = number(take(&mut content, INTEGER)?)? != 0;
-    take(&mut content, INTEGER)?;
-    let cookie = take(&mut content, OCTET_STRING)?;
-    Some(Reached { more, cookie })
-}
-
 /// The attributes whose changes matter; those in filters decide who is a person or a group.
 fn attributes(config: &Ldap) -> Vec<String> {
     let filters = [&config.login_filter, &config.group_class_filter];
@@ -273,27 +233,6 @@ mod tests {
     use crate::directory::tests::ldap_config;
 
     #[test]
-    fn a_request_has_flags_a_limit_and_the_cookie() {
-        let size = b"\x02\x04\x00\x10\x00\x00";
-        let all = [&b"\x30\x0f\x02\x04\x80\x00\x00\x00"[..], size, b"\x04\x01c"].concat();
-        assert_eq!(request(true, b"c"), all);
-        let some = [&b"\x30\x0e\x02\x04\x80\x00\x00\x01"[..], size, b"\x04\x00"].concat();
-        assert_eq!(request(false, b""), some);
-    }
-
-    #[test]
-    fn an_answer_says_whether_there_is_more() {
-        for (flag, more) in [(0, false), (1, true)] {
-            let value = [0x30, 9, 2, 1, flag, 2, 1, 0, 4, 1, 7];
-            let cookie = &[7][..];
-            assert_eq!(reached(&value), Some(Reached { more, cookie }));
-            for end in 0..value.len() {
-                assert_eq!(reached(value.get(..end).unwrap_or_default()), None);
-            }
-        }
-    }
-
-    #[test]
     fn attributes_of_filters_count_and_none_counts_twice() {
         let config = Ldap {
             login_filter: "(&(objectCategory=person)(|(MEMBEROF:1.2.3:=x)(title~=a(b\\28))\
@@ -311,12 +250,6 @@ mod tests {
     }
 
     proptest::proptest! {
-        #[test]
-        fn no_bytes_from_a_server_panic(bytes: Vec<u8>) {
-            reached(&bytes);
-            reached(&element(SEQUENCE, &bytes));
-        }
-
         #[test]
         fn no_filter_panics(filter: String) {
             in_filter(&filter).count();

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
+use postern_core::directory::dirsync::DIRSYNC;
 use tokio::time::{sleep, timeout};
 
 use super::FeedSource;
 use super::active_directory::{ActiveDirectory, NOTIFICATION};
-use super::dirsync::DIRSYNC;
 use super::offer::Offer;
 use super::outlet::Outlet;
 use super::place::Place;
-use super::sync_message::SYNC_REQUEST;
 use super::syncrepl::Syncrepl;
 use crate::config::{FeedChoice, Ldap};
 use crate::directory::connection::Connection;
 use crate::directory::error::DirectoryError;
 use crate::limits::{FEED_POLL_AGE_MAX, FEED_PROBE_INTERVAL, FEED_PROBE_TIMEOUT};
+use postern_core::directory::sync_message::SYNC_REQUEST;
 
 /// Why everybody is compared where changes are not told.
 const NOT_TOLD: &str = "the directory tells no changes";

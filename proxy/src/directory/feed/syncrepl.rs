@@ -8,14 +8,14 @@
 
 use ldap3::Scope;
 use ldap3::controls::RawControl;
+use postern_core::directory::sync_message::{
+    InfoKind, SYNC_INFO, SYNC_REQUEST, SYNC_STATE, State, SyncState, request, sync_info, sync_state,
+};
 use tokio::time::timeout;
 
 use super::offer::{Offer, bases};
 use super::outlet::Outlet;
 use super::place::Place;
-use super::sync_message::{
-    InfoKind, SYNC_INFO, SYNC_REQUEST, SYNC_STATE, State, SyncState, request, sync_info, sync_state,
-};
 use super::{NO_PLACE, Notice};
 use crate::config::Ldap;
 use crate::directory::connection::live::{Answer, LiveSearch};

@@ -1,17 +1,16 @@
 //! The values of RFC 4533: what is asked, and what the server says of its content.
 
-use postern_core::principal::EntryId;
-
-use crate::directory::ber::{
+use super::ber::{
     BOOLEAN, ENUMERATED, OCTET_STRING, SEQUENCE, SET, element, number, take, take_any, take_if,
 };
+use crate::principal::EntryId;
 
 /// The Sync Request control (RFC 4533, 2.2).
-pub(super) const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";
+pub const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";
 /// The Sync State control, of an entry (2.3).
-pub(super) const SYNC_STATE: &str = "1.3.6.1.4.1.4203.1.9.1.2";
+pub const SYNC_STATE: &str = "1.3.6.1.4.1.4203.1.9.1.2";
 /// The Sync Info message (2.5).
-pub(super) const SYNC_INFO: &str = "1.3.6.1.4.1.4203.1.9.1.4";
+pub const SYNC_INFO: &str = "1.3.6.1.4.1.4203.1.9.1.4";
 
 /// `refreshAndPersist` (2.2).
 const REFRESH_AND_PERSIST: u8 = 3;
@@ -23,7 +22,7 @@ const ID_SET: u8 = 0xa3;
 
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// It has not changed.
     Present,
     /// It was added, or came into view.
@@ -36,28 +35,39 @@ pub(super) enum State {
 
 /// The value of a Sync State control.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyncState<'a> {
-    pub(super) state: State,
-    pub(super) id: EntryId,
-    pub(super) cookie: Option<&'a [u8]>,
+pub struct SyncState<'a> {
+    /// What became of it.
+    pub state: State,
+    /// Of which entry.
+    pub id: EntryId,
+    /// The place that is reached with it, if it says so.
+    pub cookie: Option<&'a [u8]>,
 }
 
 /// The value of a Sync Info message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyncInfo<'a> {
-    pub(super) cookie: Option<&'a [u8]>,
-    pub(super) kind: InfoKind,
+pub struct SyncInfo<'a> {
+    /// The place that is reached with it, if it says so.
+    pub cookie: Option<&'a [u8]>,
+    /// What it says.
+    pub kind: InfoKind,
 }
 
 /// What a Sync Info message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum InfoKind {
+pub enum InfoKind {
     /// Nothing but the cookie.
     NewCookie,
     /// The part of the refresh that names what is gone ends; so does the refresh, if `done`.
-    RefreshDelete { done: bool },
+    RefreshDelete {
+        /// The refresh has ended.
+        done: bool,
+    },
     /// The part of the refresh that names what is left ends: what was not named is gone.
-    RefreshPresent { done: bool },
+    RefreshPresent {
+        /// The refresh has ended.
+        done: bool,
+    },
     /// These are gone.
     Deleted(Vec<EntryId>),
     /// These are left as they were.
@@ -68,14 +78,14 @@ pub(super) enum InfoKind {
 ///
 /// `reloadHint` is left false: a server that has forgotten the cookie's place should rather say so
 /// than send everything.
-pub(super) fn request(cookie: Option<&[u8]>) -> Vec<u8> {
+pub fn request(cookie: Option<&[u8]>) -> Vec<u8> {
     let mut content = element(ENUMERATED, &[REFRESH_AND_PERSIST]);
     content.extend(cookie.iter().flat_map(|c| element(OCTET_STRING, c)));
     element(SEQUENCE, &content)
 }
 
 /// Reads the value of a Sync State control; `None` when it is malformed.
-pub(super) fn sync_state(mut value: &[u8]) -> Option<SyncState<'_>> {
+pub fn sync_state(mut value: &[u8]) -> Option<SyncState<'_>> {
     let mut content = take(&mut value, SEQUENCE)?;
     let state = match number(take(&mut content, ENUMERATED)?)? {
         0 => State::Present,
@@ -92,7 +102,7 @@ pub(super) fn sync_state(mut value: &[u8]) -> Option<SyncState<'_>> {
 }
 
 /// Reads the value of a Sync Info message; `None` when it is malformed.
-pub(super) fn sync_info(mut value: &[u8]) -> Option<SyncInfo<'_>> {
+pub fn sync_info(mut value: &[u8]) -> Option<SyncInfo<'_>> {
     let (tag, mut content) = take_any(&mut value)?;
     if tag == NEW_COOKIE {
         let (cookie, kind) = (Some(content), InfoKind::NewCookie);

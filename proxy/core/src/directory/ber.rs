@@ -4,15 +4,21 @@
 //! The library reads elements of any depth by recursion; here nothing recurs, so that no value
 //! from a server can overflow the stack.
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const ENUMERATED: u8 = 0x0a;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+/// The tag of a truth value.
+pub const BOOLEAN: u8 = 0x01;
+/// The tag of a whole number.
+pub const INTEGER: u8 = 0x02;
+/// The tag of bytes.
+pub const OCTET_STRING: u8 = 0x04;
+/// The tag of one of several choices, by number.
+pub const ENUMERATED: u8 = 0x0a;
+/// The tag of elements in order.
+pub const SEQUENCE: u8 = 0x30;
+/// The tag of elements in no order.
+pub const SET: u8 = 0x31;
 
 /// Takes one element with this tag; its content.
-pub(super) fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut rest = *bytes;
     let (found, content) = take_any(&mut rest)?;
     *bytes = rest;
@@ -20,14 +26,14 @@ pub(super) fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
 }
 
 /// Takes one element if it has this tag; its content. Nothing is taken otherwise.
-pub(super) fn take_if<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub fn take_if<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     (bytes.first() == Some(&tag))
         .then(|| take(bytes, tag))
         .flatten()
 }
 
 /// Takes one element, whatever it is: its tag and content.
-pub(super) fn take_any<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+pub fn take_any<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let length = if first < 0x80 {
@@ -45,7 +51,7 @@ pub(super) fn take_any<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 }
 
 /// The content of a whole number, as far as it fits.
-pub(super) fn number(content: &[u8]) -> Option<i64> {
+pub fn number(content: &[u8]) -> Option<i64> {
     let (&first, rest) = content.split_first()?;
     if rest.len() > 7 {
         return None;
@@ -55,7 +61,7 @@ pub(super) fn number(content: &[u8]) -> Option<i64> {
 }
 
 /// An element with this tag and content.
-pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match u8::try_from(content.len()) {
         Ok(length @ ..0x80) => out.push(length),
