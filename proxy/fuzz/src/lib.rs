@@ -9,6 +9,7 @@
 //! but the compiler; `cargo xtask fuzz` lets libFuzzer look for more.
 
 mod backend;
+mod directory;
 mod frontend;
 mod login_name;
 mod mapping;
@@ -20,6 +21,7 @@ mod settings;
 mod startup;
 
 pub use backend::backend;
+pub use directory::directory;
 pub use frontend::frontend;
 pub use login_name::login_name;
 pub use mapping::mapping;
@@ -33,13 +35,14 @@ pub use startup::startup;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("startup", startup),
     ("frontend", frontend),
     ("scram_server", scram_server),
     ("scram_client", scram_client),
     ("backend", backend),
     ("proxy_header", proxy_header),
+    ("directory", directory),
     ("login_name", login_name),
     ("mapping", mapping),
     ("settings", settings),
