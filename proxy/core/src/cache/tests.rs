@@ -1,5 +1,7 @@
 //! Tests of the rules: every age, every password, every answer of the directory.
 
+use std::hash::DefaultHasher;
+
 use super::*;
 use crate::lockout::Budget;
 use crate::principal::EntryId;
@@ -135,6 +137,26 @@ fn a_new_password_replaces_the_entry_and_the_old_one_dies_with_it() {
             .looked_up(alice(), s(1_020))
             .supersedes(&replacement)
     );
+}
+
+#[test]
+fn of_one_bind_the_later_look_stays() {
+    let later = entry().looked_up(alice(), s(1_020));
+    assert_eq!((later.bound_at(), later.checked_at()), (s(1_000), s(1_020)));
+    assert!(later.supersedes(&entry()));
+    assert!(!entry().supersedes(&later));
+    assert!(later.supersedes(&later));
+}
+
+#[test]
+fn other_passwords_are_found_in_other_places_of_a_table() {
+    let hash = |password| {
+        let mut hasher = DefaultHasher::new();
+        digest(password).hash(&mut hasher);
+        hasher.finish()
+    };
+    assert_eq!(hash("right"), hash("right"));
+    assert_ne!(hash("right"), hash("wrong"));
 }
 
 #[test]
