@@ -241,15 +241,19 @@ mod tests {
             key().salt("alice", 1),
             0x01db_b246_7270_d3a5_f40b_8b8a_0379_2e54_u128.to_be_bytes()
         );
-        let audit: String = key()
-            .audit_key()
-            .expose()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = |key: Secret<[u8; KEY_BYTES]>| -> String {
+            key.expose()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        };
         assert_eq!(
-            audit,
+            hex(key().audit_key()),
             "a65fca24d57bf5bfaf44f75d343fac9f10a0a942bf2bfd7c28ba90f8e2be1d7a"
+        );
+        assert_eq!(
+            hex(key().decoy_key()),
+            "05fd733306913b483738000bdf22761cf5668b852dde39568ee7f06877d55dec"
         );
     }
 
@@ -310,8 +314,12 @@ mod tests {
                 STANDARD.encode([1; 33]),
                 ClusterKeyError::Length { bytes: 33 },
             ),
+            // No part of a text is a key.
+            (format!("{HEX}0000"), ClusterKeyError::Length { bytes: 51 }),
+            ("+1".repeat(32), ClusterKeyError::Length { bytes: 48 }),
             ("00".repeat(32), ClusterKeyError::Placeholder),
             (STANDARD.encode([255; 32]), ClusterKeyError::Placeholder),
+            ("A".repeat(256), ClusterKeyError::Length { bytes: 192 }),
             ("A".repeat(257), ClusterKeyError::TooLong),
         ] {
             assert_eq!(refusal(text.as_bytes()), fault, "{text:?}");
