@@ -230,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_the_longest_kind_needs_no_domain() {
+        let name = "a".repeat(LOGIN_NAME_BYTES_MAX);
+        for domains in [Vec::new(), domains()] {
+            let login = LoginName::parse(&name, &domains).unwrap();
+            assert_eq!((login.name(), login.domain()), (name.as_str(), None));
+        }
+    }
+
+    #[test]
     fn every_broken_rule_has_its_own_error() {
         let long = "a".repeat(LOGIN_NAME_BYTES_MAX + 1);
         for (text, why) in [
