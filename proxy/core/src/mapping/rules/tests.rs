@@ -250,3 +250,63 @@ fn five_thousand_groups_and_two_hundred_rules_take_no_noticeable_time() {
         begun.elapsed()
     );
 }
+
+#[test]
+fn one_strict_group_makes_a_person_strict_and_one_that_replicates_opens_replication() {
+    let rules = || {
+        vec![
+            rule(prefix("a"), None, &["app"]),
+            rule(prefix("s"), None, &[]).strict(true),
+            rule(prefix("r"), None, &[]).replication(true),
+            rule(prefix("none"), None, &[])
+                .strict(true)
+                .replication(true),
+        ]
+    };
+    for (groups, strict, replicates) in [
+        (&["a"][..], false, false),
+        (&["s"], true, false),
+        (&["s", "a"], true, false),
+        (&["a", "s"], true, false),
+        (&["r"], false, true),
+        (&["r", "a"], false, true),
+        (&["a", "r"], false, true),
+        (&["a", "r", "s"], true, true),
+        // A group whose role cannot be is worth nothing.
+        (&["a", "none"], false, false),
+    ] {
+        let found = grants(rules(), groups, "app");
+        assert_eq!(
+            (found.is_strict, found.may_replicate),
+            (strict, replicates),
+            "{groups:?}"
+        );
+        assert_eq!(found.open(Replication::Physical), replicates);
+        assert_eq!(found.open(Replication::Logical), replicates);
+        assert!(found.open(Replication::No));
+    }
+    let elsewhere = grants(rules(), &["a"], "other");
+    assert!(!elsewhere.open(Replication::No) && !elsewhere.open(Replication::Logical));
+    assert_eq!(GroupRules::new(rules()).rules().len(), 4);
+    assert!(GroupRules::new(rules()).open_replication());
+    assert!(!GroupRules::new(vec![rule(prefix("a"), None, &[])]).open_replication());
+}
+
+#[test]
+fn who_replicates_all_databases_need_not_be_let_into_one() {
+    let rules = vec![rule(prefix("r"), None, &["app"]).replication(true)];
+    let found = grants(rules, &["r"], "other");
+    assert!(found.open(Replication::Physical));
+    assert!(!found.open(Replication::Logical) && !found.open(Replication::No));
+}
+
+#[test]
+fn a_rule_can_be_shown_as_it_was_written() {
+    let shown = rule(prefix("PG-"), Some("r_$1"), &["app"]);
+    assert_eq!(
+        (shown.role(), shown.databases()),
+        (Some("r_$1"), &["app".to_owned()][..])
+    );
+    assert!(matches!(shown.matcher(), Matcher::Prefix(text) if text == "PG-"));
+    assert_eq!(rule(prefix("a"), None, &[]).role(), None);
+}
