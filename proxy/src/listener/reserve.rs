@@ -9,7 +9,6 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use nix::errno::Errno;
@@ -61,8 +60,8 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
 ///
 /// There is no record of it: it has said nothing, and nothing of it is kept.
 pub(super) fn last_word(gate: &Gate, mut socket: &TcpStream) {
-    gate.counts.refused.fetch_add(1, Ordering::Relaxed);
     let told = report(&LoginError::Full(Full::Descriptors), None);
+    gate.counts.refused.count(told.reason);
     tracing::warn!(reason = told.detail, "a connection was refused");
     let Some(message) = told.message else { return };
     if socket.set_nonblocking(true).is_err() {
