@@ -7,6 +7,8 @@
 mod backend;
 #[path = "hostile/database.rs"]
 mod database;
+#[path = "hostile/directory.rs"]
+mod directory;
 #[path = "hostile/exhaustion.rs"]
 mod exhaustion;
 #[path = "hostile/meter.rs"]
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             exhaustion::without_descriptors_clients_are_told_and_nothing_spins,
             backend::a_database_that_breaks_the_protocol_is_left_and_its_client_told,
             backend::what_a_database_says_around_tls_is_not_believed,
+            directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
             every_session_has_exactly_one_terminal_record,
         ],
     )

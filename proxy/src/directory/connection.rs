@@ -20,7 +20,7 @@ use postern_core::secret::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Connected, Endpoint};
 use super::entry::Entry;
 use super::error::{DirectoryError, code};
 use crate::limits::{
@@ -37,6 +37,7 @@ const BIND: &str = "a bind";
 pub(super) struct Connection {
     ldap: Ldap,
     driver: Driver,
+    certificate: Option<Vec<u8>>,
     server: Arc<str>,
     operation_timeout: Duration,
     opened_at: Instant,
@@ -73,15 +74,20 @@ impl Connection {
             what: "connect",
             after: endpoint.connect_timeout,
         };
-        let (connection, ldap) = limit.run(endpoint.connect()).await?;
+        let Connected {
+            driver,
+            ldap,
+            certificate,
+        } = limit.run(endpoint.connect()).await?;
         let driver = tokio::spawn(async move {
-            if let Err(error) = connection.drive().await {
+            if let Err(error) = driver.drive().await {
                 tracing::debug!(%error, "directory connection ended");
             }
         });
         Ok(Self {
             ldap,
             driver: Driver(driver),
+            certificate,
             server: Arc::clone(&endpoint.url),
             operation_timeout: endpoint.operation_timeout,
             opened_at: Instant::now(),
@@ -221,17 +227,8 @@ impl Connection {
     }
 
     /// The server's certificate in DER form, if the connection has TLS.
-    ///
-    /// # Errors
-    ///
-    /// [`DirectoryError::Unreachable`] when the connection has ended.
-    pub(super) async fn certificate(&mut self) -> Result<Option<Vec<u8>>, DirectoryError> {
-        let limit = Limit {
-            server: &self.server,
-            what: "its certificate",
-            after: self.operation_timeout,
-        };
-        limit.run(self.ldap.get_peer_certificate()).await
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// Says goodbye (RFC 4511, 4.3) and closes, without making the caller wait.

@@ -7,6 +7,7 @@ mod entry;
 mod error;
 pub(crate) mod feed;
 mod groups;
+mod guard;
 mod ldap;
 pub(crate) mod local;
 mod probe;

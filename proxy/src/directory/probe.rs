@@ -69,9 +69,9 @@ async fn server(directory: &LdapDirectory, index: usize, probes: &mut Vec<Probe>
         probes.push(probe(format!("{url}: {part}"), outcome));
     };
     match Connection::open(endpoint).await {
-        Ok(mut connection) => {
+        Ok(connection) => {
             add("reachable", Ok("connected".to_owned()));
-            add("TLS", certificate(&mut connection).await);
+            add("TLS", certificate(&connection));
             connection.close();
         }
         Err(error) => {
@@ -152,19 +152,15 @@ fn told_by(source: FeedSource, config: &Ldap) -> String {
 }
 
 /// The server's certificate and the day on which it ends.
-async fn certificate(connection: &mut Connection) -> Result<String, Trouble> {
+fn certificate(connection: &Connection) -> Result<String, Trouble> {
     let failed = |why: String| Trouble {
         why,
         advice: "renew the directory server's certificate".to_owned(),
     };
-    let der = connection
-        .certificate()
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    let Some(der) = der else {
+    let Some(der) = connection.certificate() else {
         return Ok("none: passwords cross the network in clear text".to_owned());
     };
-    let certificate = Certificate::from_der(&der).map_err(|e| failed(e.to_string()))?;
+    let certificate = Certificate::from_der(der).map_err(|e| failed(e.to_string()))?;
     let end = certificate.tbs_certificate.validity.not_after;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -198,7 +198,7 @@ fn outcomes() -> Vec<Row> {
 }
 
 /// Logs in, and returns the SQLSTATE that the client was told; empty when it is in.
-fn attempt(world: &World, person: &Someone) -> Result<(String, Duration)> {
+pub(crate) fn attempt(world: &World, person: &Someone) -> Result<(String, Duration)> {
     let begun = Instant::now();
     let mut client = RawClient::connect(world.plain.port())?;
     let parameters = [("user", person.login.as_str()), ("database", HR_DATABASE)];
