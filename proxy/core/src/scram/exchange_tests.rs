@@ -238,6 +238,40 @@ fn a_server_that_does_not_know_the_verifier_is_refused() {
     }
 }
 
+/// The words of RFC 5802, section 7.
+#[test]
+fn each_error_of_a_server_has_its_own_name() {
+    use ServerError as Error;
+    for (word, error) in [
+        ("invalid-encoding", Error::InvalidEncoding),
+        ("extensions-not-supported", Error::ExtensionsNotSupported),
+        ("invalid-proof", Error::InvalidProof),
+        (
+            "channel-bindings-dont-match",
+            Error::ChannelBindingsDontMatch,
+        ),
+        (
+            "server-does-support-channel-binding",
+            Error::ServerDoesSupportChannelBinding,
+        ),
+        (
+            "channel-binding-not-supported",
+            Error::ChannelBindingNotSupported,
+        ),
+        (
+            "unsupported-channel-binding-type",
+            Error::UnsupportedChannelBindingType,
+        ),
+        ("unknown-user", Error::UnknownUser),
+        ("invalid-username-encoding", Error::InvalidUsernameEncoding),
+        ("no-resources", Error::NoResources),
+        ("other-error", Error::Other),
+    ] {
+        let said = client_final().server_final(format!("e={word}").as_bytes());
+        assert_eq!(said.map(|_| ()), Err(ScramError::Server(error)), "{word}");
+    }
+}
+
 #[test]
 fn a_signature_with_one_bit_wrong_is_refused() {
     let (client_final, _) = answer(first(SERVER_FIRST.as_bytes()).unwrap());
