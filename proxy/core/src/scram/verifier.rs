@@ -331,6 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_verifier_is_read() {
+        let iterations = NonZeroU32::new(100).unwrap();
+        let text = Verifier::from_password(b"pencil", &[7; 303], iterations).to_string();
+        assert_eq!(text.len(), SCRAM_VERIFIER_BYTES_MAX);
+        assert!(text.parse::<Verifier>().unwrap().check(b"pencil"));
+    }
+
+    #[test]
     fn a_verifier_is_not_printed_by_debug() {
         let verifier: Verifier = PENCIL.parse().unwrap();
         assert_eq!(format!("{verifier:?}"), "Verifier { iterations: 4096, .. }");
