@@ -1,4 +1,5 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `fuzz`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `fuzz`, `mutants`,
+//! `deny`, `tidy`, `ci`.
 
 mod bench;
 mod cargo;
@@ -13,6 +14,7 @@ mod sql;
 mod suites;
 mod test;
 mod tidy;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Command {
     Ebpf,
     /// Look for bytes that break a property of what reads them.
     Fuzz(fuzz::Arguments),
+    /// Change the deciding code in one place at a time, and say what no test notices.
+    Mutants(tools::MutantsArguments),
+    /// Check licences, bans and sources of what is built in.
+    Deny(tools::DenyArguments),
     /// Check the house rules.
     Tidy(tidy::Arguments),
     /// What continuous integration runs: the same as `test`.
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Ebpf => ebpf::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Mutants(arguments) => tools::mutants(&arguments),
+        Command::Deny(arguments) => tools::deny(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Ci => test::run(&test::Arguments::default()),
     };

@@ -9,15 +9,15 @@ use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, show};
 use crate::{
-    EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy,
+    EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy, tools,
 };
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, asan,
-    /// fuzz, sql, or the name of an end-to-end test. `suites` and `hostile` by their whole names
-    /// run in full, and install what they need; otherwise there is a sample of them.
+    /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, deny,
+    /// asan, fuzz, sql, or the name of an end-to-end test. `suites` and `hostile` by their whole
+    /// names run in full, and install what they need; otherwise there is a sample of them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -104,6 +104,7 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ),
         ("clippy".to_owned(), Box::new(clippy)),
         ("unit".to_owned(), Box::new(unit)),
+        ("deny".to_owned(), Box::new(tools::check_deny)),
         ("fuzz".to_owned(), Box::new(fuzz::check)),
         ("asan".to_owned(), Box::new(sanitizer::check)),
         ("sql".to_owned(), Box::new(sql::check)),

@@ -1,0 +1,171 @@
+//! Programs of cargo's that come as source: `cargo xtask mutants`, `cargo xtask deny`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use postern_tests::needs;
+
+use crate::part::{Counts, show};
+use crate::{cargo, root};
+
+/// A program of cargo's, of the version that is known to work.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+const MUTANTS: Tool = Tool {
+    name: "cargo-mutants",
+    version: "27.1.0",
+};
+const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+};
+
+/// The files whose every decision a test has to notice when it is turned around.
+const DECIDING: [&str; 7] = [
+    "proxy/core/src/login_name.rs",
+    "proxy/core/src/mapping.rs",
+    "proxy/core/src/mapping/*.rs",
+    "proxy/core/src/cache.rs",
+    "proxy/core/src/lockout.rs",
+    "proxy/core/src/credential.rs",
+    "proxy/core/src/scram/*.rs",
+];
+
+/// How many of the changes the tests have to notice, of a hundred.
+const CAUGHT_PER_CENT_MIN: usize = 90;
+
+/// What `cargo deny` is asked to check without a network.
+const DENIED: [&str; 3] = ["bans", "licenses", "sources"];
+
+/// Options of `cargo xtask mutants`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MutantsArguments {
+    /// Only files that match this, for example `proxy/core/src/scram/*.rs`.
+    #[arg(long, value_name = "GLOB")]
+    file: Option<String>,
+}
+
+/// Options of `cargo xtask deny`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DenyArguments {
+    /// Also look for known weaknesses, for which a database is fetched.
+    #[arg(long)]
+    advisories: bool,
+}
+
+/// `cargo xtask mutants`: changes the deciding code in one place at a time, and says which changes
+/// no test notices.
+///
+/// # Errors
+/// If the program cannot be installed or started.
+pub(crate) fn mutants(arguments: &MutantsArguments) -> Result<ExitCode> {
+    let root = root()?;
+    let mut command = Command::new(MUTANTS.install(&root)?);
+    command.args(["mutants", "--package", "postern-core", "--jobs", "1"]);
+    command.arg("--output").arg(root.join("target"));
+    command.current_dir(&root);
+    match &arguments.file {
+        Some(file) => command.args(["--file", file]),
+        None => command.args(DECIDING.iter().flat_map(|it| ["--file", it])),
+    };
+    // Time is for an endless loop; the tests themselves take seconds. Those of the audit file take
+    // longest, and decide nothing here.
+    command.args(["--minimum-test-timeout", "60"]);
+    command.args(["--", "--lib", "--", "--skip", "audit::"]);
+    // It also fails where a single change is missed; how many are is looked at below.
+    let (_, _has_caught_all) = show(command)?;
+    let count = |name: &str| -> Result<usize> {
+        let path = root.join("target/mutants.out").join(name);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(text.lines().count())
+    };
+    let (caught, missed) = (
+        count("caught.txt")? + count("timeout.txt")?,
+        count("missed.txt")?,
+    );
+    let share = caught * 100 / (caught + missed).max(1);
+    println!("\n{caught} changes were noticed and {missed} were not: {share} %");
+    println!("proxy/core/README.md says what was found when it was run before.");
+    Ok(match share >= CAUGHT_PER_CENT_MIN {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// `cargo xtask deny`: licences, bans and sources of everything that is built in.
+///
+/// # Errors
+/// If the program cannot be installed or started.
+pub(crate) fn deny(arguments: &DenyArguments) -> Result<ExitCode> {
+    let program = DENY.install(&root()?)?;
+    let mut counts = run_deny(&program, &DENIED)?;
+    if arguments.advisories {
+        counts.add(run_deny(&program, &["advisories"])?);
+    } else {
+        println!("Known weaknesses were not looked for: that takes --advisories and a network.");
+    }
+    Ok(match counts.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// The same as a part of the tests, where the program is there already: building it takes minutes.
+///
+/// # Errors
+/// If it cannot be started.
+pub(crate) fn check_deny() -> Result<Counts> {
+    match DENY.find(&root()?) {
+        Some(program) => run_deny(&program, &DENIED),
+        None => Ok(Counts::skip(
+            "deny",
+            "cargo-deny is not installed; `cargo xtask deny` does that, and checks",
+        )),
+    }
+}
+
+fn run_deny(program: &Path, checks: &[&str]) -> Result<Counts> {
+    let mut command = Command::new(program);
+    command.arg("check").args(checks);
+    command.current_dir(root()?);
+    Ok(Counts::one(show(command)?.1))
+}
+
+impl Tool {
+    /// Where the program is, if it is.
+    fn find(&self, root: &Path) -> Option<PathBuf> {
+        let own = self.folder(root).join("bin").join(self.name);
+        if own.is_file() {
+            return Some(own);
+        }
+        needs::program(self.name)
+    }
+
+    /// The program; it is built where it is not there yet.
+    fn install(&self, root: &Path) -> Result<PathBuf> {
+        if let Some(found) = self.find(root) {
+            return Ok(found);
+        }
+        let Self { name, version } = self;
+        eprintln!("Building {name} {version}, once; some minutes.");
+        let mut command = cargo::command(&["install", name, "--locked", "--version", version]);
+        command.arg("--root").arg(self.folder(root));
+        command
+            .arg("--target-dir")
+            .arg(root.join("target/tools/build"));
+        command.stdout(std::io::stderr());
+        let status = command.status().context("cannot start cargo")?;
+        match self.find(root) {
+            Some(found) if status.success() => Ok(found),
+            _ => bail!("{name} could not be built; its output is above"),
+        }
+    }
+
+    fn folder(&self, root: &Path) -> PathBuf {
+        root.join(format!("target/tools/{}-{}", self.name, self.version))
+    }
+}
