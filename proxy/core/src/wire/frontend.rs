@@ -215,7 +215,7 @@ mod tests {
             );
         }
         let too_long = [vec![b'x'; 8_192], vec![0]].concat();
-        assert_eq!(password(&too_long), Err(FrontendError::Length(16_385)));
+        assert_eq!(password(&too_long), Err(FrontendError::Length(8_193)));
     }
 
     #[test]
