@@ -1,10 +1,9 @@
 //! Why a login ended before the splice.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_core::login_name::LoginNameError;
-use postern_core::mapping::RoleNameError;
+use postern_core::mapping::{RoleName, RoleNameError};
 use postern_core::scram::ClientScramError;
 use postern_core::wire::frontend::FrontendError;
 use postern_core::wire::proxy_header::ProxyHeaderError;
@@ -94,8 +93,8 @@ pub(crate) enum Denied {
         /// How many groups the directory returned.
         groups: usize,
     },
-    /// The name of a service account, from outside its networks.
-    ServiceElsewhere(IpAddr),
+    /// The person's role would be that of a service account.
+    ServiceRole(RoleName),
     /// The person's groups do not open this database.
     Database(String),
     /// The person's groups open no replication connections.

@@ -227,6 +227,10 @@ pub(crate) const TURNED_AWAY_MAX: usize = 1_024;
 /// They carry no authentication, so they must not be a way to flood a backend.
 pub(crate) const CANCELS_MAX: usize = 64;
 
+/// How long the exchange of a service account may take, the database included: programs do not
+/// type, and each holds one of [`SERVICE_EXCHANGES_MAX`] places.
+pub(crate) const SERVICE_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Exchanges of service accounts under way at once; the next ones wait for their turn.
 /// Each holds a backend before anything is proved, and PostgreSQL has 100 by default; an honest
 /// one takes milliseconds.
@@ -366,6 +370,9 @@ pub(crate) const METRICS_CLIENTS_MAX: usize = 16;
 
 /// The longest head of a request for metrics, in bytes.
 pub(crate) const METRICS_REQUEST_BYTES_MAX: usize = 16_384;
+
+/// How long the head of a request for metrics may take: silent clients hold the places of others.
+pub(crate) const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long one request for metrics may take, its answer included.
 pub(crate) const METRICS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -42,7 +42,7 @@ use crate::negotiate::{Arrival, introduce, negotiate};
 use crate::open::{Arrived, Entrant, enter, open};
 use crate::report::{Report, report};
 use crate::revocation::end_at_login;
-use crate::service::{Standing, standing};
+use crate::service::{admit, role_named};
 use crate::session::SessionId;
 use crate::splice::splice;
 use crate::stream::Stream;
@@ -181,8 +181,7 @@ async fn line(
 
     within(deadline, accept_startup(plane, client, &startup)).await?;
     let (user, from) = (startup.user(), visit.client.ip());
-    let standing = standing(&gate.config, user, from, client.is_encrypted())?;
-    if let Standing::Service(admitted) = standing {
+    if let Some(admitted) = admit(&gate.config, user, from, client.is_encrypted())? {
         let startup = &startup;
         let wish = service::Wish { startup, deadline };
         let line = service::line(plane, client, visit, admitted, wish);
@@ -190,10 +189,6 @@ async fn line(
     }
     let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
     visit.asked = Some(Instant::now());
-    if matches!(standing, Standing::Elsewhere) {
-        return Err(LoginError::Denied(Denied::ServiceElsewhere(from)));
-    }
-
     // What comes now needs far more memory, which those who only wait must not cost.
     let person = Box::pin(person(plane, visit, &startup, answer));
     person.await.map(Some)
@@ -360,6 +355,11 @@ async fn authorized(
         *roles = count(authorized.grants().roles.len());
     }
     plane.gate.record(visit.id, &record).await?;
+    if let Ok(authorized) = &decided
+        && let Some(role) = role_named(&plane.gate.config, authorized.role().as_str())
+    {
+        return Err(LoginError::Denied(Denied::ServiceRole(role.clone())));
+    }
     if let Ok(authorized) = &decided
         && plane.gate.target_of(authorized.database()).is_none()
     {

@@ -119,7 +119,12 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
     let is_in = gate.sessions.open(visit.id, live, entrant.asked_at);
     // Nobody knew the person while the directory was asked, so that what it told meanwhile was
     // not heard; and when the account ends is not known.
-    if is_in && gate.config.directory.is_followed() && entrant.is_news {
+    let is_unheard = gate.config.directory.is_followed() && entrant.is_news;
+    // Who was looked at meanwhile may have lost what is no role: a database, replication.
+    let is_outdated = gate
+        .sessions
+        .was_looked_at(&entrant.principal.id, entrant.asked_at);
+    if is_in && (is_unheard || is_outdated) {
         gate.orders.look_at(&entrant.principal.id);
     }
     is_in

@@ -194,9 +194,9 @@ fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
         Denied::LoginName(error) => (Reason::LoginNameInvalid, error.to_string()),
         Denied::PasswordRefusedBefore => (Reason::WrongPasswordRemembered, String::new()),
         Denied::PasswordTriedTooOften => (Reason::RefreshLimit, String::new()),
-        Denied::ServiceElsewhere(address) => (
-            Reason::AddressNotAllowed,
-            format!("the service account may not come from {address}"),
+        Denied::ServiceRole(role) => (
+            Reason::RoleReserved,
+            format!("{role} is the role of a service account"),
         ),
         Denied::NoGroup { groups } => (Reason::NoGroup, format!("none of {groups} groups counts")),
         Denied::Database(database) => (

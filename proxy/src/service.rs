@@ -16,16 +16,6 @@ use crate::error::{ClientError, LoginError};
 /// What the identifiers of service accounts begin with.
 const SERVICE: &str = "service:";
 
-/// What a name that a client typed is here.
-pub(crate) enum Standing {
-    /// A person's, or nobody's.
-    Person,
-    /// A service account's, which may not come from there.
-    Elsewhere,
-    /// A service account's.
-    Service(Admitted),
-}
-
 /// Evidence that a service account comes from one of its networks, and is encrypted or allowed not
 /// to be.
 #[must_use = "a service account's exchange may be passed on only with this evidence"]
@@ -46,29 +36,31 @@ impl Admitted {
     }
 }
 
-/// Decides by the configuration what a name is.
+/// Decides by the configuration whether a name is a service account's that may come from there.
+/// From elsewhere it is a name like any other: whoever asks learns nothing by it.
 ///
 /// # Errors
 ///
 /// The account has to come with TLS, and does not.
-pub(crate) fn standing(
+pub(crate) fn admit(
     config: &Config,
     user: &str,
     client: IpAddr,
     is_encrypted: bool,
-) -> Result<Standing, LoginError> {
+) -> Result<Option<Admitted>, LoginError> {
     let mut accounts = config.service_accounts.iter();
     let found = accounts.find_map(|it| Some((it, it.role(user)?)));
     let Some((account, role)) = found else {
-        return Ok(Standing::Person);
+        return Ok(None);
     };
     if !account.may_come_from(client) {
-        return Ok(Standing::Elsewhere);
+        tracing::info!(%role, %client, "the name of a service account, from outside its networks");
+        return Ok(None);
     }
     if !is_encrypted && account.tls == ListenTls::Require {
         return Err(ClientError::TlsRequired.into());
     }
-    Ok(Standing::Service(Admitted {
+    Ok(Some(Admitted {
         role: role.clone(),
         replicates: account.replication,
     }))

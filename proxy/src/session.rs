@@ -262,6 +262,12 @@ impl Sessions {
         Some((session.backend, session.cancel.as_ref()?.backend.clone()))
     }
 
+    /// Whether a person was looked at since somebody's login asked the directory.
+    pub(crate) fn was_looked_at(&self, entry: &EntryId, asked_at: Instant) -> bool {
+        let fenced = self.live().fences.get(entry).map(|it| it.asked_at);
+        fenced.is_some_and(|at| asked_at <= at)
+    }
+
     /// Marks the sessions that `ends` says yes to, with the last message for their clients, and
     /// returns those that were not marked before.
     pub(crate) fn end(

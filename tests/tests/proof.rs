@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             service::a_wrong_password_is_the_databases_own_refusal,
             service::without_tls_a_service_account_needs_to_be_allowed_to,
             service::from_elsewhere_a_service_account_is_refused_like_anybody,
+            service::nobody_of_the_directory_gets_the_role_of_a_service_account,
             service::a_database_that_asks_for_anything_else_is_refused,
             service::a_service_account_is_revoked_by_an_operator_and_by_nobody_else,
             service::a_service_account_replicates_only_where_the_configuration_says_so,

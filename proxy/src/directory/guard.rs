@@ -8,10 +8,10 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use postern_core::directory::ber::{INTEGER, SEQUENCE};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::UnixStream;
 
-use super::ber::{INTEGER, SEQUENCE};
 use crate::limits::{
     LDAP_ANSWER_BYTES_MAX, LDAP_DEPTH_MAX, LDAP_ELEMENTS_MAX, LDAP_MESSAGE_BYTES_MAX, READ_BYTES,
 };
@@ -186,8 +186,8 @@ fn refused(what: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ber::{OCTET_STRING, element};
     use super::*;
+    use postern_core::directory::ber::{OCTET_STRING, element};
 
     /// The end of a search that succeeded.
     const DONE: &[u8] = b"\x30\x0c\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00";

@@ -146,7 +146,7 @@ impl Directories {
             Sources::ByDomain(_, file, domain) if login.domain() == Some(domain) => {
                 file.authenticate(name, password).await?
             }
-            Sources::ByDomain(ldap, ..) => ldap.authenticate(login, password).await?,
+            Sources::ByDomain(ldap, ..) => ask(ldap).await?,
         };
         Ok(Verified { principal })
     }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use postern_core::audit::{Record, Source};
+use postern_core::mapping::RoleName;
 use postern_core::wire::startup::{Replication, Startup};
 use tokio::time::timeout;
 
@@ -11,6 +12,7 @@ use super::{Visit, within};
 use crate::backend::{BackendError, Target, relay};
 use crate::error::{Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
+use crate::limits::SERVICE_EXCHANGE_TIMEOUT;
 use crate::open::{Arrived, Entrant, enter};
 use crate::role_store::{Refusal, RoleStoreError};
 use crate::service::Admitted;
@@ -41,31 +43,32 @@ pub(super) async fn line(
         return Err(LoginError::Denied(Denied::Replication));
     }
     visit.asked = Some(Instant::now());
-    let place = gate.sessions.reserve();
-    let place = place.ok_or(LoginError::Full(Full::Sessions))?;
-    let permit = gate.permits.logins.try_acquire();
-    let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
-    visit.go_cold(gate).map_err(LoginError::Full)?;
     gate.authenticator.may_try_from(visit.client.ip())?;
 
     let (role, database) = (admitted.role(), wish.startup.database().to_owned());
     let target = target(gate, &database)?;
-    let packet = match target.config.client_address {
-        true => wish.startup.clone().with_client_address(visit.client),
-        false => wish.startup.clone(),
-    };
-    let packet = packet.with_user_database(role.as_str(), &database);
-    let packet = packet.map_err(|_| BackendError::StartupTooLong)?;
+    let packet = packet(target, wish.startup, role, visit)?;
     let exchange = async {
         let turn = gate.permits.service_exchanges.acquire().await;
         let _turn = turn.map_err(|_| LoginError::Internal)?;
-        relay(target, &packet, client).await
+        // Programs do not type.
+        within(
+            Instant::now() + SERVICE_EXCHANGE_TIMEOUT,
+            relay(target, &packet, client),
+        )
+        .await
     };
     let relayed = within(wish.deadline, exchange).await;
     if relayed.as_ref().is_err_and(is_wrong_password) {
         gate.authenticator.was_wrong_from(visit.client.ip());
     }
     let (relayed, server_final) = relayed?;
+    // Places are for those who have proved something; until then a bound of their own counts.
+    let place = gate.sessions.reserve();
+    let place = place.ok_or(LoginError::Full(Full::Sessions))?;
+    let permit = gate.permits.logins.try_acquire();
+    let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
+    visit.go_cold(gate).map_err(LoginError::Full)?;
 
     let asked_at = Instant::now();
     let entrant = Entrant::service(&admitted, (database, replication), asked_at);
@@ -92,6 +95,21 @@ pub(super) async fn line(
         }),
         false => Err(LoginError::Revoked),
     }
+}
+
+/// The startup packet as the database is to get it.
+fn packet(
+    target: &Target,
+    startup: &Startup,
+    role: &RoleName,
+    visit: &Visit,
+) -> Result<Startup, BackendError> {
+    let packet = match target.config.client_address {
+        true => startup.clone().with_client_address(visit.client),
+        false => startup.clone(),
+    };
+    let packet = packet.with_user_database(role.as_str(), startup.database());
+    packet.map_err(|_| BackendError::StartupTooLong)
 }
 
 fn target<'a>(gate: &'a Gate, database: &str) -> Result<&'a Target, BackendError> {

@@ -10,14 +10,16 @@ use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{complaints, exposition};
 use crate::gate::Gate;
-use crate::limits::{METRICS_CLIENTS_MAX, METRICS_REQUEST_BYTES_MAX, METRICS_TIMEOUT};
+use crate::limits::{
+    METRICS_CLIENTS_MAX, METRICS_HEAD_TIMEOUT, METRICS_REQUEST_BYTES_MAX, METRICS_TIMEOUT,
+};
 
 /// The media type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,6 +57,8 @@ async fn answer_one(gate: &Arc<Gate>, stream: TcpStream, client: SocketAddr) {
         async { Ok::<_, Infallible>(answer) }
     });
     let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new());
+    http.header_read_timeout(METRICS_HEAD_TIMEOUT);
     http.keep_alive(false)
         .max_buf_size(METRICS_REQUEST_BYTES_MAX);
     let served = http.serve_connection(TokioIo::new(stream), service);

@@ -1,7 +1,7 @@
 //! Service accounts: the database authenticates them.
 
 use anyhow::{Context, Result, ensure};
-use postern_tests::cast::HR_DATABASE;
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::world::{last_refusal, outcome_of};
 use postern_tests::{ConfigFile, Psql, RawClient, World, wait_until};
@@ -135,7 +135,25 @@ pub(crate) fn from_elsewhere_a_service_account_is_refused_like_anybody(
         let port = world.plain.port();
         let told = RawClient::refused(port, PROGRAM.0, HR_DATABASE, PROGRAM.1)?;
         ensure!(told.field(b'C').as_deref() == Some("28P01"), "{told:?}");
-        ensure!(last_refusal(&world.plain)? == "address_not_allowed");
+        ensure!(last_refusal(&world.plain)? == "unknown_login");
+        ensure!(world.plain.log_contains("from outside its networks")?);
+        Ok(())
+    })
+}
+
+pub(crate) fn nobody_of_the_directory_gets_the_role_of_a_service_account(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("robot", &[HR_GROUP])?;
+    let reserved = |config: &mut ConfigFile| {
+        service_account(config, "robot", "10.99.0.0/16");
+    };
+    world.with_plain_config(reserved, || {
+        let (port, password) = (world.plain.port(), &person.password);
+        let told = RawClient::refused(port, "robot", HR_DATABASE, password)?;
+        ensure!(told.field(b'C').as_deref() == Some("28P01"), "{told:?}");
+        ensure!(last_refusal(&world.plain)? == "role_reserved");
+        ensure!(world.may_log_in("robot")?.is_empty(), "the role was made");
         Ok(())
     })
 }
