@@ -11,12 +11,16 @@ mod database;
 mod directory;
 #[path = "hostile/exhaustion.rs"]
 mod exhaustion;
+#[path = "hostile/faults.rs"]
+mod faults;
 #[path = "hostile/meter.rs"]
 mod meter;
 #[path = "hostile/peers.rs"]
 mod peers;
 #[path = "hostile/refusals.rs"]
 mod refusals;
+#[path = "hostile/relay.rs"]
+mod relay;
 #[path = "hostile/startup.rs"]
 mod startup;
 
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
             backend::a_database_that_breaks_the_protocol_is_left_and_its_client_told,
             backend::what_a_database_says_around_tls_is_not_believed,
             directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
+            faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
+            faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,
             every_session_has_exactly_one_terminal_record,
         ],
     )
