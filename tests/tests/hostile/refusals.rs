@@ -93,14 +93,19 @@ pub(crate) fn the_time_of_a_refusal_does_not_tell_whether_the_account_exists(
         let calls = world.directory_calls()?;
         let series = thread::scope(|scope| {
             let workers: Vec<_> = (0..AT_ONCE)
-                .map(|_| {
-                    scope.spawn(|| {
-                        // In turn, so that whatever the machine does meets both.
-                        let pairs = (0..tries / AT_ONCE / 2).map(|_| {
-                            Ok([
-                                time_of_refusal(world, names[0])?,
-                                time_of_refusal(world, names[1])?,
-                            ])
+                .map(|worker| {
+                    scope.spawn(move || {
+                        // In turn, and each first as often, so that whatever the machine and the
+                        // other workers do meets both.
+                        let pairs = (0..tries / AT_ONCE / 2).map(|pair| {
+                            let [one, other] = names;
+                            if (worker + pair) % 2 == 0 {
+                                let existing = time_of_refusal(world, one)?;
+                                Ok([existing, time_of_refusal(world, other)?])
+                            } else {
+                                let imagined = time_of_refusal(world, other)?;
+                                Ok([time_of_refusal(world, one)?, imagined])
+                            }
                         });
                         pairs.collect::<Result<Vec<_>>>()
                     })
