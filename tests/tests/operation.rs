@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             audit::an_audit_file_is_readable_by_its_owner_only,
             metrics::the_numbers_follow_what_happens_and_name_nobody,
             metrics::the_process_is_ready_when_everything_that_it_needs_is,
+            metrics::silent_clients_do_not_keep_the_numbers_from_others,
             metrics::what_is_not_asked_for_in_http_is_refused,
             audit::no_secret_of_a_person_is_in_any_log,
             stop::sigterm_tells_live_sessions_and_leaves_nothing,

@@ -59,6 +59,43 @@ impl Target {
         Ok(Self { index, config, tls })
     }
 
+    /// Dials with as many attempts as `sslmode` asks for, until `ask` is let in. The caller bounds
+    /// the time.
+    ///
+    /// # Errors
+    ///
+    /// No address of the host accepts the connection, TLS is wanted and fails, or what `ask` says.
+    pub(super) async fn let_in<T>(
+        &self,
+        mut ask: impl AsyncFnMut(&mut Dialled) -> Result<T, BackendError>,
+    ) -> Result<(Dialled, T), BackendError> {
+        let mut attempts = self.attempts().iter().peekable();
+        while let Some(encryption) = attempts.next() {
+            let last = attempts.peek().is_none();
+            let mut dialled = match self.dial(*encryption).await {
+                Ok(dialled) => dialled,
+                // TLS itself failed.
+                Err(BackendError::Unreachable { .. })
+                    if *encryption == Encryption::IfOffered && !last =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match ask(&mut dialled).await.map_err(not_let_in) {
+                Ok(answer) => return Ok((dialled, answer)),
+                // The server refuses this encryption (no pg_hba.conf line).
+                Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // The last attempt returns, so that there was none.
+        Err(BackendError::Unreachable {
+            host: self.host(),
+            why: "sslmode makes no attempt".to_owned(),
+        })
+    }
+
     /// The attempts that `sslmode` asks for, in libpq's order.
     pub(crate) fn attempts(&self) -> &'static [Encryption] {
         match self.config.endpoint.sslmode {
@@ -222,6 +259,15 @@ async fn offers_tls(stream: &mut Stream) -> Result<Offer, StreamError> {
     };
     stream.consume(1);
     Ok(offer)
+}
+
+/// A backend that hangs up before it has let anybody in is away, or about to be.
+pub(super) fn not_let_in(error: BackendError) -> BackendError {
+    if let BackendError::Lost { host, error } = error {
+        let why = format!("lost before the login was through: {error}");
+        return BackendError::Unreachable { host, why };
+    }
+    error
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use postern_core::wire::backend::{self, BackendError as WireError, BackendMessag
 use postern_core::wire::startup::Startup;
 
 use crate::backend::BackendError;
-use crate::backend::dial::{Dialled, Encryption, Target};
+use crate::backend::dial::{Dialled, Target};
 use crate::config::AuthMethod;
 use crate::limits::BACKEND_LOGIN_BYTES_MAX;
 use crate::random;
@@ -72,44 +72,10 @@ pub(crate) async fn log_in(
         startup,
         credential,
     };
-    let mut attempts = target.attempts().iter().peekable();
-    while let Some(encryption) = attempts.next() {
-        let last = attempts.peek().is_none();
-        let mut dialled = match target.dial(*encryption).await {
-            Ok(dialled) => dialled,
-            // TLS itself failed.
-            Err(BackendError::Unreachable { .. })
-                if *encryption == Encryption::IfOffered && !last =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let allowed = &target.config.auth_methods;
-        let let_in = authenticate(&mut dialled, allowed, login, &secret).await;
-        match let_in.map_err(not_let_in) {
-            Ok(()) => return greet(dialled, startup.cancel_key_bytes()).await,
-            // The server refuses this encryption (no pg_hba.conf line).
-            Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
-            Err(error) => return Err(error),
-        }
-    }
-    // The last attempt returns, so that there was none.
-    Err(BackendError::Unreachable {
-        host: target.host(),
-        why: "sslmode makes no attempt".to_owned(),
-    })
-}
-
-/// A backend that hangs up before it has let anybody in is away, or about to be.
-pub(super) fn not_let_in(error: BackendError) -> BackendError {
-    match error {
-        BackendError::Lost { host, error } => BackendError::Unreachable {
-            host,
-            why: format!("lost before the login was through: {error}"),
-        },
-        error => error,
-    }
+    let allowed = &target.config.auth_methods;
+    let ask = async |dialled: &mut Dialled| authenticate(dialled, allowed, login, &secret).await;
+    let (dialled, ()) = target.let_in(ask).await?;
+    greet(dialled, startup.cancel_key_bytes()).await
 }
 
 /// Who logs in, to what, and with what.

@@ -19,8 +19,8 @@ use postern_core::wire::frontend;
 use postern_core::wire::startup::Startup;
 use tokio::time::timeout;
 
-use super::dial::{Dialled, Encryption, Target};
-use super::login::{greet, not_let_in};
+use super::dial::{Dialled, Target, not_let_in};
+use super::login::greet;
 use super::{BackendError, BackendReady};
 use crate::ask::{left, sasl_message};
 use crate::error::{ClientError, LoginError};
@@ -61,7 +61,12 @@ pub(crate) async fn relay(
     let timed_out = |_| BackendError::TimedOut {
         host: target.host(),
     };
-    let offered = timeout(patience, dial(target, startup)).await;
+    let packet = startup.encode();
+    let ask = async |dialled: &mut Dialled| {
+        dialled.send(&packet).await?;
+        offer_of(dialled, startup.minor()).await
+    };
+    let offered = timeout(patience, target.let_in(ask)).await;
     let (dialled, offers_plus) = offered.map_err(timed_out)??;
     let mut exchange = Exchange {
         dialled,
@@ -82,39 +87,7 @@ pub(crate) async fn relay(
     Ok((relayed, server_final))
 }
 
-/// Reaches a database that asks for SCRAM-SHA-256, with as many attempts as `sslmode` asks for; and
-/// says whether it offered channel binding, too.
-async fn dial(target: &Target, startup: &Startup) -> Result<(Dialled, bool), BackendError> {
-    let mut attempts = target.attempts().iter().peekable();
-    while let Some(encryption) = attempts.next() {
-        let last = attempts.peek().is_none();
-        let mut dialled = match target.dial(*encryption).await {
-            Ok(dialled) => dialled,
-            Err(BackendError::Unreachable { .. })
-                if *encryption == Encryption::IfOffered && !last =>
-            {
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let offered = async {
-            dialled.send(&startup.encode()).await?;
-            offer_of(&mut dialled, startup.minor()).await
-        };
-        match offered.await.map_err(not_let_in) {
-            Ok(offers_plus) => return Ok((dialled, offers_plus)),
-            // The server refuses this encryption (no pg_hba.conf line).
-            Err(BackendError::Refused { sqlstate, .. }) if sqlstate == "28000" && !last => {}
-            Err(error) => return Err(error),
-        }
-    }
-    // The last attempt returns, so that there was none.
-    Err(BackendError::Unreachable {
-        host: target.host(),
-        why: "sslmode makes no attempt".to_owned(),
-    })
-}
-
+/// Whether a database that asks for SCRAM-SHA-256 offers channel binding, too.
 async fn offer_of(dialled: &mut Dialled, minor: u16) -> Result<bool, BackendError> {
     let message = dialled.receive_negotiated(minor).await?;
     let asked = match dialled.parse(&message)? {

@@ -128,6 +128,39 @@ fn a_local_account_logs_in_with_its_password_only() {
 }
 
 #[test]
+fn a_directory_that_is_away_is_noticed_whatever_stands_beside_it() {
+    let folder = TempDir::new().unwrap();
+    let secret_file = folder.path().join("password");
+    fs::write(&secret_file, "secret").unwrap();
+    let directory = Directory::Ldap(Box::new(Ldap {
+        service_password_file: secret_file,
+        ..ldap_config()
+    }));
+    let beside = |order, domain: Option<&str>| Local {
+        file: accounts_file(folder.path()),
+        order,
+        domain: domain.map(str::to_owned),
+        exchange: Exchange::Password,
+    };
+    for local in [
+        None,
+        Some(beside(LocalOrder::First, None)),
+        Some(beside(LocalOrder::Last, None)),
+        Some(beside(LocalOrder::Last, Some("local"))),
+    ] {
+        let directories = Directories::of(&directory, local.as_ref()).unwrap();
+        let breaker = Breaker::default();
+        run(async {
+            directories
+                .authenticate(&login("bob"), &secret("right"), &breaker)
+                .await
+                .unwrap_err();
+        });
+        assert!(breaker.is_lost(), "{local:?}");
+    }
+}
+
+#[test]
 fn a_local_account_is_found_by_its_identifier() {
     let folder = TempDir::new().unwrap();
     let path = accounts_file(folder.path());

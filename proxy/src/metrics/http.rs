@@ -13,12 +13,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{complaints, exposition};
 use crate::gate::Gate;
 use crate::limits::{
-    METRICS_CLIENTS_MAX, METRICS_HEAD_TIMEOUT, METRICS_REQUEST_BYTES_MAX, METRICS_TIMEOUT,
+    ACCEPT_PAUSE, METRICS_CLIENTS_MAX, METRICS_HEAD_TIMEOUT, METRICS_REQUEST_BYTES_MAX,
+    METRICS_TIMEOUT,
 };
 
 /// The media type of OpenMetrics 1.0.
@@ -35,7 +36,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
             Err(error) => {
                 tracing::warn!(%error, "metrics: a connection could not be accepted");
                 // Out of descriptors, say: they come back when sessions end.
-                tokio::time::sleep(METRICS_TIMEOUT).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

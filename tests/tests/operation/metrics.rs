@@ -13,6 +13,9 @@ use postern_tests::{ConfigFile, World, free_port, wait_until};
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long silent clients may take all places: far below what a request may take.
+const SILENT_LIMIT: Duration = Duration::from_secs(6);
+
 /// The status line, the head and the body of an answer.
 struct Answer {
     status: String,
@@ -144,6 +147,20 @@ pub(crate) fn the_process_is_ready_when_everything_that_it_needs_is(world: &Worl
         world.postgres.start_again()?;
         outcome?;
         ready("200 OK")?;
+        Ok(())
+    })
+}
+
+pub(crate) fn silent_clients_do_not_keep_the_numbers_from_others(world: &World) -> Result<()> {
+    with_metrics(world, |port| {
+        let silent: std::io::Result<Vec<TcpStream>> = (0..64)
+            .map(|_| TcpStream::connect(("127.0.0.1", port)))
+            .collect();
+        let silent = silent?;
+        wait_until("an answer", SILENT_LIMIT, || {
+            Ok(ask(port, "GET /livez").is_ok())
+        })?;
+        drop(silent);
         Ok(())
     })
 }

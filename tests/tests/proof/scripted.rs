@@ -160,11 +160,10 @@ pub(crate) fn a_database_that_breaks_the_exchange_is_not_believed(world: &World)
 
 pub(crate) fn silent_clients_take_32_backends_at_most(world: &World) -> Result<()> {
     let quick = |config: &mut ConfigFile| {
-        config.set("service_account", "tls", "allow-plaintext").set(
-            "limits",
-            "login_timeout_ms",
-            6_000,
-        );
+        config
+            .set("service_account", "tls", "allow-plaintext")
+            .set("limits", "login_timeout_ms", 6_000)
+            .set("limits", "cold_logins_max", 1);
     };
     world.with_plain_config(quick, || {
         let received = || world.postgres_lines(&["connection received"]);
@@ -176,7 +175,7 @@ pub(crate) fn silent_clients_take_32_backends_at_most(world: &World) -> Result<(
         wait_until("the exchanges", CHANGE_LIMIT, || {
             Ok(received()? >= before + 32)
         })?;
-        // People are not in their way.
+        // They take no place of people who have to be looked up, of which there is one.
         let (login, password) = (TESTUSER.login, TESTUSER.password);
         RawClient::logged_in(world.plain.port(), login, HR_DATABASE, password)?;
         // The person's, the role store's, and those of the other Postern are among them.

@@ -1,0 +1,154 @@
+//! Live sessions, fences and cancel keys.
+
+use std::time::Duration;
+
+use super::*;
+
+fn key(pid: u32, byte: u8) -> CancelKey {
+    CancelKey {
+        pid,
+        key: vec![byte; 4],
+    }
+}
+
+fn session(pid: u32) -> LiveSession {
+    let address = SocketAddr::from(([127, 0, 0, 1], 5432));
+    LiveSession {
+        #[expect(clippy::unwrap_used, reason = "a literal that is a valid role name")]
+        role: RoleName::new("testuser").unwrap(),
+        principal: Arc::new(Principal {
+            id: EntryId::new("uuid:1"),
+            dn: "uid=testuser".to_owned(),
+            name: "testuser".to_owned(),
+            groups: Vec::new(),
+            version: None,
+        }),
+        granted: [].into(),
+        client: address,
+        database: "hr".to_owned(),
+        replication: Replication::No,
+        backend: BackendAddress { index: 0, address },
+        cancel: Some(CancelKeys {
+            client: key(pid, 1),
+            backend: key(pid, 9),
+        }),
+        opened: Instant::now(),
+        ending: None,
+    }
+}
+
+fn roles(names: &[&str]) -> Arc<[RoleName]> {
+    names
+        .iter()
+        .filter_map(|it| RoleName::new(it).ok())
+        .collect()
+}
+
+#[test]
+fn an_answer_from_before_a_loss_opens_no_session() {
+    let sessions = Sessions::new(3);
+    let entry = EntryId::new("uuid:1");
+    let (before, after) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let asking = |granted: &[&str]| LiveSession {
+        granted: roles(granted),
+        ..session(7)
+    };
+    let open = |granted: &[&str], asked_at| {
+        let id = sessions.identify();
+        sessions.open(id, asking(granted), asked_at)
+    };
+    assert!(open(&["hr", "it"], before));
+    sessions.fence(&entry, before + Duration::from_millis(1), roles(&["it"]));
+    assert!(sessions.is_fenced(&entry, before, &roles(&["hr"])));
+    assert!(!open(&["hr", "it"], before));
+    assert!(open(&["it"], before), "nothing that was lost");
+    assert!(open(&["hr", "it"], after), "given back since");
+    sessions.fence(&entry, before, roles(&["hr", "it"]));
+    assert!(
+        !open(&["hr"], before),
+        "a late word does not outrank a newer one"
+    );
+    assert_eq!(sessions.count(), 3);
+}
+
+#[test]
+fn who_ended_a_session_first_is_on_its_record() {
+    let sessions = Sessions::new(2);
+    let id = sessions.identify();
+    assert!(sessions.open(id, session(7), Instant::now()));
+    let (first, second) = (Arc::from(*b"first"), Arc::from(*b"second"));
+    assert_eq!(sessions.end(Ending::Revoked, &first, |_, _| true), [id]);
+    assert_eq!(sessions.end(Ending::Ended, &second, |_, _| true), []);
+    assert_eq!(sessions.goodbye_of(id).as_deref(), Some(&b"first"[..]));
+    let closed = sessions.close(id).and_then(|it| it.ending);
+    assert_eq!(closed, Some((Ending::Revoked, first)));
+}
+
+#[test]
+fn a_cancel_key_leads_to_its_backend_until_the_session_closes() {
+    let sessions = Sessions::new(2);
+    let id = sessions.identify();
+    assert!(sessions.open(id, session(7), Instant::now()));
+    let found = sessions.to_cancel(&key(7, 1)).map(|(_, key)| key);
+    assert_eq!(found, Some(key(7, 9)));
+    for wrong in [key(7, 2), key(8, 1), key(7, 9)] {
+        assert_eq!(sessions.to_cancel(&wrong), None, "{wrong:?}");
+    }
+    assert!(sessions.close(id).is_some());
+    assert_eq!(sessions.to_cancel(&key(7, 1)), None);
+    assert_eq!(sessions.count(), 0);
+}
+
+#[test]
+fn every_client_gets_a_key_of_its_own_as_long_as_its_protocol_wants() {
+    for bytes in [4, 32] {
+        let issue = || CancelKeys::issue(key(7, 9), bytes);
+        let (one, other) = (issue(), issue());
+        assert_eq!((one.client.pid, one.client.key.len()), (7, bytes));
+        assert_eq!(one.backend, key(7, 9));
+        assert_ne!(one.client, one.backend);
+        assert_ne!(one.client, other.client);
+    }
+}
+
+#[test]
+fn no_log_can_show_a_cancel_key() {
+    let key = CancelKey {
+        pid: 7,
+        key: vec![201, 202, 203, 204],
+    };
+    assert_eq!(format!("{key:?}"), "CancelKey { pid: 7, .. }");
+}
+
+#[test]
+fn a_key_that_two_sessions_happen_to_share_cancels_neither() {
+    let sessions = Sessions::new(2);
+    let (old, new) = (sessions.identify(), sessions.identify());
+    for id in [old, new] {
+        assert!(sessions.open(id, session(7), Instant::now()));
+    }
+    assert_eq!(sessions.to_cancel(&key(7, 1)), None);
+    sessions.close(old);
+    assert_eq!(sessions.to_cancel(&key(7, 1)), None);
+}
+
+#[test]
+fn no_more_places_than_the_limit_are_given_out() {
+    let sessions = Sessions::new(1);
+    let place = sessions.reserve();
+    assert!(place.is_some());
+    assert!(sessions.reserve().is_none());
+    drop(place);
+    assert!(sessions.reserve().is_some());
+}
+
+#[test]
+fn a_person_who_was_looked_at_since_a_question_is_known_to_have_been() {
+    let sessions = Sessions::new(1);
+    let (entry, before) = (EntryId::new("uuid:1"), Instant::now());
+    assert!(!sessions.was_looked_at(&entry, before));
+    sessions.fence(&entry, before + Duration::from_secs(1), roles(&["hr"]));
+    assert!(sessions.was_looked_at(&entry, before));
+    assert!(!sessions.was_looked_at(&entry, before + Duration::from_secs(2)));
+    assert!(!sessions.was_looked_at(&EntryId::new("uuid:2"), before));
+}
