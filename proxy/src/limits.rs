@@ -382,7 +382,7 @@ pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 
 /// How long a revocation waits for the splice threads to have ended its sessions, before the
 /// database ends their backends.
-pub(crate) const OBEYED_WAIT: Duration = Duration::from_millis(100);
+pub(crate) const OBEYED_WAIT: Duration = Duration::from_millis(500);
 
 /// How long whoever asks for the sessions waits for what has flowed through them.
 pub(crate) const TRAFFIC_WAIT: Duration = Duration::from_millis(200);
