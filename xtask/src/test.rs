@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use postern_tests::needs;
 
-use crate::part::{Counts, cargo_test, show};
+use crate::part::{Counts, cargo_test, cargo_test_twice, show};
 use crate::{
     EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy, tools,
 };
@@ -83,8 +83,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         passed,
         failed,
         skipped,
+        at_second_try,
     } = total;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if at_second_try > 0 {
+        println!("{at_second_try} of those that passed did so at the second try only");
+    }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -148,10 +152,12 @@ fn run_end_to_end(test: &str, variables: &[(&str, PathBuf)]) -> Result<Counts> {
     if built.failed > 0 {
         return Ok(built);
     }
-    let package = ["test", "--package", "postern-tests", "--test", test];
-    let mut command = cargo::command(&package);
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
-    cargo_test(command)
+    cargo_test_twice(|words| {
+        let package = ["test", "--package", "postern-tests", "--test", test];
+        let mut command = cargo::command(&[package.as_slice(), words].concat());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        show(command)
+    })
 }
 
 /// The end-to-end tests: one program each, a file or a folder with a `main.rs`.
