@@ -9,6 +9,7 @@ use std::thread;
 
 use postern_core::wire::backend;
 use postern_core::wire::startup::CancelRequest;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::backend::{BackendError, Target};
@@ -23,21 +24,52 @@ pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
         pid: request.pid,
         key: request.key,
     };
-    let Some((backend, key)) = gate.sessions.to_cancel(&asked) else {
+    if cancel_here(gate, &asked).await == Found::Yes {
+        return;
+    }
+    let Some(peers) = &gate.peers else {
         tracing::debug!(pid = asked.pid, "a cancel request for no live session");
         return;
     };
-    let Some(target) = gate.targets.get(backend.index) else {
-        return;
+    if let Some(_permit) = permit(gate, &asked) {
+        peers.cancel(&asked).await;
+    }
+}
+
+/// Whether the key of a cancel request is that of a live session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It is, and what can be done has been done.
+    Yes,
+    /// Not of this process.
+    No,
+}
+
+/// Passes a cancel request on to the backend of a session of this process.
+pub(crate) async fn cancel_here(gate: &Gate, asked: &CancelKey) -> Found {
+    let Some((backend, key)) = gate.sessions.to_cancel(asked) else {
+        return Found::No;
     };
-    let Ok(_permit) = gate.permits.cancels.try_acquire() else {
-        tracing::warn!(
-            pid = key.pid,
-            "a cancel request was dropped: too many are under way"
-        );
-        return;
-    };
-    let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, backend.address, &key));
+    if let Some(target) = gate.targets.get(backend.index)
+        && let Some(_permit) = permit(gate, &key)
+    {
+        reach(target, backend.address, &key).await;
+    }
+    Found::Yes
+}
+
+/// A place for a cancel request, of which there are so many.
+fn permit<'a>(gate: &'a Gate, key: &CancelKey) -> Option<SemaphorePermit<'a>> {
+    let permit = gate.permits.cancels.try_acquire().ok();
+    if permit.is_none() {
+        let pid = key.pid;
+        tracing::warn!(pid, "a cancel request was dropped: too many are under way");
+    }
+    permit
+}
+
+async fn reach(target: &Target, address: SocketAddr, key: &CancelKey) {
+    let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, address, key));
     let why = match outcome.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

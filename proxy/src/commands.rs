@@ -15,7 +15,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, LocalCommand};
-use crate::config::{self, Config, Credential};
+use crate::cluster::Peers;
+use crate::config::{self, Cluster, Config, Credential};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
@@ -156,7 +157,21 @@ async fn probe_remote(config: &Config) -> Vec<check::Probe> {
             ));
         }
     }
+    if let Some(cluster) = &config.cluster {
+        probes.extend(probe_cluster(config, cluster).await);
+    }
     probes
+}
+
+async fn probe_cluster(config: &Config, cluster: &Cluster) -> Vec<check::Probe> {
+    let key = cluster_key(&config.credential);
+    match key.and_then(|key| Ok(Peers::new(cluster, &key)?)) {
+        Ok(peers) => peers.probe().await,
+        Err(error) => {
+            let why = format!("{error:#}");
+            vec![check::Probe::failed("cluster", "key", why, "")]
+        }
+    }
 }
 
 fn explain_login(

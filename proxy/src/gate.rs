@@ -16,6 +16,7 @@ use crate::arrivals::Arrivals;
 use crate::audit::{AuditError, AuditLog};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
+use crate::cluster::Peers;
 use crate::config::Config;
 use crate::directory::Directories;
 use crate::durations::Durations;
@@ -54,6 +55,8 @@ pub(crate) struct Gate {
     pub(crate) ring: RingHandle,
     /// How many things may be under way at once.
     pub(crate) permits: Permits,
+    /// The other proxies before the same databases.
+    pub(crate) peers: Option<Peers>,
     /// Connections that have not reached the splice, by address.
     pub(crate) arrivals: Arc<Arrivals>,
     /// Set once, when the process is told to stop.

@@ -239,6 +239,16 @@ pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
 /// How long a cancel request may take to reach its backend.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long another proxy of the cluster may take to act on a cancel request: the time of a cancel
+/// request, and as much again for the way there.
+pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of other proxies of the cluster that are served at the same time.
+pub(crate) const PEER_CALLS_MAX: usize = 64;
+
+/// How many other proxies a proxy may name: each is asked for every key that is not known here.
+pub(crate) const PEERS_MAX: usize = 32;
+
 /// What is read of a client that is told at once that no descriptor is left, in bytes: a startup
 /// packet or a ClientHello, so that the refusal is not lost to a reset.
 pub(crate) const LAST_WORD_READ_BYTES: usize = 2_048;

@@ -13,6 +13,7 @@ mod cancel;
 mod check;
 mod cli;
 mod clock;
+mod cluster;
 mod commands;
 mod config;
 mod control;

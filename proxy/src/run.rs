@@ -1,7 +1,7 @@
 //! `postern run`: assembly, and the life of the process.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::arrivals::Arrivals;
 use crate::audit::{AuditLog, OF_THE_PROCESS};
 use crate::authenticate::Authenticator;
 use crate::backend::Target;
+use crate::cluster::{self, Peers};
 use crate::config::Config;
 use crate::control;
 use crate::directory::Directories;
@@ -41,8 +42,10 @@ use crate::{config, tls};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// An address cannot be listened on.
-    #[error("listen.addresses: {address} cannot be used: {error}")]
+    #[error("{key}: {address} cannot be used: {error}")]
     Listen {
+        /// Where it is configured.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What bind(2) or listen(2) said.
@@ -116,8 +119,14 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
     })?;
     let (orders, orders_taken) = Orders::new();
     let gate = Arc::new(assemble(config, &ring, orders)?);
-    let groups = listener::bind(&gate.config.listen.addresses, threads)
-        .map_err(|(address, error)| RunError::Listen { address, error })?;
+    let groups =
+        listener::bind(&gate.config.listen.addresses, threads).map_err(|(address, error)| {
+            RunError::Listen {
+                key: "listen.addresses",
+                address,
+                error,
+            }
+        })?;
     let addresses: Vec<_> = groups
         .iter()
         .flatten()
@@ -132,8 +141,11 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         },
     )?;
 
+    let mut peers = cluster_listener(&gate.config)?;
     let mut login_threads = Vec::new();
-    for (number, group) in groups.into_iter().enumerate() {
+    for (number, clients) in groups.into_iter().enumerate() {
+        let peers = peers.take();
+        let group = Listeners { clients, peers };
         login_threads.push(login_thread(gate.clone(), number, group)?);
     }
     let ended = control_thread(&gate, &addresses, &mut login_threads, orders_taken);
@@ -177,6 +189,9 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
         .sessions_max
         .saturating_add(config.limits.logins_max);
     let audit = AuditLog::open(&config.audit.file, &cluster_key.audit_key(), ends_max)?;
+    let peers = config.cluster.as_ref();
+    let peers = peers.map(|cluster| Peers::new(cluster, &cluster_key));
+    let peers = peers.transpose()?;
     let targets = config.backends.iter().cloned().enumerate();
     let targets = targets.map(|(index, backend)| Target::new(index, backend));
     let targets = targets.collect::<Result<Vec<_>, _>>()?;
@@ -188,6 +203,7 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
         authenticator: Authenticator::new(&config),
         synchronizer: Synchronizer::new(cluster_key, &config),
         targets,
+        peers,
         audit,
         sessions,
         ring: ring.handle(),
@@ -204,17 +220,39 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
     })
 }
 
+/// What one login thread listens on.
+struct Listeners {
+    clients: Vec<Bound>,
+    /// Where the other proxies of the cluster ask, on one thread.
+    peers: Option<TcpListener>,
+}
+
+/// Where the other proxies of the cluster reach this one, if there are any.
+fn cluster_listener(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(None);
+    };
+    let address = cluster.listen;
+    let listener = TcpListener::bind(address).and_then(|it| {
+        it.set_nonblocking(true)?;
+        Ok(it)
+    });
+    let listener = listener.map_err(|error| RunError::Listen {
+        key: "cluster.listen",
+        address,
+        error,
+    })?;
+    tracing::info!("listening on {address} for the other proxies");
+    Ok(Some(listener))
+}
+
 /// A thread that accepts and logs in, on a ring of its own.
 struct LoginThread {
     handle: JoinHandle<()>,
     ready: oneshot::Receiver<Result<(), RunError>>,
 }
 
-fn login_thread(
-    gate: Arc<Gate>,
-    number: usize,
-    group: Vec<Bound>,
-) -> Result<LoginThread, RunError> {
+fn login_thread(gate: Arc<Gate>, number: usize, group: Listeners) -> Result<LoginThread, RunError> {
     let (said, ready) = oneshot::channel();
     let main = move || {
         tokio_uring::start(async move {
@@ -244,15 +282,25 @@ fn login_thread(
 
 fn start_accepting(
     gate: &Arc<Gate>,
-    group: Vec<Bound>,
+    group: Listeners,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
     let plane = Rc::new(plane(gate)?);
     let mut accepting = Vec::new();
-    for bound in group {
+    if let Some(listener) = group.peers {
+        let listener = tokio::net::TcpListener::from_std(listener);
+        let listener = listener.map_err(|error| RunError::System {
+            what: "listener for the cluster",
+            error,
+        })?;
+        accepting.push(tokio_uring::spawn(cluster::serve(gate.clone(), listener)));
+    }
+    for bound in group.clients {
         let address = bound.address();
-        let listener = bound
-            .listen()
-            .map_err(|error| RunError::Listen { address, error })?;
+        let listener = bound.listen().map_err(|error| RunError::Listen {
+            key: "listen.addresses",
+            address,
+            error,
+        })?;
         accepting.push(tokio_uring::spawn(listener::accept(
             plane.clone(),
             listener,
@@ -310,7 +358,11 @@ fn control_thread(
         )));
         if let Some(address) = gate.config.metrics.listen {
             let listener = tokio::net::TcpListener::bind(address).await;
-            let listener = listener.map_err(|error| RunError::Listen { address, error })?;
+            let listener = listener.map_err(|error| RunError::Listen {
+                key: "metrics.listen",
+                address,
+                error,
+            })?;
             tracing::info!(
                 "metrics at http://{}/metrics",
                 listener.local_addr().unwrap_or(address)

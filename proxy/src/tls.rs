@@ -19,9 +19,11 @@ use crate::config::{Endpoint, SslMode};
 use crate::limits::{PEM_BYTES_MAX, TLS_SESSIONS_MAX};
 
 mod certificate;
+mod peer;
 mod verify;
 
 pub(crate) use certificate::{CertificateFacts, certificate_facts, tls_server_end_point};
+pub(crate) use peer::{PEER_NAME, peer_configs};
 
 use verify::{AnyCertificate, Names, TrustedCertificate};
 

@@ -51,6 +51,7 @@ const ROLE_SECRET: &[u8] = b"role secret";
 const ROLE_SALT: &[u8] = b"role salt";
 const AUDIT_KEY: &[u8] = b"audit key";
 const DECOY_KEY: &[u8] = b"decoy key";
+const PEER_KEY: &[u8] = b"peer key";
 
 impl ClusterKey {
     /// Reads the content of a key file: 32 bytes as 64 hexadecimal digits or in base64, standard
@@ -112,6 +113,12 @@ impl ClusterKey {
     /// The key of the decoys that names without an account are challenged with.
     pub fn decoy_key(&self) -> Secret<[u8; KEY_BYTES]> {
         Secret::new(self.expand(&info(DECOY_KEY)))
+    }
+
+    /// The private key by which the proxies of a cluster know each other: the seed of an Ed25519
+    /// key pair (RFC 8032, section 5.1.5).
+    pub fn peer_key(&self) -> Secret<[u8; KEY_BYTES]> {
+        Secret::new(self.expand(&info(PEER_KEY)))
     }
 
     /// The first block of HKDF-Expand, which is all that 32 bytes need (RFC 5869, section 2.3).
@@ -358,6 +365,9 @@ mod tests {
             assert!(!salts.contains(&bytes[..16]));
             assert_ne!(bytes, key.audit_key().expose());
         }
+        let of_the_cluster = [key.audit_key(), key.decoy_key(), key.peer_key()];
+        let different: HashSet<_> = of_the_cluster.iter().map(Secret::expose).collect();
+        assert_eq!(different.len(), of_the_cluster.len());
     }
 
     #[test]

@@ -18,10 +18,12 @@ use super::{
 };
 use crate::tls::server_name;
 
+mod cluster;
 mod directory;
 mod perimeter;
 mod service;
 
+pub(super) use cluster::cluster;
 pub(super) use directory::{directory, domains, local};
 pub(super) use perimeter::{Rules, perimeter};
 pub(super) use service::service_accounts;

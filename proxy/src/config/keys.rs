@@ -6,6 +6,7 @@ use super::{
     NestedStrategy, SslMode,
 };
 
+mod cluster;
 mod directory;
 mod groups;
 mod lockout;
@@ -25,6 +26,7 @@ pub(super) const TABLES: &[&Table] = &[
     &servers::ROLE_STORE,
     &servers::BACKEND,
     &CREDENTIAL,
+    &cluster::CLUSTER,
     &CACHE,
     &lockout::LOCKOUT,
     &revocation::REVOCATION,

@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) backends: Vec<Backend>,
     /// How a role's password in PostgreSQL is made.
     pub(crate) credential: Credential,
+    /// The other proxies before the same databases.
+    pub(crate) cluster: Option<Cluster>,
     /// How long a directory's answer is believed.
     pub(crate) cache: Cache,
     /// How many wrong passwords the directory is asked about.
@@ -288,6 +290,15 @@ pub(crate) struct Audit {
 pub(crate) struct Control {
     /// `socket`: a unix socket that only root and the process's own user may use; none if unset.
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// `[cluster]`: the other proxies before the same databases.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    /// `listen`: where they reach this one.
+    pub(crate) listen: SocketAddr,
+    /// `peers`: `host:port` of each.
+    pub(crate) peers: Vec<String>,
 }
 
 /// `[metrics]`: where the process says in numbers what it has done.

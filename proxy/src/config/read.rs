@@ -168,6 +168,8 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
     let metrics = build::metrics(sections.one("metrics")?, reading);
+    let cluster = sections.one("cluster");
+    let cluster = cluster.map(|section| build::cluster(section, reading));
     let limits = build::limits(sections.one("limits")?);
     let at = sections.one("perimeter");
     let perimeter = at.map(|section| perimeter(section, sections, reading));
@@ -192,6 +194,10 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         role_store: role_store?,
         backends: backends?,
         credential,
+        cluster: match cluster {
+            Some(cluster) => Some(cluster?),
+            None => None,
+        },
         cache: cache?,
         lockout: lockout?,
         revocation: revocation?,
