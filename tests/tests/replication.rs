@@ -48,6 +48,10 @@ const TESTS: &[harness::Test<Worlds>] = &[
         the_attribute_goes_with_the_group_and_with_the_person,
     ),
     (
+        "reconcile_finds_an_attribute_that_no_rule_gives_or_that_is_missing",
+        reconcile_finds_an_attribute_that_no_rule_gives_or_that_is_missing,
+    ),
+    (
         "without_the_administrators_word_nothing_is_given_and_check_says_so",
         without_the_administrators_word_nothing_is_given_and_check_says_so,
     ),
@@ -302,6 +306,40 @@ fn the_attribute_goes_with_the_group_and_with_the_person(worlds: &Worlds) -> Res
     })
 }
 
+fn reconcile_finds_an_attribute_that_no_rule_gives_or_that_is_missing(
+    worlds: &Worlds,
+) -> Result<()> {
+    worlds.each(|world| {
+        let ordered = |arguments: &[&str]| -> Result<String> {
+            let (code, said) = outcome_of(&mut world.postern.command(arguments)?)?;
+            ensure!(code == 0, "{arguments:?}: {said}");
+            Ok(said)
+        };
+        let people = [("keeper", COPIERS), ("browser", READERS)];
+        for (login, group) in people {
+            ensure!(world.person(login, group)?.query("select 1")? == "1");
+        }
+        let mut plan = String::new();
+        // Until the watch has seen to the people who have just come, it mends this as well.
+        wait_until("both differences stand", SEEN_LIMIT, || {
+            world.postgres.sql("alter role keeper noreplication")?;
+            world.postgres.sql("alter role browser replication")?;
+            plan = ordered(&["reconcile", "--dry-run"])?;
+            let has = |line: &str| plan.lines().any(|it| it == line);
+            let is_planned = has("grant   keeper  the attribute REPLICATION")
+                && has("revoke  browser  the attribute REPLICATION");
+            // A dry run changes nothing.
+            Ok(is_planned && !world.replicates("keeper")? && world.replicates("browser")?)
+        })?;
+        let done = ordered(&["reconcile"])?;
+        ensure!(done == plan, "planned:\n{plan}\ndone:\n{done}");
+        ensure!(world.replicates("keeper")? && !world.replicates("browser")?);
+        let again = ordered(&["reconcile", "--dry-run"])?;
+        ensure!(again.contains(" 0 differences"), "{again}");
+        Ok(())
+    })
+}
+
 fn without_the_administrators_word_nothing_is_given_and_check_says_so(
     worlds: &Worlds,
 ) -> Result<()> {
@@ -314,6 +352,9 @@ fn without_the_administrators_word_nothing_is_given_and_check_says_so(
             ensure!(psql.query("select 1")? == "1", "other sessions are open");
             let (code, said) = command(&psql, "true", "IDENTIFY_SYSTEM")?;
             ensure!(code != 0, "{said}");
+            let (_, compared) = outcome_of(&mut world.postern.command(&["reconcile"])?)?;
+            let left = "left    waiting  the attribute REPLICATION: PostgreSQL does not let";
+            ensure!(compared.contains(left), "{compared}");
             // PostgreSQL's own words, which are not the same in every version.
             ensure!(said.to_lowercase().contains("replication"), "{said}");
             let said = checked()?.1;

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     Holds,
 }
 
+/// As a comparison names it.
+const ATTRIBUTE: &str = "the attribute REPLICATION";
+
 /// What was done, a line each; or why it was not.
 pub(crate) type Answer = Result<Vec<String>, String>;
 
@@ -280,7 +283,7 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
     let managed = managed_logins(plane).await;
     let managed = managed.map_err(|error| error.to_string())?;
     let open: Vec<ManagedLogin> = managed.into_iter().filter(|it| it.can_login).collect();
-    let (mut lines, mut unknown) = (Vec::new(), Vec::new());
+    let (mut lines, mut left, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for login in &open {
         let differences = match differences(plane, login).await {
             Ok(differences) => differences,
@@ -292,6 +295,7 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
         if differences.is_empty() {
             continue;
         }
+        let has_attribute = differences.iter().any(|it| it.ends_with(ATTRIBUTE));
         lines.extend(differences);
         if dry_run {
             continue;
@@ -300,13 +304,16 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
         if !matches!(done, Outcome::Settled(_)) {
             return Err(format!("{}: it could not be done; ask again", login.role));
         }
+        if has_attribute {
+            left.extend(replication_left(plane, login).await?);
+        }
     }
     let (compared, differ) = (open.len() - unknown.len(), lines.len());
     let count = match unknown.len() {
         0 => format!("{compared} roles compared, {differ} differences"),
         unknown => format!("{compared} roles compared, {differ} differences, {unknown} unknown"),
     };
-    Ok([lines, unknown, vec![count]].concat())
+    Ok([lines, left, unknown, vec![count]].concat())
 }
 
 /// How a managed role differs from what the directory says.
@@ -336,7 +343,34 @@ async fn differences(plane: &Plane, login: &ManagedLogin) -> Result<Vec<String>,
         .iter()
         .filter(|it| !login.groups.iter().any(|has| has == **it));
     let gained = gained.map(|it| format!("grant   {role}  {it}"));
-    Ok(lost.chain(gained).collect())
+    let replication = replication_difference(plane, login, grants.may_replicate);
+    Ok(lost.chain(gained).chain(replication).collect())
+}
+
+/// The attribute REPLICATION, which is an administrator's matter where no group rule opens
+/// replication connections.
+fn replication_difference(plane: &Plane, login: &ManagedLogin, wanted: bool) -> Option<String> {
+    let is_ours = plane.gate.config.groups.rules.open_replication();
+    let verb = match (login.can_replicate, wanted) {
+        (true, false) => "revoke",
+        (false, true) => "grant ",
+        (true, true) | (false, false) => return None,
+    };
+    is_ours.then(|| format!("{verb}  {}  {ATTRIBUTE}", login.role))
+}
+
+/// What was to be changed and was not, because PostgreSQL does not let Postern.
+async fn replication_left(plane: &Plane, before: &ManagedLogin) -> Result<Option<String>, String> {
+    let now = plane.role_store.managed_login(&before.entry).await;
+    let now = now.map_err(|error| error.to_string())?;
+    let is_left = now.is_some_and(|it| it.can_login && it.can_replicate == before.can_replicate);
+    Ok(is_left.then(|| {
+        format!(
+            "left    {}  {ATTRIBUTE}: PostgreSQL does not let Postern change it; postern check \
+             says how it would",
+            before.role
+        )
+    }))
 }
 
 async fn holds(plane: &Plane) -> Answer {

@@ -23,6 +23,8 @@ pub(crate) struct ManagedLogin {
     pub(crate) dn: String,
     /// Whether it has LOGIN.
     pub(crate) can_login: bool,
+    /// Whether it has REPLICATION.
+    pub(crate) can_replicate: bool,
     /// Whether an operator holds the person.
     pub(crate) held: bool,
     /// The memberships that Postern granted and that are there, by name.
@@ -35,8 +37,9 @@ pub(crate) struct ManagedLogin {
 }
 
 const MANAGED: &str = "SELECT m.role, m.directory_id, m.login, m.dn, m.can_login, m.held, \
-    m.groups, m.synced_at, m.disabled_at, COALESCE(m.disabled_why, '') \
-    FROM postern.managed_logins($1, $2, $3) m ORDER BY m.directory_id";
+    m.groups, m.synced_at, m.disabled_at, COALESCE(m.disabled_why, ''), r.rolreplication \
+    FROM postern.managed_logins($1, $2, $3) m \
+    JOIN pg_catalog.pg_roles r ON r.rolname = m.role ORDER BY m.directory_id";
 
 /// Whose a backend is may be seen by everybody
 /// (<https://www.postgresql.org/docs/current/monitoring-stats.html>).
@@ -103,6 +106,7 @@ impl ManagedLogin {
             login: column(row, 2)?,
             dn: column(row, 3)?,
             can_login: column(row, 4)?,
+            can_replicate: column(row, 10)?,
             held: column(row, 5)?,
             groups: column(row, 6)?,
             applied_at: column(row, 7)?,

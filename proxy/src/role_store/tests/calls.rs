@@ -111,6 +111,7 @@ fn every_managed_role_is_known_page_by_page() -> Outcome {
         let names: Vec<_> = all.iter().map(|it| it.role.as_str()).collect();
         assert_eq!(names, ["p0", "p1", "p2"]);
         assert!(all[0].can_login && all[0].disabled.is_none());
+        assert!(!all[0].can_replicate);
         assert_eq!(all[0].groups, ["readers", "writers"]);
         assert_eq!((&*all[0].login, &*all[0].dn), ("p0", "cn=p0"));
         assert!(all[0].applied_at.elapsed()? < LIMIT);
