@@ -8,6 +8,7 @@ use std::rc::Rc;
 use postern_core::login_name::LoginName;
 use postern_core::mapping::{Grants, RoleName, person_role};
 use postern_core::principal::Principal;
+use postern_core::wire::startup::Replication;
 use serde::Serialize;
 
 use crate::config::{Config, CredentialMode};
@@ -25,6 +26,7 @@ pub(crate) struct Explanation {
     entry: Option<Entry>,
     groups: Vec<Group>,
     role: Option<String>,
+    replication: Option<Replicating>,
     plan: Vec<Step>,
     cache: Cached,
 }
@@ -34,6 +36,19 @@ pub(crate) struct Explanation {
 enum Verdict {
     WouldBeAdmitted { role: String, database: String },
     WouldBeRefused { why: String },
+}
+
+/// Whether replication connections would be let in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Replicating {
+    /// Those for physical replication, which are in no database; and those for logical
+    /// replication in the database where `in_database` is true.
+    Allowed { in_database: bool },
+    /// No group rule opens them for anybody.
+    NobodyMay,
+    /// None of the groups that count opens them.
+    NoGroup,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +94,7 @@ pub(crate) async fn explain(
         entry: None,
         groups: Vec::new(),
         role: None,
+        replication: None,
         plan: Vec::new(),
         cache: cached(config, login),
     };
@@ -125,6 +141,7 @@ async fn find_out(
     let database = database.map_or_else(|| role.to_string(), str::to_owned);
     let grants = config.groups.rules.grants(&principal.groups, &database);
     explanation.groups = groups(&grants);
+    explanation.replication = Some(replicating(config, &grants));
     if grants.roles.is_empty() {
         return Err(format!("none of {} groups counts", principal.groups.len()));
     }
@@ -199,6 +216,16 @@ fn groups(grants: &Grants) -> Vec<Group> {
     kept.chain(dropped).collect()
 }
 
+fn replicating(config: &Config, grants: &Grants) -> Replicating {
+    match config.groups.rules.open_replication() {
+        false => Replicating::NobodyMay,
+        true if grants.open(Replication::Physical) => Replicating::Allowed {
+            in_database: grants.open(Replication::Logical),
+        },
+        true => Replicating::NoGroup,
+    }
+}
+
 fn reached(group: &postern_core::principal::Group) -> String {
     match (group.direct, group.path.as_slice()) {
         (true, _) => "direct".to_owned(),
@@ -236,7 +263,7 @@ impl Explanation {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |label: &str, value: &str| {
-            text.push_str(&format!("{label:<9}{value}\n"));
+            text.push_str(&format!("{label:<13}{value}\n"));
         };
         line("login", &self.login);
         if let Some(entry) = &self.entry {
@@ -276,6 +303,9 @@ impl Explanation {
         if self.role.is_some() && self.plan.is_empty() {
             line("plan", "nothing to change");
         }
+        if let Some(replicating) = &self.replication {
+            line("replication", &replicating.to_string());
+        }
         line("cache", &self.cache.to_string());
         line("verdict", &self.verdict.to_string());
         text
@@ -301,6 +331,19 @@ impl std::fmt::Display for Cached {
             }
             Self::Unknown { why } => write!(f, "unknown: {why}"),
         }
+    }
+}
+
+impl std::fmt::Display for Replicating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Allowed { in_database: true } => "opened by a group, physical and logical",
+            Self::Allowed { in_database: false } => {
+                "opened by a group, physical; not logical, which needs the database"
+            }
+            Self::NobodyMay => "refused: no group rule opens it",
+            Self::NoGroup => "refused: none of the groups opens it",
+        })
     }
 }
 

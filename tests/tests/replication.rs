@@ -185,6 +185,20 @@ fn only_members_of_a_group_with_replication_may_replicate(worlds: &Worlds) -> Re
         }
         ensure!(reader.query("select 1")? == "1");
         ensure!(!world.replicates("reader")?);
+        for (login, expected) in [
+            (
+                "copier",
+                "replication  opened by a group, physical and logical",
+            ),
+            (
+                "reader",
+                "replication  refused: none of the groups opens it",
+            ),
+        ] {
+            let arguments = ["explain-login", login, "--database", "postgres"];
+            let (_, said) = outcome_of(&mut world.postern.command(&arguments)?)?;
+            ensure!(said.lines().any(|it| it == expected), "{said}");
+        }
         let (code, said) = command(&copier, "perhaps", "IDENTIFY_SYSTEM")?;
         ensure!(
             code != 0 && said.contains("invalid startup packet"),

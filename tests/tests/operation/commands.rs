@@ -98,6 +98,7 @@ pub(crate) fn explain_login_shows_everything_and_changes_nothing(world: &World) 
         FINANCE_GROUP,
         "create_role nina",
         "nothing remembered",
+        "replication  refused: no group rule opens it",
         "admitted as nina to the database finance",
     ] {
         ensure!(text.contains(expected), "no {expected}: {text}");
