@@ -165,6 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn the_64_bits_of_a_subnet_of_ipv6_have_one_budget() {
+        let wrong = wrong();
+        let from = |text: &str| text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let guess = |number: usize, host: &str| {
+            let tried = wrong.take(format!("nobody-{number}"), from(host), Duration::ZERO);
+            tried.map(|it| wrong.was_refused(&it, &DirectoryError::UnknownLogin))
+        };
+        for number in 0..5 {
+            let host = format!("2001:db8:0:7:{number}::{number}");
+            assert_eq!(guess(number, &host), Some(()), "{host}");
+        }
+        // Passwords and proofs count together.
+        assert_eq!(guess(5, "2001:db8:0:7:ffff:ffff:ffff:ffff"), None);
+        assert!(!wrong.take_from(from("2001:db8:0:7::9"), Duration::ZERO));
+        assert!(wrong.take_from(from("2001:db8:0:8::9"), Duration::ZERO));
+        // An address of IPv4 is the same however it is written, and its neighbour is another.
+        for _ in 0..5 {
+            assert!(wrong.take_from(from("::ffff:192.0.2.1"), Duration::ZERO));
+        }
+        assert!(!wrong.take_from(from("192.0.2.1"), Duration::ZERO));
+        assert!(wrong.take_from(from("192.0.2.2"), Duration::ZERO));
+    }
+
+    #[test]
     fn the_right_password_clears_the_person_and_an_outage_counts_for_nobody() {
         let wrong = wrong();
         assert!(guess(&wrong, "alice", 1, &DirectoryError::WrongPassword));

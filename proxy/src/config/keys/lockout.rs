@@ -28,7 +28,13 @@ pub(super) static LOCKOUT: Table = Table {
             "tries_per_address_max",
             count(0, 1_000_000),
             Absent::Default("100"),
-            &["The same for one address, for all people, unknown names included; 0 is no limit."],
+            &[
+                "The same for one address, for all people, unknown names included; 0 is no limit.",
+                "Wrong proofs of local accounts and wrong passwords of service accounts count, \
+                 too.",
+                "An address of IPv6 stands for its first 64 bits, which one customer has for \
+                 itself.",
+            ],
         ),
         key(
             "window_s",
