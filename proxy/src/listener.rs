@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -159,7 +159,8 @@ fn admit(
     };
     let mut visit = Visit::new(gate.sessions.identify(), client);
     visit.arrival = arrival.unwrap_or_default();
-    let held = (permit, under_way.clone());
+    visit.place = Some(permit);
+    let held = under_way.clone();
     let (plane, id) = (plane.clone(), visit.id);
     let login = match over {
         None => tokio_uring::spawn(serve(plane, stream, visit)),
@@ -168,11 +169,8 @@ fn admit(
     drop(tokio_uring::spawn(watch(id, login, held)));
 }
 
-/// What a connection holds until it has reached the splice or ended.
-type Held = (OwnedSemaphorePermit, mpsc::Sender<Infallible>);
-
 /// A panic in one login ends that login, is said aloud, and touches nobody else.
-async fn watch(id: SessionId, login: JoinHandle<()>, held: Held) {
+async fn watch(id: SessionId, login: JoinHandle<()>, held: mpsc::Sender<Infallible>) {
     if let Err(error) = login.await {
         tracing::error!(session = %id, %error, "a login ended by a defect of Postern");
     }

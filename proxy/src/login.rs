@@ -56,6 +56,9 @@ pub(crate) struct Visit {
     pub(crate) client: SocketAddr,
     /// When it was accepted.
     pub(crate) accepted: Instant,
+    /// Its place among all that have no session yet, or among those that are told that there are
+    /// too many; held until it has reached the splice or ended.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
     /// Its place among those of its address; none yet where a proxy has to name that.
     pub(crate) arrival: Option<arrivals::Arrival>,
     /// The login name as it was typed, once it is known.
@@ -77,6 +80,7 @@ impl Visit {
             id,
             client,
             accepted: Instant::now(),
+            place: None,
             arrival: None,
             login: None,
             application_name: None,
@@ -95,6 +99,23 @@ impl Visit {
             self.cold.get_or_init(|| permit);
         }
         Ok(())
+    }
+
+    /// Takes a place among those of its address, now that it is known. Where there is none, it
+    /// goes to those that are turned away: an address that has all its places must not hold those
+    /// of others by being told so.
+    fn enter(&mut self, gate: &Gate) -> Result<(), Full> {
+        match gate.arrivals.enter(self.client.ip()) {
+            Ok(arrival) => {
+                self.arrival = Some(arrival);
+                Ok(())
+            }
+            Err(full) => {
+                let turned_away = gate.permits.turned_away.clone();
+                self.place = turned_away.try_acquire_owned().ok();
+                Err(full)
+            }
+        }
     }
 
     fn leave_cold(&mut self) {
@@ -161,8 +182,7 @@ async fn line(
     let early = visit.accepted + patience.min(HANDSHAKE_TIMEOUT);
     if visit.arrival.is_none() {
         visit.client = within(early, introduce(client, visit.client)).await?;
-        let entered = gate.arrivals.enter(visit.client.ip());
-        visit.arrival = Some(entered.map_err(LoginError::Full)?);
+        visit.enter(gate).map_err(LoginError::Full)?;
     }
     let listen_tls = gate.config.listen.tls;
     let arrival = within(early, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
@@ -416,6 +436,11 @@ async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginE
     if visit.login.is_none() && reason == RefusedReason::ClientGone {
         // It said nothing at all: a health check or a port scan, and no attempt.
         tracing::debug!(session = %visit.id, client = %visit.client, detail, "a client left");
+        return;
+    }
+    if visit.place.is_none() {
+        let client = visit.client;
+        tracing::warn!(%client, detail, "a connection was closed at once: too many are being told");
         return;
     }
     let record = Record::Refused {

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             refusals::the_time_of_a_refusal_does_not_tell_whether_the_account_exists,
             peers::an_address_takes_no_more_places_than_its_own,
             peers::behind_a_proxy_each_client_has_its_own_places,
+            peers::behind_a_proxy_an_address_over_its_limit_holds_no_place_of_others,
             peers::a_connection_before_authentication_costs_32_kib_at_most,
             peers::whoever_has_sent_no_startup_packet_in_10_s_is_cut_off,
             peers::thousands_of_slow_peers_leave_logins_as_quick_as_they_were,

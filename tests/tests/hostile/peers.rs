@@ -365,3 +365,47 @@ pub(crate) fn behind_a_proxy_each_client_has_its_own_places(world: &World) -> Re
         Ok(())
     })
 }
+
+pub(crate) fn behind_a_proxy_an_address_over_its_limit_holds_no_place_of_others(
+    world: &World,
+) -> Result<()> {
+    let few = |config: &mut ConfigFile| {
+        let limits = [("logins_max", 1), ("connections_per_address_max", 2)];
+        for (key, value) in limits {
+            config.set("limits", key, value);
+        }
+        config.set("listen", "proxy_protocol_from", ["127.0.0.1/32"]);
+    };
+    world.with_plain_config(few, || {
+        let port = world.plain.port();
+        let come = |client: u8| -> Result<RawClient> {
+            let mut proxy = RawClient::connect(port)?;
+            proxy.send(&header(Ipv4Addr::new(192, 0, 2, client)))?;
+            proxy.send_packet(&SSL_REQUEST.to_be_bytes())?;
+            Ok(proxy)
+        };
+        let mut held = Vec::new();
+        for client in [1, 1, 2] {
+            let mut proxy = come(client)?;
+            ensure!(proxy.read_byte()? == b'S', "{client} has a place");
+            held.push(proxy);
+        }
+        // There are eight places in all. Of these none closes after it has been told, and each is
+        // waited for, for a while.
+        let mut over = Vec::new();
+        for _ in 0..30 {
+            let mut proxy = come(1)?;
+            let told = proxy.read()?;
+            ensure!(told.field(b'C').as_deref() == Some("53300"), "{told:?}");
+            let text = told.field(b'M').unwrap_or_default();
+            ensure!(!text.is_empty(), "{told:?}");
+            over.push(proxy);
+        }
+        for client in 3..=7 {
+            let mut proxy = come(client)?;
+            ensure!(proxy.read_byte()? == b'S', "{client} has a place");
+            held.push(proxy);
+        }
+        Ok(())
+    })
+}
