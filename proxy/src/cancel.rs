@@ -3,19 +3,16 @@
 //! Source: PostgreSQL, "Canceling Requests in Progress",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 
-use postern_core::wire::backend;
 use postern_core::wire::startup::CancelRequest;
-use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::backend::{BackendError, Target};
 use crate::gate::Gate;
-use crate::limits::CANCEL_TIMEOUT;
-use crate::session::{CancelKey, LiveSession};
+use crate::limits::{CANCEL_TIMEOUT, ENDED_CANCELS_TIMEOUT};
+use crate::session::{BackendAddress, CancelKey, LiveSession};
 
 /// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
 /// find keys out by trying.
@@ -50,10 +47,8 @@ pub(crate) async fn cancel_here(gate: &Gate, asked: &CancelKey) -> Found {
     let Some((backend, key)) = gate.sessions.to_cancel(asked) else {
         return Found::No;
     };
-    if let Some(target) = gate.targets.get(backend.index)
-        && let Some(_permit) = permit(gate, &key)
-    {
-        reach(target, backend.address, &key).await;
+    if let Some(_permit) = permit(gate, &key) {
+        reach(gate, backend, &key).await;
     }
     Found::Yes
 }
@@ -68,8 +63,11 @@ fn permit<'a>(gate: &'a Gate, key: &CancelKey) -> Option<SemaphorePermit<'a>> {
     permit
 }
 
-async fn reach(target: &Target, address: SocketAddr, key: &CancelKey) {
-    let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, address, key));
+async fn reach(gate: &Gate, backend: BackendAddress, key: &CancelKey) {
+    let Some(target) = gate.targets.get(backend.index) else {
+        return;
+    };
+    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(backend.address, key));
     let why = match outcome.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
@@ -85,46 +83,115 @@ async fn reach(target: &Target, address: SocketAddr, key: &CancelKey) {
 /// Has the queries cancelled of sessions that are being ended: a database that is computing does
 /// not see that a connection is gone until it writes.
 ///
-/// It works on a thread of its own, because whoever ends sessions has no ring and must not wait;
-/// the sessions themselves are ended whatever comes of it.
+/// Whoever ends sessions does not wait for it; the sessions are ended whatever comes of it. Runs
+/// within the event loop of the caller.
 pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
-    let gate = gate.clone();
-    let work = move || {
-        tokio_uring::start(async move {
-            for session in ended {
-                let Some(target) = gate.targets.get(session.backend.index) else {
-                    continue;
-                };
-                let Some(keys) = session.cancel else { continue };
-                let key = keys.backend;
-                let address = session.backend.address;
-                let outcome = timeout(CANCEL_TIMEOUT, pass_on(target, address, &key)).await;
-                if !matches!(outcome, Ok(Ok(()))) {
-                    tracing::warn!(pid = key.pid, "the query of an ended session may go on");
-                }
-            }
-        });
-    };
-    let thread = thread::Builder::new().name("cancel".to_owned());
-    if let Err(error) = thread.spawn(work) {
-        tracing::warn!(%error, "the queries of ended sessions may go on");
+    let orders = ended.into_iter();
+    let orders: Vec<_> = orders
+        .filter_map(|it| Some((it.backend, it.cancel?.backend)))
+        .collect();
+    if orders.is_empty() {
+        return;
     }
+    let gate = gate.clone();
+    drop(tokio::spawn(async move {
+        let (count, places) = (orders.len(), gate.permits.ended_cancels.clone());
+        let deadline = Instant::now() + ENDED_CANCELS_TIMEOUT;
+        let carry_out = |order| carry_out(gate.clone(), order);
+        let failed = side_by_side(orders, &places, deadline, carry_out).await;
+        if failed > 0 {
+            tracing::warn!("the queries of {failed} of {count} ended sessions may go on");
+        }
+    }));
 }
 
-async fn pass_on(
-    target: &Target,
-    address: SocketAddr,
-    key: &CancelKey,
-) -> Result<(), BackendError> {
-    let mut dialled = target.dial_again(address).await?;
-    let request = backend::cancel_request(key.pid, &key.key);
-    let sent = dialled.stream.send(&request).await;
-    sent.map_err(|error| BackendError::Lost {
-        host: target.host(),
-        error,
-    })?;
-    // The server closes the connection when it has acted; waiting for that keeps the order that
-    // libpq's PQcancel promises. Nothing else comes on it, and how it ends says nothing.
-    drop(dialled.stream.receive().await);
-    Ok(())
+/// Has one query cancelled; false where it may go on.
+async fn carry_out(gate: Arc<Gate>, (backend, key): (BackendAddress, CancelKey)) -> bool {
+    let Some(target) = gate.targets.get(backend.index) else {
+        return false;
+    };
+    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(backend.address, &key)).await;
+    matches!(outcome, Ok(Ok(())))
+}
+
+/// Carries out as many orders at the same time as there are places, and begins none after the
+/// deadline. Returns how many failed or were not begun.
+async fn side_by_side<T, F>(
+    orders: Vec<T>,
+    places: &Arc<Semaphore>,
+    deadline: Instant,
+    carry_out: impl Fn(T) -> F,
+) -> usize
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let count = orders.len();
+    let mut under_way = JoinSet::new();
+    for order in orders {
+        let place = timeout_at(deadline, places.clone().acquire_owned()).await;
+        // The semaphore is never closed; both errors mean that no place came free.
+        let Ok(Ok(place)) = place else { break };
+        if Instant::now() >= deadline {
+            break;
+        }
+        let carried_out = carry_out(order);
+        under_way.spawn(async move {
+            let done = carried_out.await;
+            drop(place);
+            done
+        });
+    }
+    let mut done = 0;
+    while let Some(outcome) = under_way.join_next().await {
+        done += usize::from(matches!(outcome, Ok(true)));
+    }
+    count - done
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Far longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn as_many_are_cancelled_at_once_as_there_are_places() {
+        let places = Arc::new(Semaphore::new(4));
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Nobody goes on before four are under way.
+        let meeting = Arc::new(Barrier::new(4));
+        let carry_out = |order: usize| {
+            let (now, most, meeting) = (now.clone(), most.clone(), meeting.clone());
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                meeting.wait().await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                order != 5
+            }
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let cancelling = side_by_side((0..12).collect(), &places, deadline, carry_out);
+        assert_eq!(timeout(PATIENCE, cancelling).await.ok(), Some(1));
+        assert_eq!(most.load(Ordering::SeqCst), 4);
+        assert_eq!(places.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn after_the_deadline_none_is_begun() {
+        let places = Arc::new(Semaphore::new(2));
+        let orders = || vec![(); 100];
+        let failed = side_by_side(orders(), &places, Instant::now(), |()| ready(true)).await;
+        assert_eq!(failed, 100, "it was too late from the first");
+        let held = places.clone().acquire_many_owned(2).await;
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let failed = side_by_side(orders(), &places, deadline, |()| ready(true)).await;
+        assert_eq!((failed, held.is_ok()), (100, true), "no place came free");
+    }
 }

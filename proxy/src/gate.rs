@@ -23,7 +23,8 @@ use crate::durations::Durations;
 use crate::error::LoginError;
 use crate::health::Health;
 use crate::limits::{
-    AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, SERVICE_EXCHANGES_MAX, TURNED_AWAY_MAX,
+    AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, ENDED_CANCELS_MAX, SERVICE_EXCHANGES_MAX,
+    TURNED_AWAY_MAX,
 };
 use crate::revocation::Orders;
 use crate::role_store::RoleStore;
@@ -87,6 +88,8 @@ pub(crate) struct Permits {
     pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
     pub(crate) cancels: Semaphore,
+    /// Cancel requests for sessions that Postern ends.
+    pub(crate) ended_cancels: Arc<Semaphore>,
     /// Exchanges of service accounts.
     pub(crate) service_exchanges: Semaphore,
     /// With fewer free places for connections there is a crowd.
@@ -160,6 +163,7 @@ impl Permits {
             cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Semaphore::new(CANCELS_MAX),
+            ended_cancels: Arc::new(Semaphore::new(ENDED_CANCELS_MAX)),
             service_exchanges: Semaphore::new(SERVICE_EXCHANGES_MAX),
         }
     }

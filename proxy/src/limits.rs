@@ -236,6 +236,15 @@ pub(crate) const SERVICE_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// one takes milliseconds.
 pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
 
+/// Cancel requests of Postern's own under way at once, for sessions that it ends: beside those of
+/// clients, because they must not wait for these. PostgreSQL makes a process for each.
+pub(crate) const ENDED_CANCELS_MAX: usize = 32;
+
+/// How long it goes on to ask for the queries of ended sessions to be cancelled. With a database
+/// that answers, thousands take a second; one that does not has to notice by itself that its
+/// clients have gone.
+pub(crate) const ENDED_CANCELS_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a cancel request may take to reach its backend.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -106,6 +106,11 @@ impl Target {
         }
     }
 
+    /// TLS as it is prepared; none where `sslmode` never asks for it.
+    pub(super) fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        self.tls.as_ref()
+    }
+
     /// `host:port` as configured.
     pub(crate) fn host(&self) -> String {
         host_of(&self.config.endpoint)
@@ -131,29 +136,6 @@ impl Target {
         let (socket, address) = connected.map_err(unreachable)?;
         let stream = Stream::new(socket).map_err(|(_, error)| unreachable(error.to_string()))?;
         self.encrypt(stream, address, encryption).await
-    }
-
-    /// Connects to an address that was dialled before, for a cancel request, with the attempts
-    /// that `sslmode` asks for. The caller bounds the time.
-    ///
-    /// # Errors
-    ///
-    /// What the last attempt failed with, as [`Target::dial`].
-    pub(crate) async fn dial_again(&self, address: SocketAddr) -> Result<Dialled, BackendError> {
-        let unreachable = |error: std::io::Error| BackendError::Unreachable {
-            host: self.host(),
-            why: error.to_string(),
-        };
-        let mut attempts = self.attempts().iter().peekable();
-        loop {
-            let encryption = attempts.next().copied().unwrap_or(Encryption::Required);
-            let stream = Stream::new(connect(address).await.map_err(unreachable)?);
-            let stream = stream.map_err(|(_, error)| unreachable(error))?;
-            match self.encrypt(stream, address, encryption).await {
-                Err(_) if attempts.peek().is_some() => {}
-                outcome => return outcome,
-            }
-        }
     }
 
     async fn encrypt(
@@ -302,46 +284,6 @@ mod tests {
         let connecting = connect_to_one(&addresses, CONNECT_SHARE_MIN);
         let connected = timeout(Duration::from_secs(20), connecting).await?;
         assert_eq!(connected.map(|(_, address)| address), Ok(alive));
-        Ok(())
-    }
-
-    #[test]
-    fn a_cancel_request_follows_every_attempt_of_sslmode() -> io::Result<()> {
-        use std::io::{Read as _, Write as _};
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        // What it answers to SSLRequest is not the protocol; the second connection asks nothing.
-        let server = std::thread::spawn(move || -> io::Result<[u8; 2]> {
-            let (mut first, _) = listener.accept()?;
-            first.read_exact(&mut [0; 8])?;
-            first.write_all(b"X")?;
-            let mut said = [0; 2];
-            listener.accept()?.0.read_exact(&mut said)?;
-            Ok(said)
-        });
-        let endpoint = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: address.port(),
-            sslmode: SslMode::Prefer,
-            tls_ca_file: None,
-            connect_timeout: Duration::from_secs(20),
-        };
-        let config = Backend {
-            endpoint,
-            databases: Vec::new(),
-            auth_methods: Vec::new(),
-            client_address: false,
-        };
-        let sent = tokio_uring::start(async move {
-            let target = Target::new(0, config).map_err(|error| error.to_string())?;
-            let dialled = target.dial_again(address).await;
-            let mut dialled = dialled.map_err(|error| error.to_string())?;
-            let sent = dialled.stream.send(b"hi").await;
-            sent.map_err(|error| error.to_string())
-        });
-        assert_eq!(sent, Ok(()));
-        let said = server.join().map_err(|_| io::ErrorKind::Other)??;
-        assert_eq!(&said, b"hi");
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The login to the database: dial, then authenticate as the role.
 
+mod cancel;
 mod dial;
 mod login;
 mod relay;
