@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::config::Config;
 
+mod descriptors;
 mod kernel;
 mod perimeter;
 mod server;

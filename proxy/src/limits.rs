@@ -36,9 +36,21 @@ pub(crate) const KERNEL_VERSION_MIN: (u32, u32) = (6, 1);
 /// What systemd gives a service by default; buffers that are registered with a ring count.
 pub(crate) const MEMLOCK_BYTES_MIN: u64 = 8_388_608;
 
-/// File descriptors that are not of sessions: listeners, rings, logins under way, the directory,
-/// the role store, files.
-pub(crate) const DESCRIPTORS_BESIDE_SESSIONS: u64 = 512;
+/// File descriptors of a session: the client's socket and the backend's.
+pub(crate) const DESCRIPTORS_OF_A_SESSION: u64 = 2;
+
+/// File descriptors of one leg during a login: the socket, and the duplicate that the login
+/// thread's ring has.
+pub(crate) const DESCRIPTORS_OF_A_LEG: u64 = 2;
+
+/// File descriptors of one login thread, and of the splice worker beside it: their rings and event
+/// loops, a listener for each address, the one that is kept back for the last word, the
+/// connections to the role store and the idle ones to the directory.
+pub(crate) const DESCRIPTORS_OF_A_THREAD: u64 = 32;
+
+/// File descriptors that the process has once: standard streams, the audit file, the control
+/// thread with its connections to directory and role store, signals.
+pub(crate) const DESCRIPTORS_OF_THE_PROCESS: u64 = 128;
 
 /// The most connections of one login thread to the role store.
 /// A sync takes a few milliseconds and a warm login makes none, so that few are enough; the

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
             peers::a_connection_before_authentication_costs_32_kib_at_most,
             peers::whoever_has_sent_no_startup_packet_in_10_s_is_cut_off,
             peers::thousands_of_slow_peers_leave_logins_as_quick_as_they_were,
+            exhaustion::sessions_and_waiting_connections_take_two_descriptors_each,
             exhaustion::without_descriptors_clients_are_told_and_nothing_spins,
             backend::a_database_that_breaks_the_protocol_is_left_and_its_client_told,
             backend::what_a_database_says_around_tls_is_not_believed,

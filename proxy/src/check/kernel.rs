@@ -1,20 +1,25 @@
 //! What the kernel has to offer: its version, io_uring, and the limits of the process.
 
 use std::fs;
+use std::num::NonZero;
+use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
 
-use super::Probe;
+use super::{Probe, descriptors};
 use crate::config::Config;
-use crate::limits::{DESCRIPTORS_BESIDE_SESSIONS, KERNEL_VERSION_MIN, MEMLOCK_BYTES_MIN};
+use crate::limits::{KERNEL_VERSION_MIN, MEMLOCK_BYTES_MIN};
 
-const LEG: &str = "kernel";
+/// Its part in the table.
+pub(super) const LEG: &str = "kernel";
 
 /// Everything about the kernel; the need for descriptors follows from the configuration.
 pub(super) fn probes(config: Option<&Config>) -> Vec<Probe> {
     let mut probes = vec![version(), io_uring(), memlock()];
-    probes.extend(config.map(|config| descriptors(config.limits.sessions_max)));
+    // A login thread for each, as in the running process.
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    probes.extend(config.map(|config| descriptors::probe(&config.limits, threads)));
     probes
 }
 
@@ -103,27 +108,6 @@ fn memlock() -> Probe {
                 MEMLOCK_BYTES_MIN / 1024
             );
             Probe::warning(LEG, what, why, "LimitMEMLOCK= of the service, or ulimit -l")
-        }
-        Err(errno) => Probe::warning(LEG, what, errno.desc(), ""),
-    }
-}
-
-fn descriptors(sessions_max: usize) -> Probe {
-    let what = "file descriptors";
-    let sessions = u64::try_from(sessions_max).unwrap_or(u64::MAX);
-    let need = sessions
-        .saturating_mul(2)
-        .saturating_add(DESCRIPTORS_BESIDE_SESSIONS);
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((_, hard)) if hard >= need => Probe::ok(
-            LEG,
-            what,
-            format!("{hard} of the {need} that limits.sessions_max needs"),
-        ),
-        Ok((_, hard)) => {
-            let why = format!("{hard}, but limits.sessions_max = {sessions_max} needs {need}");
-            let cure = "LimitNOFILE= of the service, or ulimit -Hn, or a lower limits.sessions_max";
-            Probe::warning(LEG, what, why, cure)
         }
         Err(errno) => Probe::warning(LEG, what, errno.desc(), ""),
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::process::run;
+use postern_tests::raw::SSL_REQUEST;
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{ConfigFile, RawClient, World, wait_until};
 
@@ -17,6 +18,39 @@ const LEFT: usize = 20;
 /// beside what the rest takes on a busy machine.
 const HELD_MS: u16 = 10_000;
 const HELD: Duration = Duration::from_millis(HELD_MS as u64);
+
+pub(crate) fn sessions_and_waiting_connections_take_two_descriptors_each(
+    world: &World,
+) -> Result<()> {
+    const COUNT: usize = 20;
+    let person = world.person("twofd", &[HR_GROUP])?;
+    let (port, pid) = (world.plain.port(), world.plain.pid()?);
+    // Connections to the directory and to the role store are kept.
+    let first = world.raw(&person)?;
+    let before = descriptors(pid)?;
+    let mut sessions = vec![first];
+    for _ in 0..COUNT {
+        sessions.push(world.raw(&person)?);
+    }
+    wait_until("a session takes two", CHANGE_LIMIT, || {
+        Ok(descriptors(pid)? <= before + 2 * COUNT)
+    })?;
+    let mut waiting = Vec::new();
+    for _ in 0..COUNT {
+        let mut client = RawClient::connect(port)?;
+        client.send_packet(&SSL_REQUEST.to_be_bytes())?;
+        // Whatever the answer, it is read, and the next packet is waited for.
+        client.read_byte()?;
+        waiting.push(client);
+    }
+    let now = descriptors(pid)?;
+    ensure!(now <= before + 4 * COUNT, "{before} before, then {now}");
+    ensure!(
+        now > before + 3 * COUNT,
+        "nothing waits: {before}, then {now}"
+    );
+    Ok(())
+}
 
 pub(crate) fn without_descriptors_clients_are_told_and_nothing_spins(world: &World) -> Result<()> {
     let person = world.person("lastfd", &[HR_GROUP])?;
