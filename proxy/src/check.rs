@@ -173,12 +173,17 @@ fn all(path: &Path, config: &Config, remote: impl FnOnce(&Config) -> Vec<Probe>)
     probes.extend(config.perimeter.iter().flat_map(perimeter::probes));
     probes.extend(tls::listener(&config.listen));
     probes.extend(audit_folder(config));
-    probes.extend(server::probes("role store", &config.role_store.endpoint));
+    probes.extend(server::look("role store", &config.role_store.endpoint).probes);
     probes.extend(remote(config));
     for backend in &config.backends {
         let endpoint = &backend.endpoint;
         let leg = format!("backend {}:{}", endpoint.host, endpoint.port);
-        probes.extend(server::probes(&leg, endpoint));
+        let seen = server::look(&leg, endpoint);
+        probes.extend(seen.probes);
+        if !config.service_accounts.is_empty() {
+            let certificate = seen.certificate.as_deref();
+            probes.extend(certificate.map(|it| tls::service_binding(&leg, it, &config.listen)));
+        }
     }
     probes
 }

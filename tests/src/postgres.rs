@@ -424,6 +424,12 @@ impl Postgres {
         &self.version.bin
     }
 
+    /// Its own certificate and key.
+    #[must_use]
+    pub fn certificate(&self) -> &ServerCertificate {
+        &self.certificate
+    }
+
     /// The folder with the superuser's socket.
     #[must_use]
     pub fn socket_folder(&self) -> &Path {

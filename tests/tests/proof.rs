@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             drivers::a_client_that_insists_on_scram_is_told_by_its_own_library,
             service::a_service_account_is_in_by_its_own_password,
             service::a_client_that_could_be_bound_is_told_what_to_change,
+            service::with_the_databases_own_certificate_the_binding_passes_through,
             service::a_wrong_password_is_the_databases_own_refusal,
             service::without_tls_a_service_account_needs_to_be_allowed_to,
             service::from_elsewhere_a_service_account_is_refused_like_anybody,

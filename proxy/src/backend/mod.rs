@@ -12,7 +12,7 @@ use postern_core::wire::startup::StartupError;
 
 pub(crate) use dial::Target;
 pub(crate) use login::{BackendReady, log_in};
-pub(crate) use relay::relay;
+pub(crate) use relay::{Sides, relay};
 
 use crate::stream::StreamError;
 

@@ -1,7 +1,8 @@
 //! Passing the exchange of a service account on to the database, which decides.
 //!
 //! The offer is cut down to SCRAM-SHA-256, because a client cannot be bound to a TLS connection
-//! that ends here; everything after it passes through as it came, bounded in size and number.
+//! that ends here, unless both connections are known by the same certificate; everything after it
+//! passes through as it came, bounded in size and number.
 //! What else a database may ask for is refused: a password in clear text or by MD5 would be shown
 //! to Postern, and a database that asks for nothing would let in whoever has the name.
 
@@ -44,6 +45,16 @@ impl Relayed {
     }
 }
 
+/// Who are on the two sides.
+pub(crate) struct Sides<'a> {
+    /// The database.
+    pub(crate) target: &'a Target,
+    /// The client.
+    pub(crate) client: &'a mut Stream,
+    /// What the client's connection can be bound to, where that is anything.
+    pub(crate) end_point: Option<&'a [u8]>,
+}
+
 /// Dials, and passes the exchange on until the database has accepted it. Returns with it the
 /// database's last message of the exchange, which the client has not been sent. The caller bounds
 /// the time of the client; the database has `connect_timeout_ms` for each answer.
@@ -53,10 +64,14 @@ impl Relayed {
 /// The database refuses, cannot be reached, or asks for something else than SCRAM-SHA-256; or the
 /// client leaves, breaks the protocol, or insists on channel binding.
 pub(crate) async fn relay(
-    target: &Target,
+    sides: Sides<'_>,
     startup: &Startup,
-    client: &mut Stream,
 ) -> Result<(Relayed, Vec<u8>), LoginError> {
+    let Sides {
+        target,
+        client,
+        end_point,
+    } = sides;
     let patience = target.config.endpoint.connect_timeout;
     let timed_out = |_| BackendError::TimedOut {
         host: target.host(),
@@ -68,14 +83,19 @@ pub(crate) async fn relay(
     };
     let offered = timeout(patience, target.let_in(ask)).await;
     let (dialled, offers_plus) = offered.map_err(timed_out)??;
+    let binding = match offers_plus {
+        false => Binding::NotOffered,
+        true if end_point.is_some() && dialled.binding.as_deref() == end_point => Binding::Shared,
+        true => Binding::EndsHere,
+    };
     let mut exchange = Exchange {
         dialled,
         client,
         patience,
     };
-    let offer = backend::authentication_sasl(&[SCRAM_SHA_256]);
+    let offer = backend::authentication_sasl(binding.mechanisms());
     exchange.client.send(&offer).await?;
-    exchange.first(offers_plus).await?;
+    exchange.first(binding).await?;
     let answer = sasl_message(exchange.client).await?;
     exchange.pass_on(&answer).await?;
     let server_final = exchange.wait_for(SaslStep::Final).await?;
@@ -106,6 +126,40 @@ async fn offer_of(dialled: &mut Dialled, minor: u16) -> Result<bool, BackendErro
     Err(BackendError::ServiceMethod { host, asked })
 }
 
+/// What the database's offer of channel binding is worth to the client.
+///
+/// A connection is known by the hash of its server's certificate (RFC 5929, tls-server-end-point),
+/// so that what a client is bound to here counts there where both have the same certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    /// The database makes none.
+    NotOffered,
+    /// It does, and its connection has another certificate than the client's.
+    EndsHere,
+    /// Both connections have the same certificate.
+    Shared,
+}
+
+impl Binding {
+    /// What the client is offered.
+    fn mechanisms(self) -> &'static [&'static str] {
+        match self {
+            Self::Shared => &[SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
+            Self::NotOffered | Self::EndsHere => &[SCRAM_SHA_256],
+        }
+    }
+
+    /// A client inside TLS that can be bound says so to a server that does not offer it (`y`), and
+    /// a server that did offer it takes that for an attack: the message cannot be changed, because
+    /// the proof covers it. The client is told what to do instead of being told of an attack.
+    fn refuse_misled(self, first: &[u8]) -> Result<(), LoginError> {
+        match self == Self::EndsHere && first.starts_with(b"y,") {
+            true => Err(ClientError::ServiceBinding.into()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What the database is due to send.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SaslStep {
@@ -123,22 +177,23 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// The client's first message and the challenge.
-    async fn first(&mut self, offers_plus: bool) -> Result<(), LoginError> {
+    async fn first(&mut self, binding: Binding) -> Result<(), LoginError> {
         let answer = sasl_message(self.client).await;
         let answer =
             answer.map_err(|error| left(error, "SCRAM-SHA-256 without channel binding"))?;
         let initial = frontend::sasl_initial_response(&answer)?;
-        if initial.mechanism != SCRAM_SHA_256.as_bytes() {
+        let mut offered = binding.mechanisms().iter();
+        if !offered.any(|it| it.as_bytes() == initial.mechanism) {
             return Err(ClientError::ServiceMechanism.into());
         }
-        refuse_misled(initial.data.unwrap_or_default(), offers_plus)?;
+        binding.refuse_misled(initial.data.unwrap_or_default())?;
         let has_begun = initial.data.is_some();
         self.pass_on(&answer).await?;
         if !has_begun {
             let empty = self.wait_for(SaslStep::Continue).await?;
             self.challenge(&empty).await?;
             let answer = sasl_message(self.client).await?;
-            refuse_misled(&answer, offers_plus)?;
+            binding.refuse_misled(&answer)?;
             self.pass_on(&answer).await?;
         }
         let challenge = self.wait_for(SaslStep::Continue).await?;
@@ -172,16 +227,6 @@ impl Exchange<'_> {
             true => Ok(data.to_vec()),
             false => Err(self.dialled.too_much()),
         }
-    }
-}
-
-/// A client inside TLS that can be bound says so to a server that does not offer it (`y`), and a
-/// server that did offer it takes that for an attack: the message cannot be changed, because the
-/// proof covers it. The client is told what to do instead of being told of an attack.
-fn refuse_misled(first: &[u8], offers_plus: bool) -> Result<(), LoginError> {
-    match offers_plus && first.starts_with(b"y,") {
-        true => Err(ClientError::ServiceBinding.into()),
-        false => Ok(()),
     }
 }
 

@@ -14,8 +14,25 @@ use crate::tls::{certificate_facts, explain, postgres_client_config, server_name
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
+/// What was seen of a server.
+pub(super) struct Seen {
+    /// The rows.
+    pub(super) probes: Vec<Probe>,
+    /// Its certificate in DER, where TLS was used.
+    pub(super) certificate: Option<Vec<u8>>,
+}
+
 /// Connects to a PostgreSQL server, asks for TLS and shakes hands, without a login.
-pub(super) fn probes(leg: &str, endpoint: &Endpoint) -> Vec<Probe> {
+pub(super) fn look(leg: &str, endpoint: &Endpoint) -> Seen {
+    let mut certificate = None;
+    let probes = probes(leg, endpoint, &mut certificate);
+    Seen {
+        probes,
+        certificate,
+    }
+}
+
+fn probes(leg: &str, endpoint: &Endpoint, certificate: &mut Option<Vec<u8>>) -> Vec<Probe> {
     let mut socket = match connect(endpoint) {
         Ok(socket) => socket,
         Err(why) => {
@@ -25,12 +42,16 @@ pub(super) fn probes(leg: &str, endpoint: &Endpoint) -> Vec<Probe> {
     };
     let mut probes = vec![Probe::ok(leg, "reachable", "connected")];
     if endpoint.sslmode != SslMode::Disable {
-        probes.extend(tls(&mut socket, endpoint, leg));
+        probes.extend(tls(&mut socket, endpoint, (leg, certificate)));
     }
     probes
 }
 
-fn tls(socket: &mut TcpStream, endpoint: &Endpoint, leg: &str) -> Vec<Probe> {
+fn tls(
+    socket: &mut TcpStream,
+    endpoint: &Endpoint,
+    (leg, certificate): (&str, &mut Option<Vec<u8>>),
+) -> Vec<Probe> {
     let insists = match endpoint.sslmode {
         SslMode::Disable | SslMode::Allow | SslMode::Prefer => false,
         SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => true,
@@ -61,6 +82,7 @@ fn tls(socket: &mut TcpStream, endpoint: &Endpoint, leg: &str) -> Vec<Probe> {
     };
     let mut probes = vec![Probe::ok(leg, "TLS", version)];
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
+    *certificate = leaf.map(|leaf| leaf.to_vec());
     if let Some(facts) = leaf.and_then(|leaf| certificate_facts(leaf)) {
         let outcome = match certificate_outcome(&facts) {
             // A mode that does not look at certificates goes on with one that is over.
@@ -144,7 +166,8 @@ mod tests {
             tls_ca_file: None,
             connect_timeout: Duration::from_secs(5),
         };
-        let outcomes = probes("backend", &endpoint)
+        let outcomes = look("backend", &endpoint)
+            .probes
             .into_iter()
             .map(|probe| probe.outcome)
             .collect();

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls_pki_types::CertificateDer;
 use x509_cert::der::DateTime;
 
 use super::{Outcome, Probe};
@@ -25,9 +26,7 @@ pub(super) fn listener(listen: &Listen) -> Vec<Probe> {
         let cure = "give a PEM chain, the server's certificate first, and its key";
         return vec![Probe::failed(leg, "TLS", error.to_string(), cure)];
     }
-    let leaf = certificates(cert_file)
-        .ok()
-        .and_then(|chain| chain.into_iter().next());
+    let leaf = leaf(listen);
     match leaf.as_ref().and_then(|leaf| certificate_facts(leaf)) {
         Some(facts) => {
             let mut probes = vec![Probe::new(leg, "certificate", certificate_outcome(&facts))];
@@ -41,6 +40,29 @@ pub(super) fn listener(listen: &Listen) -> Vec<Probe> {
         }
         None => Vec::new(),
     }
+}
+
+/// Whether the clients of service accounts can be bound to the database's TLS connection, whose
+/// certificate this is.
+pub(super) fn service_binding(leg: &str, certificate: &[u8], listen: &Listen) -> Probe {
+    let what = "channel binding of service accounts";
+    let theirs = tls_server_end_point(certificate);
+    let ours = leaf(listen).and_then(|leaf| tls_server_end_point(&leaf));
+    if theirs.is_some() && theirs == ours {
+        let detail = "passed on: the listener has the same certificate";
+        return Probe::ok(leg, what, detail);
+    }
+    let why = "ends at Postern: a client of libpq that connects with TLS is refused, unless it \
+               switches channel binding off";
+    let cure = "connect these programs with channel_binding=disable, or give the listener the \
+                database's own certificate and key";
+    Probe::warning(leg, what, why, cure)
+}
+
+/// The listener's own certificate, without those behind it.
+fn leaf(listen: &Listen) -> Option<CertificateDer<'static>> {
+    let chain = certificates(listen.tls_cert_file.as_ref()?).ok()?;
+    chain.into_iter().next()
 }
 
 /// What the end date of a certificate means today: well, soon, over.

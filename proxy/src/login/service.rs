@@ -9,7 +9,7 @@ use postern_core::wire::startup::{Replication, Startup};
 use tokio::time::timeout;
 
 use super::{Visit, within};
-use crate::backend::{BackendError, Target, relay};
+use crate::backend::{BackendError, Sides, Target, relay};
 use crate::error::{Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::limits::SERVICE_EXCHANGE_TIMEOUT;
@@ -51,12 +51,15 @@ pub(super) async fn line(
     let exchange = async {
         let turn = gate.permits.service_exchanges.acquire().await;
         let _turn = turn.map_err(|_| LoginError::Internal)?;
+        let end_point = gate.end_point.as_deref();
+        let sides = Sides {
+            target,
+            end_point: end_point.filter(|_| client.is_encrypted()),
+            client,
+        };
         // Programs do not type.
-        within(
-            Instant::now() + SERVICE_EXCHANGE_TIMEOUT,
-            relay(target, &packet, client),
-        )
-        .await
+        let limit = Instant::now() + SERVICE_EXCHANGE_TIMEOUT;
+        within(limit, relay(sides, &packet)).await
     };
     let relayed = within(wish.deadline, exchange).await;
     if relayed.as_ref().is_err_and(is_wrong_password) {

@@ -1,5 +1,7 @@
 //! Service accounts: the database authenticates them.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::PROTOCOL_3_0;
@@ -89,6 +91,50 @@ pub(crate) fn a_client_that_could_be_bound_is_told_what_to_change(world: &World)
         Ok(())
     })?;
     Ok(())
+}
+
+pub(crate) fn with_the_databases_own_certificate_the_binding_passes_through(
+    world: &World,
+) -> Result<()> {
+    let checked =
+        || -> Result<String> { Ok(outcome_of(&mut world.postern.command(&["check"])?)?.1) };
+    let said = checked()?;
+    ensure!(
+        said.contains("channel binding of service accounts"),
+        "{said}"
+    );
+    ensure!(said.contains("channel_binding=disable"), "{said}");
+    let theirs = world.postgres.certificate();
+    let folder = world.scratch.subfolder("shared-certificate")?;
+    let copy = |from: &Path, name: &str| -> Result<PathBuf> {
+        let to = folder.join(name);
+        std::fs::copy(from, &to)?;
+        Ok(to)
+    };
+    let (cert, key) = (
+        copy(&theirs.cert_file, "server.pem")?,
+        copy(&theirs.key_file, "server.key")?,
+    );
+    let shared = |config: &mut ConfigFile| {
+        config
+            .set("listen", "tls_cert_file", &cert)
+            .set("listen", "tls_key_file", &key);
+    };
+    world.with_config(shared, || {
+        for binding in ["require", "prefer", "disable"] {
+            let said = query_bound(&psql(world, PROGRAM), binding, WHO)?;
+            ensure!(said == Ok(PROGRAM.0.to_owned()), "{binding}: {said:?}");
+        }
+        let wrong = query_bound(&psql(world, (PROGRAM.0, "mistyped")), "require", WHO)?;
+        let wrong = wrong.err().context("it is in")?;
+        ensure!(wrong.contains("password authentication failed"), "{wrong}");
+        let said = checked()?;
+        ensure!(
+            said.contains("passed on: the listener has the same certificate"),
+            "{said}"
+        );
+        Ok(())
+    })
 }
 
 pub(crate) fn a_wrong_password_is_the_databases_own_refusal(world: &World) -> Result<()> {

@@ -13,8 +13,10 @@ pub(super) static SERVICE_ACCOUNT: Table = Table {
          be there already, and Postern changes nothing about it.",
         "Their sessions are recorded, limited, listed and ended like everybody's, and `postern \
          revoke ROLE` keeps one out; the directory has no say about them.",
-        "Channel binding ends where TLS does, so these programs cannot ask for it: where the way \
-         to the database has TLS too, clients of libpq need `channel_binding=disable`.",
+        "Channel binding ends where TLS does: where the way to the database has TLS too, clients \
+         of libpq that connect with TLS need `channel_binding=disable`.",
+        "It is passed on where the listener's certificate is the database's own, because a \
+         connection is known by that.",
     ],
     keys: &[
         key(
