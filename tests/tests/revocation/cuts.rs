@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = claims![
 /// These run with OpenLDAP only: what they are about does not depend on the directory.
 pub(crate) const OF_ONE: &[Test] = claims![only
     sessions_outlive_the_directory_for_as_long_as_configured_and_end_or_stay,
+    a_lost_feed_alone_ends_nobody,
 ];
 
 /// A change while the feed was cut is true everywhere this long after it could be heard of.
@@ -30,6 +31,9 @@ const CUT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The same after a restart of the directory.
 const RESTART_LIMIT: Duration = Duration::from_secs(30);
+
+/// By this a client asks OpenLDAP to be told of changes (RFC 4533, 2.2).
+const SYNC_REQUEST: &[u8] = b"1.3.6.1.4.1.4203.1.9.1.1";
 
 /// The shortest that sessions may be made to outlive the directory, in seconds.
 const AWAY_S: i32 = 30;
@@ -214,6 +218,47 @@ fn sessions_outlive_the_directory_for_as_long_as_configured_and_end_or_stay(
                 })
             })
         })
+    })
+}
+
+fn a_lost_feed_alone_ends_nobody(site: &Site) -> Result<()> {
+    let relay = Relay::start(site.directory.plain_address())?;
+    relay.forbid(Some(SYNC_REQUEST));
+    let url = vec![relay.plain_url()];
+    let change = |config: &mut ConfigFile| {
+        config
+            .set("directory", "urls", url)
+            .set("directory", "allow_plaintext", true)
+            .set("revocation", "directory_away_s", AWAY_S);
+    };
+    let follows = count(&site.told, FOLLOWS)?;
+    site.with_config(&site.told, change, || {
+        let before = count(&site.told, LOST)?;
+        let person = site.person("unheard", &[HR_GROUP])?;
+        let mut live = site.session(&person)?;
+        wait_until_lost(site, before)?;
+        let lost = Instant::now();
+        let away = Duration::from_secs(AWAY_S.unsigned_abs().into());
+        // It is lost again each time that it is asked for, and look-ups are answered.
+        let tries = count(&site.told, LOST)? + 3;
+        wait_until("it has had its time", away + CUT_LIMIT, || {
+            ensure!(live.query("select 1")? == "1", "ended without evidence");
+            let is_over = lost.elapsed() > away + Duration::from_secs(5);
+            Ok(is_over && count(&site.told, LOST)? >= tries)
+        })?;
+        ensure!(
+            count(&site.told, FOLLOWS)? == follows,
+            "the feed was not cut"
+        );
+        let another = site.person("unheard-too", &[HR_GROUP])?;
+        ensure!(session_of(&site.told, &another)?.query("select 1")? == "1");
+        relay.forbid(None);
+        wait_until("it follows the directory", CUT_LIMIT, || {
+            Ok(count(&site.told, FOLLOWS)? > follows)
+        })?;
+        take_out(&*site.directory, HR_GROUP, "unheard")?;
+        expect_revoked_within(&mut live, CUT_LIMIT)?;
+        site.expect_nothing_left("unheard")
     })
 }
 

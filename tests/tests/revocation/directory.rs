@@ -34,6 +34,9 @@ pub(crate) trait Watched: DirectoryServer + Send + Sync {
     /// Where LDAPS is spoken.
     fn address(&self) -> SocketAddr;
 
+    /// Where LDAP is spoken in the clear.
+    fn plain_address(&self) -> SocketAddr;
+
     /// Ends the server.
     fn stop(&self) -> Result<()>;
 
@@ -88,6 +91,10 @@ impl Watched for OpenLdap {
 
     fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.tls_port()))
+    }
+
+    fn plain_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port()))
     }
 
     fn stop(&self) -> Result<()> {
@@ -149,6 +156,10 @@ impl Watched for Samba {
 
     fn address(&self) -> SocketAddr {
         SocketAddr::from((Self::address(self), samba::TLS_PORT))
+    }
+
+    fn plain_address(&self) -> SocketAddr {
+        SocketAddr::from((Self::address(self), samba::PORT))
     }
 
     fn stop(&self) -> Result<()> {

@@ -20,6 +20,8 @@ pub(crate) struct Relay {
 
 struct Shared {
     target: SocketAddr,
+    /// A connection on which a client says this is closed.
+    forbidden: Mutex<Option<&'static [u8]>>,
     connections: Mutex<Vec<Arc<Valve>>>,
     /// Whether new connections are shut, too.
     is_cut: AtomicBool,
@@ -40,6 +42,7 @@ impl Relay {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,
+            forbidden: Mutex::default(),
             connections: Mutex::default(),
             is_cut: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -52,6 +55,17 @@ impl Relay {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("ldaps://{}", self.address)
+    }
+
+    /// Where it listens, for a directory that is spoken to in the clear.
+    pub(crate) fn plain_url(&self) -> String {
+        format!("ldap://{}", self.address)
+    }
+
+    /// From now on a connection is closed when a client says this in one of its messages; it has
+    /// to be in the clear.
+    pub(crate) fn forbid(&self, said: Option<&'static [u8]>) {
+        *lock(&self.shared.forbidden) = said;
     }
 
     /// From now on no byte passes on the connections that are open. New ones are not concerned.
@@ -87,7 +101,7 @@ impl Drop for Relay {
 }
 
 impl Shared {
-    fn accept(&self, listener: &TcpListener) {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
         for client in listener.incoming().flatten() {
             if self.is_over.load(Ordering::SeqCst) {
                 return;
@@ -100,18 +114,24 @@ impl Shared {
         }
     }
 
-    fn pass(&self, client: &TcpStream, server: &TcpStream) -> Result<()> {
+    fn pass(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) -> Result<()> {
         let valve = Arc::new(Valve::default());
         let mut connections = lock(&self.connections);
         valve.turn(self.is_cut.load(Ordering::SeqCst));
         connections.push(Arc::clone(&valve));
         drop(connections);
-        for (from, to) in [(client, server), (server, client)] {
+        for (from, to, is_client) in [(client, server, true), (server, client, false)] {
             let (from, to) = (from.try_clone()?, to.try_clone()?);
-            let valve = Arc::clone(&valve);
-            thread::spawn(move || pump(from, to, &valve));
+            let (valve, shared) = (Arc::clone(&valve), Arc::clone(self));
+            let may_pass = move |said: &[u8]| !is_client || !shared.forbids(said);
+            thread::spawn(move || pump((from, to), &valve, may_pass));
         }
         Ok(())
+    }
+
+    fn forbids(&self, said: &[u8]) -> bool {
+        let forbidden = *lock(&self.forbidden);
+        forbidden.is_some_and(|it| said.windows(it.len()).any(|part| part == it))
     }
 }
 
@@ -131,20 +151,23 @@ impl Valve {
 }
 
 /// Passes bytes on in one direction, and then the end.
-fn pump(mut from: TcpStream, mut to: TcpStream, valve: &Valve) {
+fn pump(
+    (mut from, mut to): (TcpStream, TcpStream),
+    valve: &Valve,
+    may_pass: impl Fn(&[u8]) -> bool,
+) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         valve.wait();
-        if to
-            .write_all(chunk.get(..count).unwrap_or_default())
-            .is_err()
-        {
+        let said = chunk.get(..count).unwrap_or_default();
+        if !may_pass(said) || to.write_all(said).is_err() {
             break;
         }
     }
     valve.wait();
     // The other end may have gone already.
     drop(to.shutdown(Shutdown::Both));
+    drop(from.shutdown(Shutdown::Both));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
