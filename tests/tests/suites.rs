@@ -47,7 +47,7 @@ const SAMPLE: &[Test] = claims![
     programs::copies_in_text_csv_and_binary_are_the_same_both_ways,
     programs::pgbench_runs_the_same_in_every_mode_and_in_pipelines,
     programs::values_and_messages_of_1_gb_are_refused_by_the_server_in_its_own_words,
-    replication::replication_connections_are_refused_with_words_that_say_so,
+    replication::backups_and_streams_of_changes_are_the_same_on_both_routes,
     programs::a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway,
 ];
 

@@ -69,6 +69,8 @@ impl Site {
             postgres.sql_in(DATABASE, &grant)?;
         }
         direct.set_hba(&hba())?;
+        let own = "hostssl all,replication all 127.0.0.1/32 scram-sha-256";
+        world.postgres.set_hba(own)?;
         world
             .postgres
             .sql(&format!("select postern.adopt_group('{GROUP}')"))?;
@@ -149,7 +151,7 @@ impl Site {
 
 /// Who gets in directly: everybody with TLS, and some who know none, and of these some no SCRAM.
 fn hba() -> String {
-    let mut lines = "hostssl all all 127.0.0.1/32 scram-sha-256\n\
+    let mut lines = "hostssl all,replication all 127.0.0.1/32 scram-sha-256\n\
                      hostnossl all boaster,quitter,rustacean 127.0.0.1/32 password\n"
         .to_owned();
     for (login, method) in RUST_LOGINS {
