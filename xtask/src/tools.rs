@@ -44,9 +44,9 @@ const DENIED: [&str; 3] = ["bans", "licenses", "sources"];
 /// Options of `cargo xtask mutants`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MutantsArguments {
-    /// Only files that match this, for example `proxy/core/src/scram/*.rs`.
+    /// Only files that match this, for example `proxy/core/src/scram/*.rs`; may be given again.
     #[arg(long, value_name = "GLOB")]
-    file: Option<String>,
+    file: Vec<String>,
 }
 
 /// Options of `cargo xtask deny`.
@@ -68,10 +68,11 @@ pub(crate) fn mutants(arguments: &MutantsArguments) -> Result<ExitCode> {
     command.args(["mutants", "--package", "postern-core", "--jobs", "1"]);
     command.arg("--output").arg(root.join("target"));
     command.current_dir(&root);
-    match &arguments.file {
-        Some(file) => command.args(["--file", file]),
-        None => command.args(DECIDING.iter().flat_map(|it| ["--file", it])),
+    let files: Vec<&str> = match arguments.file.as_slice() {
+        [] => DECIDING.to_vec(),
+        chosen => chosen.iter().map(String::as_str).collect(),
     };
+    command.args(files.into_iter().flat_map(|it| ["--file", it]));
     // Time is for an endless loop; the tests themselves take seconds. Those of the audit file take
     // longest, and decide nothing here.
     command.args(["--minimum-test-timeout", "60"]);
