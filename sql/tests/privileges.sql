@@ -68,6 +68,10 @@ SELECT pg_temp.fails('SET ROLE postern_owner', '42501', 'does not become the own
 SELECT pg_temp.fails('SET ROLE postern_people', '42501', 'or the creator of people');
 SELECT pg_temp.fails('SET ROLE "tp-ann"', '42501', 'or a person');
 SELECT pg_temp.fails('SELECT * FROM postern.change_log', '42501', 'reads no log');
+SELECT pg_temp.ok(NOT pg_has_role('postern', 'pg_signal_backend', 'MEMBER'),
+    'may signal nobody''s backend');
+SELECT pg_temp.fails('SELECT postern.end_backends(10::oid, 0)', '42501',
+    'and has none ended but through a revocation');
 SELECT pg_temp.fails($$SELECT postern.adopt_group('tg-a')$$, '42501', 'adopts no group');
 SELECT pg_temp.fails($$SELECT postern.write_secret('tp-ann', 'x')$$, '42501',
     'and calls nothing that works inside');

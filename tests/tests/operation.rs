@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             metrics::silent_clients_do_not_keep_the_numbers_from_others,
             metrics::what_is_not_asked_for_in_http_is_refused,
             audit::no_secret_of_a_person_is_in_any_log,
+            commands::the_process_may_leave_no_core_file,
             stop::sigterm_tells_live_sessions_and_leaves_nothing,
             stop::sigterm_ends_a_login_that_waits,
             stop::sigterm_ends_a_login_that_the_directory_holds_up,

@@ -133,6 +133,17 @@ pub(crate) fn explain_login_says_why_somebody_would_be_refused(world: &World) ->
     Ok(())
 }
 
+pub(crate) fn the_process_may_leave_no_core_file(world: &World) -> Result<()> {
+    let pid = world.postern.pid()?;
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let core = limits
+        .lines()
+        .find(|it| it.starts_with("Max core file size"));
+    let core: Vec<&str> = core.unwrap_or_default().split_whitespace().collect();
+    ensure!(core.ends_with(&["0", "0", "bytes"]), "{core:?}");
+    Ok(())
+}
+
 pub(crate) fn init_sql_a_second_time_has_nothing_to_do(world: &World) -> Result<()> {
     let before = state(world)?;
     let said = world.postern.install_schema(&world.postgres)?;
