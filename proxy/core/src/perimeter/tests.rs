@@ -11,6 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod edges;
+
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|it| (*it).to_owned()).collect()
 }

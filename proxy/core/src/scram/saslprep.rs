@@ -124,6 +124,19 @@ mod tests {
             "\u{e000}".as_bytes(),
             "pass\u{1f600}word\u{aa}".as_bytes(),
             "a\u{340}".as_bytes(),
+            // A letter that normalization changes, beside one character of each table that has
+            // any, and beside each thing that makes bidirectional text wrong.
+            "\u{aa}\u{7}".as_bytes(),
+            "\u{aa}\u{85}".as_bytes(),
+            "\u{aa}\u{e000}".as_bytes(),
+            "\u{aa}\u{fdd0}".as_bytes(),
+            "\u{aa}\u{fffc}".as_bytes(),
+            "\u{aa}\u{2ff0}".as_bytes(),
+            "\u{aa}\u{200e}".as_bytes(),
+            "\u{aa}\u{e0001}".as_bytes(),
+            "\u{fe8d}1".as_bytes(),
+            "1\u{fe8d}".as_bytes(),
+            "\u{fe8d}a\u{fe8d}".as_bytes(),
             // Nothing would be left.
             "\u{ad}".as_bytes(),
         ] {
@@ -134,6 +147,13 @@ mod tests {
                 password.escape_ascii().to_string()
             );
         }
+    }
+
+    #[test]
+    fn the_longest_expansion_leaves_no_copy_behind() {
+        // U+FDFA becomes eighteen characters, of 33 bytes.
+        let prepared = prepare("\u{fdfa}".as_bytes());
+        assert_eq!((prepared.len(), prepared.capacity()), (33, 33));
     }
 
     proptest! {
