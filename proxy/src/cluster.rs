@@ -20,7 +20,7 @@ use postern_core::wire::startup::{self, CancelRequest, FirstPacket};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -116,18 +116,11 @@ async fn ask(connector: &TlsConnector, address: &str, packet: &[u8]) -> io::Resu
     }
 }
 
-/// Acts on what other proxies ask, until the process is told to stop.
-///
-/// It runs on a login thread, because that is where backends are dialled.
+/// Acts on what other proxies ask, for as long as the process runs.
 pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(PEER_CALLS_MAX));
-    let mut stopping: watch::Receiver<bool> = gate.stopping.subscribe();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        let (socket, peer) = match accepted {
+        let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cluster: a connection could not be accepted");
@@ -140,7 +133,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
             continue;
         };
         let gate = gate.clone();
-        drop(tokio_uring::spawn(async move {
+        drop(tokio::spawn(async move {
             match timeout(PEER_TIMEOUT, answer(&gate, socket)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

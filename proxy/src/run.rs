@@ -1,7 +1,7 @@
 //! `postern run`: assembly, and the life of the process.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use postern_core::scram::Decoys;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_ring::{Ring, RingConfig};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
@@ -141,11 +142,8 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         },
     )?;
 
-    let mut peers = cluster_listener(&gate.config)?;
     let mut login_threads = Vec::new();
-    for (number, clients) in groups.into_iter().enumerate() {
-        let peers = peers.take();
-        let group = Listeners { clients, peers };
+    for (number, group) in groups.into_iter().enumerate() {
         login_threads.push(login_thread(gate.clone(), number, group)?);
     }
     let ended = control_thread(&gate, &addresses, &mut login_threads, orders_taken);
@@ -220,39 +218,17 @@ fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunErro
     })
 }
 
-/// What one login thread listens on.
-struct Listeners {
-    clients: Vec<Bound>,
-    /// Where the other proxies of the cluster ask, on one thread.
-    peers: Option<TcpListener>,
-}
-
-/// Where the other proxies of the cluster reach this one, if there are any.
-fn cluster_listener(config: &Config) -> Result<Option<TcpListener>, RunError> {
-    let Some(cluster) = &config.cluster else {
-        return Ok(None);
-    };
-    let address = cluster.listen;
-    let listener = TcpListener::bind(address).and_then(|it| {
-        it.set_nonblocking(true)?;
-        Ok(it)
-    });
-    let listener = listener.map_err(|error| RunError::Listen {
-        key: "cluster.listen",
-        address,
-        error,
-    })?;
-    tracing::info!("listening on {address} for the other proxies");
-    Ok(Some(listener))
-}
-
 /// A thread that accepts and logs in, on a ring of its own.
 struct LoginThread {
     handle: JoinHandle<()>,
     ready: oneshot::Receiver<Result<(), RunError>>,
 }
 
-fn login_thread(gate: Arc<Gate>, number: usize, group: Listeners) -> Result<LoginThread, RunError> {
+fn login_thread(
+    gate: Arc<Gate>,
+    number: usize,
+    group: Vec<Bound>,
+) -> Result<LoginThread, RunError> {
     let (said, ready) = oneshot::channel();
     let main = move || {
         tokio_uring::start(async move {
@@ -282,19 +258,11 @@ fn login_thread(gate: Arc<Gate>, number: usize, group: Listeners) -> Result<Logi
 
 fn start_accepting(
     gate: &Arc<Gate>,
-    group: Listeners,
+    group: Vec<Bound>,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
     let plane = Rc::new(plane(gate)?);
     let mut accepting = Vec::new();
-    if let Some(listener) = group.peers {
-        let listener = tokio::net::TcpListener::from_std(listener);
-        let listener = listener.map_err(|error| RunError::System {
-            what: "listener for the cluster",
-            error,
-        })?;
-        accepting.push(tokio_uring::spawn(cluster::serve(gate.clone(), listener)));
-    }
-    for bound in group.clients {
+    for bound in group {
         let address = bound.address();
         let listener = bound.listen().map_err(|error| RunError::Listen {
             key: "listen.addresses",
@@ -357,17 +325,17 @@ fn control_thread(
             RoleStore::new(&gate.config)?,
         )));
         if let Some(address) = gate.config.metrics.listen {
-            let listener = tokio::net::TcpListener::bind(address).await;
-            let listener = listener.map_err(|error| RunError::Listen {
-                key: "metrics.listen",
-                address,
-                error,
-            })?;
+            let listener = bind("metrics.listen", address).await?;
             tracing::info!(
                 "metrics at http://{}/metrics",
                 listener.local_addr().unwrap_or(address)
             );
             drop(tokio::spawn(metrics::serve(gate.clone(), listener)));
+        }
+        if let Some(cluster) = &gate.config.cluster {
+            let listener = bind("cluster.listen", cluster.listen).await?;
+            tracing::info!("listening on {} for the other proxies", cluster.listen);
+            drop(tokio::spawn(cluster::serve(gate.clone(), listener)));
         }
         let resumed = gate.audit.resumed();
         tracing::info!(
@@ -385,6 +353,16 @@ fn control_thread(
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
         Ok(())
+    })
+}
+
+/// A listener of the control plane; `key` is where its address is configured.
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| RunError::Listen {
+        key,
+        address,
+        error,
     })
 }
 
