@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
 pub(crate) use file::{Verified, verify_file};
-use writer::{Entry, Queue, Request, Writer};
+use writer::{Entry, Next, Queue, Request, Writer};
 
 /// What stands for the session in records of the process itself.
 pub(crate) const OF_THE_PROCESS: &str = "-";
@@ -40,6 +40,7 @@ pub(crate) struct AuditLog {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     path: PathBuf,
+    key: Secret<[u8; 32]>,
     resumed: Position,
 }
 
@@ -114,6 +115,7 @@ impl AuditLog {
             queue,
             writer,
             path,
+            key: key.clone(),
             resumed,
         })
     }
@@ -159,6 +161,39 @@ impl AuditLog {
             session: session.to_owned(),
             record,
         })
+    }
+
+    /// Goes on in another file: what was queued before is written to the file of before, which is
+    /// made to last and unlocked. Returns when that is done.
+    ///
+    /// # Errors
+    ///
+    /// The other file cannot be gone on with, or this one not be ended; then nothing has changed.
+    pub(crate) async fn go_on_in(&self, path: &Path) -> Result<(), AuditError> {
+        let opened = file::open(path, &self.key)?;
+        let (done, is_done) = oneshot::channel();
+        self.queue.go_on_in(Next {
+            path: path.to_owned(),
+            opened,
+            done,
+        })?;
+        is_done.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// The file of the configuration.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks the writer for a sign of life, and returns what [`AuditLog::is_alive`] takes.
+    pub(crate) fn ask_alive(&self) -> u64 {
+        self.queue.ask_alive()
+    }
+
+    /// Whether the writer has answered since, or waits for the disk. A disk that hangs refuses
+    /// logins and is told as that; ending the process for it would end the sessions as well.
+    pub(crate) fn is_alive(&self, asked: u64) -> bool {
+        self.queue.is_alive(asked)
     }
 
     /// True from a failed write until one succeeds.

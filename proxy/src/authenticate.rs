@@ -170,6 +170,12 @@ impl Authenticator {
         }
     }
 
+    /// Goes on counting how many logins asked the directory where an earlier one ends.
+    pub(crate) fn counting_on(self, earlier: &Self) -> Self {
+        self.calls.store(earlier.calls(), Ordering::Relaxed);
+        self
+    }
+
     /// Answers from memory where the rules allow it. Never waits.
     ///
     /// # Errors
@@ -211,7 +217,7 @@ impl Authenticator {
     /// The directory refused or could not be reached, or too many wait for it.
     pub(crate) async fn ask(
         &self,
-        directories: &Rc<Directories>,
+        directories: &Arc<Directories>,
         question: &Question,
     ) -> Result<Authenticated, LoginError> {
         match self.told(directories, question).await {
@@ -328,7 +334,7 @@ impl Authenticator {
 
     async fn told(
         &self,
-        directories: &Rc<Directories>,
+        directories: &Arc<Directories>,
         question: &Question,
     ) -> Result<Told, LoginError> {
         let (login, password) = (question.login.clone(), question.password.clone());

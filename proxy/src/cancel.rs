@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::gate::Gate;
 use crate::limits::{CANCEL_TIMEOUT, ENDED_CANCELS_TIMEOUT};
-use crate::session::{BackendAddress, CancelKey, LiveSession};
+use crate::session::{CancelKey, Cancellation, LiveSession};
 
 /// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
 /// find keys out by trying.
@@ -44,11 +44,11 @@ pub(crate) enum Found {
 
 /// Passes a cancel request on to the backend of a session of this process.
 pub(crate) async fn cancel_here(gate: &Gate, asked: &CancelKey) -> Found {
-    let Some((backend, key)) = gate.sessions.to_cancel(asked) else {
+    let Some(cancellation) = gate.sessions.to_cancel(asked) else {
         return Found::No;
     };
-    if let Some(_permit) = permit(gate, &key) {
-        reach(gate, backend, &key).await;
+    if let Some(_permit) = permit(gate, &cancellation.key) {
+        reach(cancellation).await;
     }
     Found::Yes
 }
@@ -63,11 +63,13 @@ fn permit<'a>(gate: &'a Gate, key: &CancelKey) -> Option<SemaphorePermit<'a>> {
     permit
 }
 
-async fn reach(gate: &Gate, backend: BackendAddress, key: &CancelKey) {
-    let Some(target) = gate.targets.get(backend.index) else {
-        return;
-    };
-    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(backend.address, key));
+async fn reach(cancellation: Cancellation) {
+    let Cancellation {
+        target,
+        address,
+        key,
+    } = cancellation;
+    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(address, &key));
     let why = match outcome.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
@@ -88,16 +90,23 @@ async fn reach(gate: &Gate, backend: BackendAddress, key: &CancelKey) {
 pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
     let orders = ended.into_iter();
     let orders: Vec<_> = orders
-        .filter_map(|it| Some((it.backend, it.cancel?.backend)))
+        .filter_map(|it| {
+            let key = it.cancel?.backend;
+            let (target, address) = (it.target, it.backend);
+            Some(Cancellation {
+                target,
+                address,
+                key,
+            })
+        })
         .collect();
     if orders.is_empty() {
         return;
     }
-    let gate = gate.clone();
+    let places = gate.permits.ended_cancels.clone();
     drop(tokio::spawn(async move {
-        let (count, places) = (orders.len(), gate.permits.ended_cancels.clone());
+        let count = orders.len();
         let deadline = Instant::now() + ENDED_CANCELS_TIMEOUT;
-        let carry_out = |order| carry_out(gate.clone(), order);
         let failed = side_by_side(orders, &places, deadline, carry_out).await;
         if failed > 0 {
             tracing::warn!("the queries of {failed} of {count} ended sessions may go on");
@@ -106,11 +115,9 @@ pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
 }
 
 /// Has one query cancelled; false where it may go on.
-async fn carry_out(gate: Arc<Gate>, (backend, key): (BackendAddress, CancelKey)) -> bool {
-    let Some(target) = gate.targets.get(backend.index) else {
-        return false;
-    };
-    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(backend.address, &key)).await;
+async fn carry_out(order: Cancellation) -> bool {
+    let cancelled = order.target.cancel(order.address, &order.key);
+    let outcome = timeout(CANCEL_TIMEOUT, cancelled).await;
     matches!(outcome, Ok(Ok(())))
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve until SIGTERM or SIGINT.
+    /// Serve until SIGTERM or SIGINT. SIGHUP reads the configuration again.
     Run(ConfigFile),
     /// Test everything that a login needs, and say what to do where it fails.
     Check {
@@ -109,6 +109,27 @@ pub(crate) enum Command {
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Have the running process read its configuration and the files that it names again: all of
+    /// it, or nothing of it.
+    ///
+    /// Sessions go on. What has changed is printed, or why nothing was taken over; what takes a
+    /// restart is refused by name. SIGHUP does the same, with the answer in the log.
+    Reload(ConfigFile),
+    /// Put the program that is installed now in the place of the running process.
+    ///
+    /// The new process takes the listening sockets over, so that nobody is refused; the old one
+    /// keeps its sessions, and ends with the last of them or after `limits.drain_timeout_s`.
+    Upgrade(ConfigFile),
+    /// Change what the running process logs.
+    LogLevel {
+        /// TARGET=LEVEL, such as `postern::login=debug`, or a level for everything; without any,
+        /// the levels of the start hold again.
+        #[arg(value_name = "DIRECTIVE")]
+        directives: Vec<String>,
         /// The configuration.
         #[command(flatten)]
         config: ConfigFile,

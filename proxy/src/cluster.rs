@@ -28,7 +28,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::cancel::{Found, cancel_here};
 use crate::check::Probe;
 use crate::config::Cluster;
-use crate::gate::Gate;
+use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{ACCEPT_PAUSE, PEER_CALLS_MAX, PEER_TIMEOUT};
 use crate::session::CancelKey;
 use crate::tls::{self, PEER_NAME, TlsError};
@@ -117,7 +117,7 @@ async fn ask(connector: &TlsConnector, address: &str, packet: &[u8]) -> io::Resu
 }
 
 /// Acts on what other proxies ask, for as long as the process runs.
-pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
+pub(crate) async fn serve(current: Arc<CurrentPlane>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(PEER_CALLS_MAX));
     loop {
         let (socket, peer) = match listener.accept().await {
@@ -132,7 +132,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
             tracing::warn!(%peer, "cluster: a connection was closed: too many at once");
             continue;
         };
-        let gate = gate.clone();
+        let gate = current.gate();
         drop(tokio::spawn(async move {
             match timeout(PEER_TIMEOUT, answer(&gate, socket)).await {
                 Ok(Ok(())) => {}

@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use postern_core::credential::{ClusterKey, SCRAM_ITERATIONS};
 use postern_core::scram::Verifier;
 use postern_core::secret::Secret;
-use tracing_subscriber::EnvFilter;
 
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, LocalCommand};
@@ -23,7 +22,8 @@ use crate::limits::PASSWORD_INPUT_BYTES_MAX;
 use crate::revocation::Command as Order;
 use crate::role_store::RoleStore;
 use crate::sync::Synchronizer;
-use crate::{audit, check, explain, random, run};
+use crate::upkeep::Upkeep;
+use crate::{audit, check, explain, logging, random, run};
 
 /// The exit code of a command that could not start for want of a usable configuration
 /// (`EX_CONFIG` of sysexits.h).
@@ -37,7 +37,7 @@ const EX_CONFIG: u8 = 78;
 pub(crate) fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(file) => match read_config(&file.path) {
-            Ok(config) => serve(config),
+            Ok(config) => serve(config, file.path),
             Err(code) => Ok(code),
         },
         Command::Check { config, json } => {
@@ -47,6 +47,11 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
                 check::Format::of(json),
                 |config| runtime.block_on(probe_remote(config)),
             ))
+        }
+        Command::Reload(file) => access::keep_up(&file.path, Upkeep::Reload),
+        Command::Upgrade(file) => access::keep_up(&file.path, Upkeep::Upgrade),
+        Command::LogLevel { directives, config } => {
+            access::tell(&config.path, &Question::LogLevels { directives })
         }
         Command::InitSql(command) => access::init_sql(&command),
         Command::Adopt(command) => access::adopt(&command),
@@ -80,15 +85,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             lasts,
             reason,
             config,
-        } => {
-            let for_s = lasts.map(|it| it.as_secs());
-            let order = Order::Revoke {
-                name,
-                for_s,
-                reason,
-            };
-            access::order(&config.path, order)
-        }
+        } => access::revoke(&config.path, name, lasts, reason),
         Command::Restore { name, config } => access::order(&config.path, Order::Restore { name }),
         Command::Revoked { config } => access::order(&config.path, Order::Holds),
         Command::Kill {
@@ -113,15 +110,10 @@ fn read_config(path: &Path) -> Result<Config, ExitCode> {
     })
 }
 
-fn serve(config: Config) -> Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("POSTERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+fn serve(config: Config, config_file: PathBuf) -> Result<ExitCode> {
+    let levels = logging::begin();
     forbid_core_dumps();
-    run::run(config)?;
+    run::run(config, config_file, levels)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ mod sessions;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as Listener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,9 +20,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::durations::Summary;
-use crate::gate::Gate;
+use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
 use crate::revocation::Command;
+use crate::upkeep::Upkeep;
 pub(crate) use sessions::{SessionAnswer, table};
 
 /// How long a question may take to be asked, and its answer to be read.
@@ -42,6 +44,16 @@ pub(crate) enum Question {
     Health,
     /// The live sessions.
     Sessions,
+    /// Another configuration or program for the running process.
+    Upkeep {
+        /// Which.
+        what: Upkeep,
+    },
+    /// Change what the log has.
+    LogLevels {
+        /// `TARGET=LEVEL`; none for those of the start.
+        directives: Vec<String>,
+    },
     /// An operator's command.
     Command {
         /// Which.
@@ -98,7 +110,7 @@ pub(crate) struct SocketFile {
 /// # Errors
 ///
 /// Another process answers on it, the path is of another kind of file, or it cannot be created.
-pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+pub(crate) fn listen(path: &Path) -> io::Result<(Listener, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => remove_left_over(path)?,
         Ok(_) => {
@@ -108,7 +120,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = Listener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let bound = std::fs::symlink_metadata(path)?;
     let file = SocketFile {
@@ -132,6 +144,13 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
     }
 }
 
+impl SocketFile {
+    /// Leaves the file to another process, which answers on it.
+    pub(crate) fn leave(mut self) {
+        self.identity = (0, 0);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let Ok(found) = std::fs::symlink_metadata(&self.path) else {
@@ -147,7 +166,7 @@ impl Drop for SocketFile {
 }
 
 /// Answers questions for as long as the process runs, [`CONTROL_ASKERS_MAX`] at a time.
-pub(crate) async fn serve(gate: Arc<Gate>, listener: UnixListener) {
+pub(crate) async fn serve(current: Arc<CurrentPlane>, listener: UnixListener) {
     let places = Arc::new(Semaphore::new(CONTROL_ASKERS_MAX));
     loop {
         // It is never closed.
@@ -158,7 +177,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, listener: UnixListener) {
             tokio::time::sleep(crate::limits::ACCEPT_PAUSE).await;
             continue;
         };
-        let gate = gate.clone();
+        let gate = current.gate();
         drop(tokio::spawn(async move {
             match timeout(COMMAND_TIMEOUT, answer(&gate, stream)).await {
                 Ok(Ok(())) => {}
@@ -189,6 +208,21 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
         Question::Counts => serde_json::to_string(&counts(gate))?,
         Question::Health => serde_json::to_string(&gate.health.seen())?,
         Question::Sessions => serde_json::to_string(&sessions::live(gate).await)?,
+        Question::Upkeep { what } => {
+            let answer = gate.upkeep.order(what, operator(asker)).await;
+            serde_json::to_string(&answer)?
+        }
+        Question::LogLevels { directives } => {
+            let said = gate.levels.say(&directives);
+            if let Ok(levels) = &said {
+                tracing::info!(
+                    levels,
+                    by = operator(asker),
+                    "the levels of the log were changed"
+                );
+            }
+            serde_json::to_string(&said.map(|levels| vec![levels]))?
+        }
         Question::Command { command } => {
             let answer = gate.orders.command(command, operator(asker)).await;
             let ending = || Err("the process is ending".to_owned());
@@ -244,10 +278,12 @@ pub(crate) fn ask<A: serde::de::DeserializeOwned>(
     use std::io::{BufRead as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
     let patience = match question {
-        Question::Command { .. } => COMMAND_TIMEOUT,
-        Question::Cache { .. } | Question::Counts | Question::Health | Question::Sessions => {
-            EXCHANGE_TIMEOUT
-        }
+        Question::Command { .. } | Question::Upkeep { .. } => COMMAND_TIMEOUT,
+        Question::Cache { .. }
+        | Question::Counts
+        | Question::Health
+        | Question::LogLevels { .. }
+        | Question::Sessions => EXCHANGE_TIMEOUT,
     };
     stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_string(question)?;

@@ -3,7 +3,7 @@
 //! No password is needed and nothing is changed: the directory is searched, the rules are applied,
 //! the role store is asked for its plan, and the running process for its memory.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use postern_core::login_name::LoginName;
 use postern_core::mapping::{Grants, RoleName, person_role};
@@ -146,7 +146,7 @@ async fn find_out(
         return Err(format!("none of {} groups counts", principal.groups.len()));
     }
     let wish = wish(config, synchronizer, &principal, &role, &grants);
-    let store = Rc::new(RoleStore::new(config).map_err(|error| error.to_string())?);
+    let store = Arc::new(RoleStore::new(config).map_err(|error| error.to_string())?);
     let plan = store.plan(&wish).await.map_err(|error| error.to_string())?;
     let mirrored = config.credential.mode == CredentialMode::Mirror;
     for step in plan {

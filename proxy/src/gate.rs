@@ -1,11 +1,11 @@
 //! What all logins share, and what those of one login thread share.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use postern_core::audit::{Record, RefusedReason};
 use postern_core::scram::Decoys;
 use postern_ring::RingHandle;
@@ -26,54 +26,73 @@ use crate::limits::{
     AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, ENDED_CANCELS_MAX, SERVICE_EXCHANGES_MAX,
     TURNED_AWAY_MAX,
 };
+use crate::logging::Levels;
+use crate::phases::PhaseDurations;
 use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
+use crate::upkeep::UpkeepOrders;
 
-/// What all login threads share.
+/// What all login threads share under one configuration.
+///
+/// A reload makes another one, which takes over what outlives a configuration; so all of it that
+/// changes is shared.
+#[derive(Clone)]
 pub(crate) struct Gate {
     /// The configuration.
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     /// TLS of the client leg; `None` when the listener has no certificate.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// What clients can bind their login to on this TLS (RFC 5929, tls-server-end-point), where the
     /// certificate has such a hash.
     pub(crate) end_point: Option<Vec<u8>>,
     /// What names are challenged with that the local file does not have.
-    pub(crate) decoys: Decoys,
+    pub(crate) decoys: Arc<Decoys>,
     /// Passwords and groups, from memory or from the directory.
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
     /// Roles and memberships.
-    pub(crate) synchronizer: Synchronizer,
+    pub(crate) synchronizer: Arc<Synchronizer>,
     /// The backends, in the order of the configuration.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<Arc<Target>>,
     /// The audit file.
-    pub(crate) audit: AuditLog,
+    pub(crate) audit: Arc<AuditLog>,
     /// The live sessions.
     pub(crate) sessions: Arc<Sessions>,
     /// The splice workers.
     pub(crate) ring: RingHandle,
     /// How many things may be under way at once.
-    pub(crate) permits: Permits,
+    pub(crate) permits: Arc<Permits>,
     /// The other proxies before the same databases.
-    pub(crate) peers: Option<Peers>,
+    pub(crate) peers: Option<Arc<Peers>>,
     /// Connections that have not reached the splice, by address.
     pub(crate) arrivals: Arc<Arrivals>,
     /// Set once, when the process is told to stop.
     pub(crate) stopping: watch::Sender<bool>,
+    /// Set once, when another process accepts the connections.
+    pub(crate) handed_over: watch::Sender<bool>,
+    /// Which configuration this is, counted from the start, and which is the newest.
+    pub(crate) generation: u64,
+    /// See `generation`.
+    pub(crate) newest: Arc<AtomicU64>,
     /// What has happened since the start.
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
     /// Whether it and what it rests on are well.
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
     /// The way to the watch over everybody's access.
-    pub(crate) orders: Orders,
+    pub(crate) orders: Arc<Orders>,
+    /// The way to reloads and upgrades.
+    pub(crate) upkeep: UpkeepOrders,
+    /// What the log has, by target.
+    pub(crate) levels: Arc<Levels>,
+    /// How long the phases of logins took.
+    pub(crate) phases: Arc<PhaseDurations>,
     /// How long it took until lost access had gone.
-    pub(crate) lag: Durations,
+    pub(crate) lag: Arc<Durations>,
     /// How long logins took that memory answered.
-    pub(crate) warm_logins: Durations,
+    pub(crate) warm_logins: Arc<Durations>,
     /// How long the others took.
-    pub(crate) cold_logins: Durations,
+    pub(crate) cold_logins: Arc<Durations>,
 }
 
 /// How many things may be under way at once.
@@ -139,14 +158,40 @@ impl Refusals {
     }
 }
 
-/// What the logins of one thread share.
+/// What the logins of one thread share under one configuration.
 pub(crate) struct Plane {
     /// What all threads share.
     pub(crate) gate: Arc<Gate>,
     /// This thread's connections to the directory.
-    pub(crate) directories: Rc<Directories>,
+    pub(crate) directories: Arc<Directories>,
     /// This thread's connections to the role store.
-    pub(crate) role_store: Rc<RoleStore>,
+    pub(crate) role_store: Arc<RoleStore>,
+}
+
+/// The newest plane of one thread. A login takes it once, at its beginning, so that it sees one
+/// configuration to its end; what runs for as long as the process takes it anew each time.
+pub(crate) struct CurrentPlane(ArcSwap<Plane>);
+
+impl CurrentPlane {
+    /// The first one.
+    pub(crate) fn new(plane: Plane) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(plane)))
+    }
+
+    /// The newest one.
+    pub(crate) fn get(&self) -> Arc<Plane> {
+        self.0.load_full()
+    }
+
+    /// Puts another one in its place, for the logins to come.
+    pub(crate) fn replace(&self, plane: Arc<Plane>) {
+        self.0.store(plane);
+    }
+
+    /// Its gate.
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        self.0.load().gate.clone()
+    }
 }
 
 impl Permits {
@@ -180,15 +225,16 @@ impl Permits {
 }
 
 impl Gate {
-    /// True when the process was told to stop.
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+    /// Whether a reload has put another one in its place.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.newest.load(Ordering::Acquire) != self.generation
     }
 
     /// The backend that serves a database: the one that names it, else the one that names none.
-    pub(crate) fn target_of(&self, database: &str) -> Option<&Target> {
-        let names = |target: &&Target| target.config.databases.iter().any(|name| name == database);
-        let serves_all = |target: &&Target| target.config.databases.is_empty();
+    pub(crate) fn target_of(&self, database: &str) -> Option<&Arc<Target>> {
+        let names =
+            |target: &&Arc<Target>| target.config.databases.iter().any(|name| name == database);
+        let serves_all = |target: &&Arc<Target>| target.config.databases.is_empty();
         self.targets
             .iter()
             .find(names)

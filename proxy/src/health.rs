@@ -11,10 +11,9 @@ use std::time::Instant;
 use tokio::time::interval;
 
 use crate::check::{Outcome, Probe, failed};
-use crate::gate::Gate;
+use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{HEALTH_INTERVAL, STRANGERS_INTERVAL};
 use crate::policy;
-use crate::role_store::RoleStore;
 
 /// What was seen last.
 #[derive(Debug, Default)]
@@ -73,6 +72,11 @@ impl Health {
         note(&self.feed, hearing);
     }
 
+    /// No directory is followed any more.
+    pub(crate) fn follows_none(&self) {
+        *self.feed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// What other proxies change in the role store is heard, or is not any more.
     pub(crate) fn store(&self, hearing: Hearing) {
         note(&self.store, hearing);
@@ -119,22 +123,24 @@ fn note(place: &Mutex<Option<Hearing>>, hearing: Hearing) {
 }
 
 /// Looks for as long as the process runs.
-pub(crate) async fn watch(gate: Arc<Gate>, store: RoleStore) {
+pub(crate) async fn watch(current: Arc<CurrentPlane>) {
     let mut ticks = interval(HEALTH_INTERVAL);
     let mut strangers = Vec::new();
     let mut asked = None;
     loop {
         ticks.tick().await;
+        let plane = current.get();
+        let gate = &plane.gate;
         let perimeter = gate.config.perimeter.as_ref();
         if let Some(perimeter) = perimeter
             && asked.is_none_or(|at: Instant| at.elapsed() >= STRANGERS_INTERVAL)
         {
             asked = Some(Instant::now());
-            strangers = vec![store.strangers(&perimeter.plan).await];
+            strangers = vec![plane.role_store.strangers(&perimeter.plan).await];
         }
-        let mut probes = vec![of_audit(&gate)];
+        let mut probes = vec![of_audit(gate)];
         probes.extend(gate.health.heard());
-        probes.push(of_lag(&gate));
+        probes.push(of_lag(gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
         probes.extend(strangers.iter().cloned());
         gate.health.see(probes);

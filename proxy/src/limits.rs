@@ -408,6 +408,29 @@ pub(crate) const METRICS_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one request for metrics may take, its answer included.
 pub(crate) const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often every worker is asked whether it is alive, where no watchdog says how often.
+pub(crate) const PULSE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A worker that has not answered after this time is named in the log. A login thread may be busy
+/// with handshakes and password hashes for a second.
+pub(crate) const LATE_AFTER: Duration = Duration::from_secs(10);
+
+/// Reloads and upgrades that wait for the one under way.
+pub(crate) const UPKEEP_WAITING_MAX: usize = 16;
+
+/// How many changes of a reload are told one by one.
+pub(crate) const CHANGES_SHOWN_MAX: usize = 50;
+
+/// How long a process that is to take over may need until it serves. It starts within a second;
+/// until then the one before it serves.
+pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest line between the two, in bytes.
+pub(crate) const HANDOVER_LINE_BYTES_MAX: u64 = 64;
+
+/// How often a process that has handed over looks whether its last session has ended.
+pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(200);
+
 /// Questions on the control socket that are answered at the same time.
 pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 

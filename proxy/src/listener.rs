@@ -1,11 +1,15 @@
-//! Accepting connections: one listening socket an address and login thread, by SO_REUSEPORT.
+//! Accepting connections: one listening socket an address and login thread, by SO_REUSEPORT; or
+//! the sockets that were passed on to the process, which all login threads share.
 
+pub(crate) mod inherited;
 mod reserve;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,14 +20,14 @@ use tokio::time::timeout;
 
 use self::reserve::{Reserve, is_exhaustion, last_word};
 use crate::error::Full;
-use crate::gate::Plane;
+use crate::gate::{CurrentPlane, Plane};
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
 use crate::login::{Visit, serve, turn_away};
 use crate::negotiate::speaks_for_others;
 use crate::session::SessionId;
 use crate::stream::Stream;
 
-/// A socket that is bound and does not listen yet.
+/// A socket that is bound, and listens if another process had it before.
 pub(crate) struct Bound {
     socket: Socket,
     address: SocketAddr,
@@ -52,6 +56,34 @@ pub(crate) fn bind(
     Ok(groups)
 }
 
+/// Shares sockets that were passed on among `threads` login threads.
+///
+/// Each thread gets a descriptor of its own of the one socket, and all accept from its one queue:
+/// a queue for each thread would be theirs alone, and whoever waits in it would be refused when
+/// the process ends. Whichever thread is free takes the next connection; the price is that a
+/// connection wakes all that are idle.
+/// Where there are more sockets than threads, no socket is left without one.
+///
+/// # Errors
+///
+/// No descriptors are left.
+pub(crate) fn share(sockets: &[Bound], threads: usize) -> io::Result<Vec<Vec<Bound>>> {
+    let mut groups: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut by_address: BTreeMap<SocketAddr, Vec<&Bound>> = BTreeMap::new();
+    for socket in sockets {
+        by_address.entry(socket.address).or_default().push(socket);
+    }
+    for sockets in by_address.values() {
+        let count = sockets.len().max(threads);
+        for (number, socket) in sockets.iter().cycle().take(count).enumerate() {
+            if let Some(group) = groups.get_mut(number % threads.max(1)) {
+                group.push(socket.again()?);
+            }
+        }
+    }
+    Ok(groups)
+}
+
 fn bind_one(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -71,6 +103,31 @@ fn bind_one(address: SocketAddr) -> io::Result<Bound> {
 }
 
 impl Bound {
+    /// A socket that listens already.
+    fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let socket = socket.into();
+        Ok(Self { socket, address })
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            address: self.address,
+        })
+    }
+
+    /// The descriptor, to pass it on.
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.socket.into()
+    }
+
     /// The address, with the port that was taken.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -89,21 +146,27 @@ impl Bound {
 
 /// Accepts until the process is told to stop, and then waits for the logins that are under way:
 /// they end by themselves, each with its record.
-pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
+pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
     // Nothing is ever sent: every login holds a sender, and the channel closes with the last one.
     let (under_way, mut all_ended) = mpsc::channel::<Infallible>(1);
-    let mut stopping = plane.gate.stopping.subscribe();
+    let gate = current.gate();
+    let (mut stopping, mut handed_over) = (gate.stopping.subscribe(), gate.handed_over.subscribe());
     let mut reserve = Reserve::take();
     loop {
         let accepted = tokio::select! {
             // accept is cancel safe: a connection is either returned or still in the queue.
             accepted = listener.accept() => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => break,
+            _ = handed_over.wait_for(|handed_over| *handed_over) => break,
         };
         match accepted {
-            Ok((socket, client)) => admit(&plane, socket, client, &under_way),
+            Ok((socket, client)) => {
+                // A socket for both families tells addresses of IPv4 in those of IPv6.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                admit(&current.get(), socket, client, &under_way);
+            }
             Err(error) => {
-                if is_exhaustion(&error) && reserve.turn_away(&plane.gate, &listener).await {
+                if is_exhaustion(&error) && reserve.turn_away(&current.gate(), &listener).await {
                     continue;
                 }
                 // Memory has run out, or others are quicker to take what gets free, or the client
@@ -114,6 +177,11 @@ pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
         }
     }
     drop((listener, under_way));
+    // Who came in before another process took over is served here to the end.
+    tokio::select! {
+        _ = all_ended.recv() => return,
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
     if timeout(STOP_TIMEOUT, all_ended.recv()).await.is_err() {
         tracing::warn!("logins that were under way are cut off");
     }
@@ -121,7 +189,7 @@ pub(crate) async fn accept(plane: Rc<Plane>, listener: TcpListener) {
 
 /// Starts a login, unless there are more connections on their way than can be told anything.
 fn admit(
-    plane: &Rc<Plane>,
+    plane: &Arc<Plane>,
     socket: tokio::net::TcpStream,
     client: SocketAddr,
     under_way: &mpsc::Sender<Infallible>,

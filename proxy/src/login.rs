@@ -16,7 +16,7 @@ mod service;
 use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::audit::{Record, RefusedReason};
@@ -40,6 +40,7 @@ use crate::gate::{Gate, Plane};
 use crate::limits::{FIRST_TURN_WAIT, HANDSHAKE_TIMEOUT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
 use crate::negotiate::{Arrival, introduce, negotiate};
 use crate::open::{Arrived, Entrant, enter, open};
+use crate::phases::{Phase, Phases};
 use crate::report::{Report, report};
 use crate::revocation::end_at_login;
 use crate::service::{admit, role_named};
@@ -67,6 +68,8 @@ pub(crate) struct Visit {
     pub(crate) application_name: Option<String>,
     /// When the password came; a refusal is answered a fixed time after it.
     asked: Option<Instant>,
+    /// How long its phases took.
+    pub(crate) phases: Phases,
     /// Its place among those that memory cannot answer, once it needs one.
     cold: OnceCell<OwnedSemaphorePermit>,
     /// Whether it had such a place.
@@ -81,6 +84,7 @@ impl Visit {
             client,
             accepted: Instant::now(),
             place: None,
+            phases: Phases::begin(),
             arrival: None,
             login: None,
             application_name: None,
@@ -131,11 +135,12 @@ impl Visit {
         if let Some(asked) = self.asked {
             durations.took(asked.elapsed());
         }
+        gate.phases.took(&self.phases);
     }
 }
 
 /// Serves one connection to its end, or to the splice.
-pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit) {
+pub(crate) async fn serve(plane: Arc<Plane>, mut client: Stream, mut visit: Visit) {
     let is_late = visit.accepted.elapsed() > FIRST_TURN_WAIT;
     if is_late && plane.gate.permits.is_crowded() {
         return turn_away(plane, client, visit, Full::Turns).await;
@@ -165,7 +170,7 @@ pub(crate) async fn serve(plane: Rc<Plane>, mut client: Stream, mut visit: Visit
 
 /// Tells a client in the clear, before it has said anything, that there are too many, as
 /// PostgreSQL itself does when it cannot start a backend.
-pub(crate) async fn turn_away(plane: Rc<Plane>, client: Stream, visit: Visit, full: Full) {
+pub(crate) async fn turn_away(plane: Arc<Plane>, client: Stream, visit: Visit, full: Full) {
     refuse(&plane, client, &visit, &LoginError::Full(full)).await;
 }
 
@@ -193,6 +198,7 @@ async fn line(
             return Ok(None);
         }
     };
+    visit.phases.end(Phase::Tls);
     visit.login = Some(startup.user().to_owned());
     visit.application_name = startup
         .get("application_name")
@@ -209,6 +215,7 @@ async fn line(
     }
     let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
     visit.asked = Some(Instant::now());
+    visit.phases.end(Phase::Ask);
     // What comes now needs far more memory, which those who only wait must not cost.
     let person = Box::pin(person(plane, visit, &startup, answer));
     person.await.map(Some)
@@ -242,14 +249,20 @@ async fn person(
             (authenticated, Some(said))
         }
     };
+    visit.phases.end(Phase::Authenticate);
     let mut authorized = authorized(plane, authenticated, startup, visit).await?;
+    visit.phases.end(Phase::Authorize);
     for _ in 0..OUTDATED_MAX {
         if authorized.is_outdated(&gate.sessions) {
             let now = look_again(plane, authorized).await?;
             authorized = self::authorized(plane, now, startup, visit).await?;
+            visit.phases.end(Phase::Authorize);
         }
         let synced = synced(plane, authorized, startup, visit).await?;
+        visit.phases.end(Phase::Sync);
         let (synced, ready) = dial_and_log_in(plane, synced, startup, visit).await?;
+        let dialled = (Phase::Dial, ready.dialled_in());
+        visit.phases.end_after(dialled, Phase::BackendLogin);
         let entrant = Entrant::person(&synced);
         if enter(gate, visit, &entrant, &ready) {
             return Ok(Arrived {

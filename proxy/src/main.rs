@@ -25,11 +25,14 @@ mod gate;
 mod health;
 mod limits;
 mod listener;
+mod logging;
 mod login;
 mod metrics;
 mod negotiate;
 mod open;
+mod phases;
 mod policy;
+mod pulse;
 mod random;
 mod report;
 mod revocation;
@@ -41,9 +44,11 @@ mod session;
 mod single_flight;
 mod splice;
 mod stream;
+mod supervisor;
 mod sync;
 mod tls;
 mod turns;
+mod upkeep;
 
 use std::process::ExitCode;
 

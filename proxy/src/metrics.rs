@@ -85,7 +85,17 @@ impl Collector for Figures {
             ("memory", &gate.warm_logins),
             ("directory", &gate.cold_logins),
         ] {
-            histogram(durations, &mut family, Some(asked))?;
+            histogram(durations, &mut family, Some(("asked", asked)))?;
+        }
+        let phases = "The phases of logins that came through";
+        let mut family = encoder.encode_descriptor(
+            "login_phase_duration",
+            phases,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (phase, durations) in gate.phases.each() {
+            histogram(durations, &mut family, Some(("phase", phase.name())))?;
         }
         let lag = "From hearing that access is lost to the last backend gone";
         let mut single = encoder.encode_descriptor(
@@ -202,14 +212,14 @@ fn worst_of_legs(seen: &[Probe]) -> BTreeMap<String, f64> {
 fn histogram(
     durations: &Durations,
     encoder: &mut MetricEncoder<'_>,
-    asked: Option<&str>,
+    label: Option<(&str, &str)>,
 ) -> fmt::Result {
     let told = durations.buckets(&BUCKETS_S);
     let encode = |mut encoder: MetricEncoder<'_>| {
         encoder.encode_histogram::<NoLabelSet>(told.sum_s, told.count, &told.buckets, None)
     };
-    match asked {
-        Some(asked) => encode(encoder.encode_family(&[("asked", asked)])?),
+    match label {
+        Some(label) => encode(encoder.encode_family(&[label])?),
         None => encoder.encode_histogram::<NoLabelSet>(told.sum_s, told.count, &told.buckets, None),
     }
 }

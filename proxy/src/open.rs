@@ -14,6 +14,7 @@ use crate::backend::BackendReady;
 use crate::error::LoginError;
 use crate::gate::Gate;
 use crate::login::Visit;
+use crate::phases::Phase;
 use crate::service::{Admitted, principal};
 use crate::session::{LiveSession, Place};
 use crate::sync::Synced;
@@ -111,6 +112,7 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
         client: visit.client,
         database: entrant.database.clone(),
         replication: entrant.replication,
+        target: ready.target().clone(),
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
         opened: Instant::now(),
@@ -124,7 +126,8 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
     let is_outdated = gate
         .sessions
         .was_looked_at(&entrant.principal.id, entrant.asked_at);
-    if is_in && (is_unheard || is_outdated) {
+    // A reload may have changed the rules by which they were let in.
+    if is_in && (is_unheard || is_outdated || gate.is_replaced()) {
         gate.orders.look_at(&entrant.principal.id);
     }
     is_in
@@ -149,7 +152,7 @@ pub(crate) async fn open(
     let record = Record::Opened {
         role: entrant.role.to_string(),
         database: entrant.database,
-        backend: ready.address().address.to_string(),
+        backend: ready.address().to_string(),
         backend_pid: ready.cancel().map(|cancel| cancel.client.pid),
         application_name: visit.application_name.clone(),
     };
@@ -157,6 +160,7 @@ pub(crate) async fn open(
         gate.sessions.close(visit.id);
         return Err(error);
     }
+    say(visit, &record);
     let mut greeting = server_final.map_or_else(Vec::new, |it| authentication_sasl_final(&it));
     greeting.extend_from_slice(ready.greeting());
     Ok(Opened {
@@ -164,4 +168,17 @@ pub(crate) async fn open(
         place,
         greeting,
     })
+}
+
+/// The one line of the log about a login that has come through.
+fn say(visit: &Visit, record: &Record) {
+    let Record::Opened { role, database, .. } = record else {
+        return;
+    };
+    let ms = |phase| visit.phases.ms(phase);
+    tracing::info!(session = %visit.id, client = %visit.client, role, database,
+        tls_ms = ms(Phase::Tls), ask_ms = ms(Phase::Ask),
+        authenticate_ms = ms(Phase::Authenticate), authorize_ms = ms(Phase::Authorize),
+        sync_ms = ms(Phase::Sync), dial_ms = ms(Phase::Dial),
+        backend_login_ms = ms(Phase::BackendLogin), "a session is open");
 }

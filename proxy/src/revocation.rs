@@ -13,10 +13,11 @@ mod known;
 mod operator;
 mod order;
 mod person;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use postern_core::principal::EntryId;
@@ -28,8 +29,9 @@ pub(crate) use self::cause::{Cause, Heard};
 pub(crate) use self::ending::end_at_login;
 use self::file::FileWatch;
 pub(crate) use self::operator::Command;
-pub(crate) use self::order::{Order, Orders};
+pub(crate) use self::order::{Order, Orders, Renewed};
 use self::person::{Outcome, settle};
+use self::sources::Sources;
 use crate::config::{AwayPolicy, Directory};
 use crate::directory::feed::{Feed, Notice};
 use crate::gate::Plane;
@@ -44,7 +46,7 @@ use crate::service::{entry_named, outlives_directory};
 
 /// The watch over everybody's access.
 struct Watch {
-    plane: Rc<Plane>,
+    plane: Arc<Plane>,
     /// People to be looked at, and why.
     due: BTreeMap<EntryId, Cause>,
     /// People who are looked at when nobody is due, one after the other from the last one on.
@@ -92,17 +94,16 @@ enum Done {
 ///
 /// The feed cannot be set up as configured; nothing has been watched then.
 pub(crate) async fn watch(
-    plane: Rc<Plane>,
+    plane: Arc<Plane>,
     mut orders: mpsc::Receiver<Order>,
 ) -> Result<(), RunError> {
     let (told, mut notices) = mpsc::channel(FEED_NOTICES_MAX);
-    if let Directory::Ldap(ldap) = &plane.gate.config.directory {
-        drop(tokio::task::spawn_local(
-            Feed::new(ldap)?.follow(told.clone()),
-        ));
-    }
     let (heard, mut store_notices) = mpsc::channel(STORE_NOTICES_MAX);
-    drop(tokio::task::spawn_local(plane.role_store.listen(heard)));
+    let mut sources = Sources::new(told, heard);
+    if let Directory::Ldap(ldap) = &plane.gate.config.directory {
+        sources.follow(Feed::new(ldap)?);
+    }
+    sources.listen(&plane);
     let local = plane.gate.config.local.as_ref();
     let mut watch = Watch {
         file: local.map(|it| FileWatch::new(it.file.clone())),
@@ -129,7 +130,7 @@ pub(crate) async fn watch(
         tokio::select! {
             Some(notice) = notices.recv() => watch.hear(notice),
             Some(notice) = store_notices.recv() => watch.hear_store(notice),
-            Some(order) = orders.recv() => watch.take(order),
+            Some(order) = orders.recv() => watch.take(order, &mut sources),
             Some(done) = watch.tasks.join_next() => watch.finish(done),
             () = sleep_until(next.into()) => watch.tick(),
         }
@@ -250,10 +251,11 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn take(&mut self, order: Order, sources: &mut Sources) {
         match order {
             Order::LookAt(entry) => self.look_at(entry, Cause::now(Heard::Login)),
             Order::CompareAll => self.compare_soon(),
+            Order::Renew(renewed) => self.renew(*renewed, sources),
             Order::Command(command, by, answer) => {
                 let plane = self.plane.clone();
                 self.tasks.spawn_local(async move {

@@ -1,139 +1,82 @@
 //! `postern run`: assembly, and the life of the process.
 
-use std::io;
+pub(crate) mod assemble;
+mod error;
+mod logins;
+mod sockets;
+mod stop;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::thread;
 
 use postern_core::audit::Record;
-use postern_core::credential::ClusterKey;
-use postern_core::scram::Decoys;
-use postern_core::sqlstate::Sqlstate;
-use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_ring::{Ring, RingConfig};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio::time::interval;
 
-use crate::arrivals::Arrivals;
-use crate::audit::{AuditLog, OF_THE_PROCESS};
-use crate::authenticate::Authenticator;
-use crate::backend::Target;
-use crate::cluster::{self, Peers};
+pub(crate) use self::error::RunError;
+use self::logins::LoginThread;
+use self::sockets::{Serving, Sockets};
+use crate::audit::OF_THE_PROCESS;
 use crate::config::Config;
-use crate::control;
-use crate::directory::Directories;
-use crate::durations::Durations;
-use crate::gate::{Counts, Gate, Permits, Plane};
-use crate::health::{self, Health};
-use crate::limits::{AUDIT_CLOSE_TIMEOUT, LOGIN_THREADS_STOP_TIMEOUT, STOP_POLL, STOP_TIMEOUT};
-use crate::listener::{self, Bound};
-use crate::metrics;
+use crate::gate::{CurrentPlane, Gate};
+use crate::health;
+use crate::limits::DRAIN_POLL;
+use crate::listener::inherited::Inherited;
+use crate::logging::Levels;
+use crate::pulse::Pulse;
 use crate::revocation::{self, Order, Orders};
-use crate::role_store::RoleStore;
-use crate::session::Sessions;
-use crate::sync::Synchronizer;
-use crate::{config, tls};
+use crate::supervisor::{Supervisor, Tell};
+use crate::upkeep::{
+    Drained, Next, Parts, Predecessor, Upkeep, UpkeepOrder, UpkeepOrders, is_drained,
+};
 
-/// Why the program cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    /// An address cannot be listened on.
-    #[error("{key}: {address} cannot be used: {error}")]
-    Listen {
-        /// Where it is configured.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What bind(2) or listen(2) said.
-        error: io::Error,
-    },
-    /// The control socket cannot be opened.
-    #[error("control.socket: {path} cannot be used: {error}")]
-    Control {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The splice workers do not start.
-    #[error(transparent)]
-    Ring(#[from] postern_ring::StartError),
-    /// The audit file cannot be used.
-    #[error(transparent)]
-    Audit(#[from] crate::audit::AuditError),
-    /// A certificate or key cannot be used.
-    #[error(transparent)]
-    Tls(#[from] tls::TlsError),
-    /// A file with a secret cannot be used.
-    #[error(transparent)]
-    Secret(#[from] config::SecretFileError),
-    /// The directory cannot be used as configured.
-    #[error(transparent)]
-    Directory(#[from] crate::directory::DirectoryError),
-    /// The role store cannot be used as configured.
-    #[error(transparent)]
-    RoleStore(#[from] crate::role_store::RoleStoreError),
-    /// The cluster key is not one.
-    #[error("credential.cluster_key_file: {path}: {error}", path = path.display())]
-    ClusterKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with its content.
-        error: postern_core::credential::ClusterKeyError,
-    },
-    /// A thread or runtime could not be started.
-    #[error("the system gives no {what}: {error}")]
-    System {
-        /// What was asked for.
-        what: &'static str,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A login thread ended, which none does.
-    #[error("a login thread ended")]
-    ThreadEnded,
+/// What a gate begins with besides its configuration.
+pub(crate) struct Start<'a> {
+    orders: Orders,
+    upkeep: UpkeepOrders,
+    levels: Levels,
+    predecessor: Option<&'a mut Predecessor>,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// The other ends of the ways to the control thread.
+struct Inbox {
+    orders: mpsc::Receiver<Order>,
+    upkeep: mpsc::Receiver<UpkeepOrder>,
+}
+
+/// Runs until SIGTERM or SIGINT, or until another process has taken over and the last session has
+/// ended.
 ///
 /// # Errors
 ///
 /// Something that is needed at the start is not there; nothing has been served then.
-pub(crate) fn run(config: Config) -> Result<(), RunError> {
+pub(crate) fn run(config: Config, config_file: PathBuf, levels: Levels) -> Result<(), RunError> {
+    let mut inherited = Inherited::take()?;
+    let program = program()?;
+    let predecessor = inherited.handover.take().map(Predecessor::new).transpose();
+    let mut predecessor = predecessor.map_err(RunError::Handover)?;
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     raise_descriptor_limit();
-    let sessions_max = config.limits.sessions_max;
-    let workers = config.limits.splice_threads;
-    // A handshake of TLS keeps a core busy for longer than a query does.
-    let workers = workers.unwrap_or_else(|| threads.saturating_sub(1).max(1));
-    let ring = Ring::start(RingConfig {
-        sessions_max,
-        ..RingConfig::new(workers)
-    })?;
+    let ring = start_ring(&config, threads)?;
     let (orders, orders_taken) = Orders::new();
-    let gate = Arc::new(assemble(config, &ring, orders)?);
-    let groups =
-        listener::bind(&gate.config.listen.addresses, threads).map_err(|(address, error)| {
-            RunError::Listen {
-                key: "listen.addresses",
-                address,
-                error,
-            }
-        })?;
-    let addresses: Vec<_> = groups
-        .iter()
-        .flatten()
-        .take(gate.config.listen.addresses.len())
-        .map(Bound::address)
-        .collect();
+    let (upkeep, upkeep_taken) = UpkeepOrders::new();
+    let start = Start {
+        orders,
+        upkeep,
+        levels,
+        predecessor: predecessor.as_mut(),
+    };
+    let gate = Arc::new(assemble::gate(config, &ring, start)?);
+    let sockets = Sockets::open(&gate.config, inherited, threads)?;
     gate.audit.write_blocking(
         OF_THE_PROCESS,
         &Record::Started {
@@ -142,13 +85,64 @@ pub(crate) fn run(config: Config) -> Result<(), RunError> {
         },
     )?;
 
-    let mut login_threads = Vec::new();
-    for (number, group) in groups.into_iter().enumerate() {
-        login_threads.push(login_thread(gate.clone(), number, group)?);
+    let mut pulse = Pulse::new();
+    let (mut login_threads, mut login) = (Vec::new(), Vec::new());
+    for (number, group) in sockets.groups.into_iter().enumerate() {
+        let current = CurrentPlane::new(assemble::plane(&gate)?);
+        login.push(current.clone());
+        login_threads.push(LoginThread::start(current, number, (group, pulse.beat()))?);
     }
-    let ended = control_thread(&gate, &addresses, &mut login_threads, orders_taken);
-    stop(&gate, ring, login_threads);
+    let parts = Parts {
+        config_file,
+        program,
+        control: CurrentPlane::new(assemble::plane(&gate)?),
+        login,
+        listeners: sockets.listeners,
+        metrics: sockets.metrics,
+        cluster: sockets.cluster,
+        socket: sockets.control,
+        supervisor: Arc::new(Supervisor::from_env()),
+    };
+    let inbox = Inbox {
+        orders: orders_taken,
+        upkeep: upkeep_taken,
+    };
+    let mut life = Life {
+        parts,
+        addresses: sockets.addresses,
+        socket_file: sockets.file,
+        login_threads,
+    };
+    let ended = life.control(inbox, pulse, predecessor);
+    let Life {
+        parts,
+        login_threads,
+        ..
+    } = life;
+    let gate = parts.control.gate();
+    parts.supervisor.tell(&[Tell::Stopping]);
+    // Or the kernel would go on to take connections that nobody serves.
+    drop(parts);
+    stop::stop(&gate, ring, login_threads);
     ended
+}
+
+/// Where the program is. Asked at the start, because what is there may be replaced.
+fn program() -> Result<PathBuf, RunError> {
+    std::env::current_exe().map_err(|error| RunError::System {
+        what: "path of the program",
+        error,
+    })
+}
+
+fn start_ring(config: &Config, threads: usize) -> Result<Ring, RunError> {
+    let workers = config.limits.splice_threads;
+    // A handshake of TLS keeps a core busy for longer than a query does.
+    let workers = workers.unwrap_or_else(|| threads.saturating_sub(1).max(1));
+    Ok(Ring::start(RingConfig {
+        sessions_max: config.limits.sessions_max,
+        ..RingConfig::new(workers)
+    })?)
 }
 
 /// A session needs two descriptors; the soft limit of most systems is 1,024.
@@ -161,303 +155,151 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn assemble(config: Config, ring: &Ring, orders: Orders) -> Result<Gate, RunError> {
-    let path = &config.credential.cluster_key_file;
-    let text = config::secret_file(path)?;
-    let cluster_key =
-        ClusterKey::parse(text.expose().as_bytes()).map_err(|error| RunError::ClusterKey {
-            path: path.clone(),
+/// Everything of the process but the splice, from its first connection to its last.
+struct Life {
+    parts: Parts,
+    addresses: Vec<SocketAddr>,
+    socket_file: Option<crate::control::SocketFile>,
+    login_threads: Vec<LoginThread>,
+}
+
+/// What a process listens to besides its clients.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Life {
+    /// The control plane, on the main thread: signals, the control socket, and the watch over
+    /// everybody's access.
+    fn control(
+        &mut self,
+        inbox: Inbox,
+        pulse: Pulse,
+        predecessor: Option<Predecessor>,
+    ) -> Result<(), RunError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| RunError::System {
+            what: "event loop",
             error,
         })?;
-    let listen = &config.listen;
-    let tls = match (&listen.tls_cert_file, &listen.tls_key_file) {
-        (Some(cert), Some(key)) => Some(tls::server_identity(cert, key)?),
-        _ => None,
-    };
-    let (tls, end_point) = tls.map_or((None, None), |it| (Some(it.config), it.end_point));
-    if tls.is_some() && end_point.is_none() {
-        tracing::warn!(
-            "listen.tls_cert_file: no channel binding is defined for the signature of this \
-             certificate (as for Ed25519): clients with channel_binding=require cannot log in; \
-             one that is signed with ECDSA or RSA has it"
-        );
-    }
-    let ends_max = config
-        .limits
-        .sessions_max
-        .saturating_add(config.limits.logins_max);
-    let audit = AuditLog::open(&config.audit.file, &cluster_key.audit_key(), ends_max)?;
-    let peers = config.cluster.as_ref();
-    let peers = peers.map(|cluster| Peers::new(cluster, &cluster_key));
-    let peers = peers.transpose()?;
-    let targets = config.backends.iter().cloned().enumerate();
-    let targets = targets.map(|(index, backend)| Target::new(index, backend));
-    let targets = targets.collect::<Result<Vec<_>, _>>()?;
-    let sessions = Sessions::new(config.limits.sessions_max);
-    Ok(Gate {
-        tls,
-        end_point,
-        decoys: Decoys::new(cluster_key.decoy_key()),
-        authenticator: Authenticator::new(&config),
-        synchronizer: Synchronizer::new(cluster_key, &config),
-        targets,
-        peers,
-        audit,
-        sessions,
-        ring: ring.handle(),
-        permits: Permits::new(&config),
-        arrivals: Arrivals::new(config.limits.connections_per_address_max),
-        stopping: watch::channel(false).0,
-        counts: Counts::default(),
-        health: Health::default(),
-        orders,
-        lag: Durations::new(),
-        warm_logins: Durations::new(),
-        cold_logins: Durations::new(),
-        config,
-    })
-}
-
-/// A thread that accepts and logs in, on a ring of its own.
-struct LoginThread {
-    handle: JoinHandle<()>,
-    ready: oneshot::Receiver<Result<(), RunError>>,
-}
-
-fn login_thread(
-    gate: Arc<Gate>,
-    number: usize,
-    group: Vec<Bound>,
-) -> Result<LoginThread, RunError> {
-    let (said, ready) = oneshot::channel();
-    let main = move || {
-        tokio_uring::start(async move {
-            match start_accepting(&gate, group) {
-                Ok(accepting) => {
-                    // The main thread has gone only when the process is ending.
-                    drop(said.send(Ok(())));
-                    for accepts in accepting {
-                        // It ends when the process is told to stop; a panic has been said aloud.
-                        drop(accepts.await);
-                    }
-                }
-                // As above.
-                Err(error) => drop(said.send(Err(error))),
+        LocalSet::new().block_on(&runtime, async {
+            let signals = Signals::listen()?;
+            for thread in &mut self.login_threads {
+                thread.is_ready().await?;
             }
-        });
-    };
-    let handle = thread::Builder::new()
-        .name(format!("login-{number}"))
-        .spawn(main);
-    let handle = handle.map_err(|error| RunError::System {
-        what: "thread",
-        error,
-    })?;
-    Ok(LoginThread { handle, ready })
-}
-
-fn start_accepting(
-    gate: &Arc<Gate>,
-    group: Vec<Bound>,
-) -> Result<Vec<tokio::task::JoinHandle<()>>, RunError> {
-    let plane = Rc::new(plane(gate)?);
-    let mut accepting = Vec::new();
-    for bound in group {
-        let address = bound.address();
-        let listener = bound.listen().map_err(|error| RunError::Listen {
-            key: "listen.addresses",
-            address,
-            error,
-        })?;
-        accepting.push(tokio_uring::spawn(listener::accept(
-            plane.clone(),
-            listener,
-        )));
+            let parts = &self.parts;
+            let serving = Serving::begin(parts)?;
+            drop(tokio::spawn(health::watch(parts.control.clone())));
+            drop(tokio::spawn(
+                pulse.watch(parts.control.clone(), parts.supervisor.clone()),
+            ));
+            say_where_it_is(&parts.control.gate(), &self.addresses);
+            if let Some(predecessor) = predecessor {
+                predecessor.take_its_place().map_err(RunError::Handover)?;
+            }
+            parts.supervisor.tell(&[Tell::Ready]);
+            self.serve(inbox, signals, serving).await
+        })
     }
-    Ok(accepting)
+
+    async fn serve(
+        &mut self,
+        mut inbox: Inbox,
+        mut signals: Signals,
+        serving: Serving,
+    ) -> Result<(), RunError> {
+        let mut watching = pin!(revocation::watch(self.parts.control.get(), inbox.orders));
+        let (mut serving, mut drained) = (Some(serving), None::<Drained>);
+        let mut ticks = interval(DRAIN_POLL);
+        loop {
+            let (what, by, answer) = tokio::select! {
+                ended = &mut watching => return ended,
+                _ = signals.terminate.recv() => {
+                    tracing::info!("SIGTERM: stopping");
+                    return Ok(());
+                }
+                _ = signals.interrupt.recv() => {
+                    tracing::info!("SIGINT: stopping");
+                    return Ok(());
+                }
+                _ = signals.hangup.recv() => (Upkeep::Reload, "SIGHUP".to_owned(), None),
+                Some((what, by, answer)) = inbox.upkeep.recv() => (what, by, Some(answer)),
+                _ = ticks.tick(), if drained.is_some() => {
+                    if drained.as_mut().is_none_or(|it| self.is_drained(it)) {
+                        tracing::info!("nothing is left that this process would be needed for");
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            if drained.is_some() {
+                tracing::info!(by, "another process serves: nothing is done here any more");
+                continue;
+            }
+            let (said, next) = tokio::select! {
+                obeyed = self.parts.obey(what, &by) => obeyed,
+                ended = &mut watching => return ended,
+            };
+            if let Some(answer) = answer {
+                // Whoever asked may have gone; what was done is on record.
+                drop(answer.send(said));
+            }
+            if let Next::Drain(by_another) = next {
+                drained = Some(by_another);
+                self.leave_sockets(serving.take());
+            }
+        }
+    }
+
+    /// The sockets are another process's from now on, and the file of the control socket too.
+    fn leave_sockets(&mut self, serving: Option<Serving>) {
+        drop(serving);
+        if let Some(file) = self.socket_file.take() {
+            file.leave();
+        }
+        self.parts.listeners.clear();
+        self.parts.metrics = None;
+        self.parts.cluster = None;
+        self.parts.socket = None;
+    }
+
+    fn is_drained(&self, drained: &mut Drained) -> bool {
+        drained.look_after_successor();
+        let mut threads = self.login_threads.iter();
+        let threads_ended = threads.all(LoginThread::has_ended);
+        is_drained(&self.parts.control.gate(), threads_ended, drained.until)
+    }
 }
 
-/// What one thread needs to talk to the directory and the role store.
-fn plane(gate: &Arc<Gate>) -> Result<Plane, RunError> {
-    Ok(Plane {
-        gate: gate.clone(),
-        directories: Rc::new(Directories::new(&gate.config)?),
-        role_store: Rc::new(RoleStore::new(&gate.config)?),
-    })
-}
-
-/// The control plane, on the main thread: signals, the control socket, and the watch over
-/// everybody's access.
-fn control_thread(
-    gate: &Arc<Gate>,
-    addresses: &[SocketAddr],
-    login_threads: &mut [LoginThread],
-    orders: mpsc::Receiver<Order>,
-) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| RunError::System {
-        what: "event loop",
-        error,
-    })?;
-    LocalSet::new().block_on(&runtime, async {
+impl Signals {
+    /// Begins to listen; before that each of them would end the process.
+    fn listen() -> Result<Self, RunError> {
         let listen = |kind| {
             signal(kind).map_err(|error| RunError::System {
                 what: "signal handler",
                 error,
             })
         };
-        let (mut terminate, mut interrupt) = (
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::interrupt())?,
-        );
-        for thread in login_threads.iter_mut() {
-            (&mut thread.ready)
-                .await
-                .map_err(|_| RunError::ThreadEnded)??;
-        }
-        // The file is removed when this block ends, and with it the answers.
-        let socket = gate.config.control.socket.as_deref();
-        let _file = socket.map(|path| serve_control(gate, path)).transpose()?;
-        drop(tokio::spawn(health::watch(
-            gate.clone(),
-            RoleStore::new(&gate.config)?,
-        )));
-        if let Some(address) = gate.config.metrics.listen {
-            let listener = bind("metrics.listen", address).await?;
-            tracing::info!(
-                "metrics at http://{}/metrics",
-                listener.local_addr().unwrap_or(address)
-            );
-            drop(tokio::spawn(metrics::serve(gate.clone(), listener)));
-        }
-        if let Some(cluster) = &gate.config.cluster {
-            let listener = bind("cluster.listen", cluster.listen).await?;
-            tracing::info!("listening on {} for the other proxies", cluster.listen);
-            drop(tokio::spawn(cluster::serve(gate.clone(), listener)));
-        }
-        let resumed = gate.audit.resumed();
-        tracing::info!(
-            seq = resumed.seq,
-            prev = resumed.prev,
-            "the audit file goes on from here"
-        );
-        for address in addresses {
-            tracing::info!(version = crate::VERSION, "listening on {address}");
-        }
-        let plane = Rc::new(plane(gate)?);
-        tokio::select! {
-            ended = revocation::watch(plane, orders) => ended?,
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
-        Ok(())
-    })
-}
-
-/// A listener of the control plane; `key` is where its address is configured.
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| RunError::Listen {
-        key,
-        address,
-        error,
-    })
-}
-
-/// Runs within the event loop.
-fn serve_control(gate: &Arc<Gate>, path: &Path) -> Result<control::SocketFile, RunError> {
-    let (listener, file) = control::listen(path).map_err(|error| RunError::Control {
-        path: path.to_owned(),
-        error,
-    })?;
-    drop(tokio::spawn(control::serve(gate.clone(), listener)));
-    Ok(file)
-}
-
-/// No new logins; live sessions are told and ended; then the threads are joined.
-fn stop(gate: &Arc<Gate>, ring: Ring, login_threads: Vec<LoginThread>) {
-    gate.stopping.send_replace(true);
-    let goodbye = error_response(&ErrorFields {
-        severity: Severity::Fatal,
-        sqlstate: Sqlstate::ADMIN_SHUTDOWN,
-        message: "terminating connection because the proxy is shutting down",
-        detail: None,
-        hint: None,
-    });
-    gate.ring.end_all(&goodbye);
-    // A login thread ends with its accept loops and the logins under way.
-    let handles = login_threads.into_iter().map(|thread| thread.handle);
-    join_until(Instant::now() + LOGIN_THREADS_STOP_TIMEOUT, handles);
-    // A login that was through just then has opened a session that was not told yet.
-    gate.ring.end_all(&goodbye);
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    while gate.sessions.count() > 0 && Instant::now() < deadline {
-        thread::park_timeout(STOP_POLL);
-    }
-    ring.stop();
-    end_audit(gate);
-}
-
-/// Writes the last record, in a thread of its own, because a disk that hangs must not keep the
-/// process from ending.
-fn end_audit(gate: &Arc<Gate>) {
-    let of_thread = gate.clone();
-    let thread = thread::Builder::new()
-        .name("audit-end".to_owned())
-        .spawn(move || last_record(&of_thread));
-    match thread {
-        Ok(handle) => {
-            let deadline = Instant::now() + AUDIT_CLOSE_TIMEOUT;
-            join_until(deadline, std::iter::once(handle));
-        }
-        // No thread can be had, so it is done here.
-        Err(_) => last_record(gate),
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 }
 
-fn last_record(gate: &Gate) {
-    let last = gate.audit.write_blocking(OF_THE_PROCESS, &Record::Stopped);
-    if let Err(error) = last.and_then(|()| gate.audit.close()) {
-        tracing::error!(%error, "the last audit records could not be written");
-    }
-}
-
-/// Joins the threads that end by themselves until then. One that does not is left behind: it ends
-/// with the process, which must not wait for it.
-fn join_until(deadline: Instant, handles: impl Iterator<Item = JoinHandle<()>>) {
-    for handle in handles {
-        while !handle.is_finished() && Instant::now() < deadline {
-            thread::park_timeout(STOP_POLL);
-        }
-        if !handle.is_finished() {
-            let name = handle.thread().name().unwrap_or_default();
-            tracing::error!(name, "a thread did not end in time and is left behind");
-        } else if handle.join().is_err() {
-            tracing::error!("a thread ended by a defect of Postern");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_thread_that_does_not_end_is_left_behind() {
-        let (finish, finished) = mpsc::channel::<()>();
-        let hanging = thread::spawn(move || finished.recv().unwrap_or_default());
-        let (told, ended) = mpsc::channel();
-        let quick = thread::spawn(move || told.send(()).unwrap_or_default());
-        let handles = [hanging, quick].into_iter();
-        let begun = Instant::now();
-        join_until(begun + Duration::from_millis(20), handles);
-        assert!(begun.elapsed() >= Duration::from_millis(20));
-        assert_eq!(ended.recv(), Ok(()));
-        drop(finish);
+fn say_where_it_is(gate: &Gate, addresses: &[SocketAddr]) {
+    let resumed = gate.audit.resumed();
+    tracing::info!(
+        seq = resumed.seq,
+        prev = resumed.prev,
+        "the audit file goes on from here"
+    );
+    for address in addresses {
+        tracing::info!(version = crate::VERSION, "listening on {address}");
     }
 }

@@ -11,6 +11,7 @@ use postern_core::mapping::RoleName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::wire::startup::Replication;
 
+use crate::backend::Target;
 use crate::limits::FENCE_LIFE;
 use crate::random;
 
@@ -46,8 +47,10 @@ pub(crate) struct LiveSession {
     pub(crate) database: String,
     /// Whether it is for replication.
     pub(crate) replication: Replication,
-    /// The backend server's address.
-    pub(crate) backend: BackendAddress,
+    /// The backend, as it was configured when the session was opened.
+    pub(crate) target: Arc<Target>,
+    /// The address of it that was dialled.
+    pub(crate) backend: SocketAddr,
     /// How its queries are cancelled; a server may have given no key, and then the client has
     /// none either.
     pub(crate) cancel: Option<CancelKeys>,
@@ -117,13 +120,15 @@ impl std::fmt::Debug for CancelKey {
     }
 }
 
-/// Which configured backend, and the address that was dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BackendAddress {
-    /// The index of the backend in the configuration.
-    pub(crate) index: usize,
-    /// The address.
+/// How the query of a session is cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancellation {
+    /// The backend.
+    pub(crate) target: Arc<Target>,
+    /// The address of it that was dialled.
     pub(crate) address: SocketAddr,
+    /// The backend's own key.
+    pub(crate) key: CancelKey,
 }
 
 /// All live sessions of the process.
@@ -255,11 +260,15 @@ impl Sessions {
         Some(session)
     }
 
-    /// The backend of the live session whose client has this cancel key, and the backend's own key.
-    pub(crate) fn to_cancel(&self, key: &CancelKey) -> Option<(BackendAddress, CancelKey)> {
+    /// How to cancel the query of the live session whose client has this cancel key.
+    pub(crate) fn to_cancel(&self, key: &CancelKey) -> Option<Cancellation> {
         let live = self.live();
         let session = live.sessions.get(live.by_cancel_key.get(key)?)?;
-        Some((session.backend, session.cancel.as_ref()?.backend.clone()))
+        Some(Cancellation {
+            target: session.target.clone(),
+            address: session.backend,
+            key: session.cancel.as_ref()?.backend.clone(),
+        })
     }
 
     /// Whether a person was looked at since somebody's login asked the directory.

@@ -1,7 +1,6 @@
 //! Making the role in the database match what the directory says, when it does not already.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -155,6 +154,12 @@ impl Synchronizer {
         }
     }
 
+    /// Goes on counting the calls of the role store where an earlier one ends.
+    pub(crate) fn counting_on(self, earlier: &Self) -> Self {
+        self.calls.store(earlier.calls(), Ordering::Relaxed);
+        self
+    }
+
     /// Goes on without the role store when the role is known to match, and gives the
     /// authorization back when it is not.
     pub(crate) fn recall(&self, authorized: Authorized) -> Result<Synced, Box<Authorized>> {
@@ -176,7 +181,7 @@ impl Synchronizer {
     /// The role store refused or could not be reached.
     pub(crate) async fn sync(
         &self,
-        store: &Rc<RoleStore>,
+        store: &Arc<RoleStore>,
         authorized: Authorized,
         session: SessionId,
         force: bool,
@@ -240,7 +245,7 @@ impl Synchronizer {
     /// the call that filled it has ended.
     fn call(
         &self,
-        store: &Rc<RoleStore>,
+        store: &Arc<RoleStore>,
         flight: &Flight,
         authorized: &Authorized,
         session: SessionId,

@@ -121,6 +121,44 @@ impl Postern {
         change(&mut lock(&self.config));
     }
 
+    /// Changes the configuration and its file, of which a running process hears at its next reload.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn rewrite(&self, change: impl FnOnce(&mut ConfigFile)) -> Result<()> {
+        self.configure(change);
+        self.write_config()
+    }
+
+    /// Stops it where it is, until [`Postern::resume`].
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self) -> Result<()> {
+        let slot = lock(&self.server);
+        slot.as_ref().context("Postern does not run")?.pause()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self) -> Result<()> {
+        let slot = lock(&self.server);
+        slot.as_ref().context("Postern does not run")?.resume()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let slot = lock(&self.server);
+        slot.as_ref()
+            .context("Postern does not run")?
+            .signal(signal)
+    }
+
     /// Installs or upgrades the SQL in PostgreSQL, as its superuser, and has PostgreSQL log what
     /// the provisioner asks, so that [`Postgres::syncs`] counts it.
     ///
@@ -143,13 +181,39 @@ impl Postern {
     /// # Errors
     /// If it runs already or does not start; the message quotes its log.
     pub fn start_again(&self) -> Result<()> {
+        self.start_with(|_| Ok(()))
+    }
+
+    /// As [`Postern::start_again`], with another environment or other descriptors, as a service
+    /// manager gives them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(&self, change: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
+        self.start_program(&binary()?, change)
+    }
+
+    /// As [`Postern::start_again`], from another path than the program's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(&self, program: &Path) -> Result<()> {
+        self.start_program(program, |_| Ok(()))
+    }
+
+    fn start_program(
+        &self,
+        program: &Path,
+        change: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<()> {
         let mut slot = lock(&self.server);
         if slot.is_some() {
             bail!("Postern runs already");
         }
         self.write_config()?;
-        let mut command = Account::own().command(&binary()?, "KILL");
+        let mut command = Account::own().command(program, "KILL");
         command.args(["run", "--config"]).arg(self.config_file());
+        change(&mut command)?;
         let mut server = Server::spawn("Postern", command, &self.log_file(), Signal::SIGTERM)?;
         let port = self.port;
         server.wait_ready(START_LIMIT, || Ok(crate::wait::accepts("127.0.0.1", port)))?;
@@ -264,15 +328,24 @@ impl Postern {
         self.file("audit.jsonl")
     }
 
+    /// The files in which processes have put their last records that another one took over from.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn drained_audit_files(&self) -> Result<Vec<PathBuf>> {
+        let start = format!("{}.draining-", self.audit_file().display());
+        let files = fs::read_dir(&self.folder)?.map(|it| Ok(it?.path()));
+        let files: Vec<PathBuf> = files.collect::<Result<_>>()?;
+        let is_one = |it: &PathBuf| it.to_string_lossy().starts_with(&start);
+        Ok(files.into_iter().filter(is_one).collect())
+    }
+
     /// The audit records so far; a line that is being written is left out.
     ///
     /// # Errors
     /// If the file cannot be read or a line is no JSON.
     pub fn audit(&self) -> Result<Vec<serde_json::Value>> {
-        let text = fs::read_to_string(self.audit_file())?;
-        let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
-        let records = whole.map(|it| serde_json::from_str(it).context("the audit file"));
-        records.collect()
+        records_of(&self.audit_file())
     }
 
     /// The log so far, over all starts.
@@ -319,6 +392,17 @@ pub fn binary() -> Result<PathBuf> {
     built
         .next()
         .context("the program is not built: cargo build --package postern")
+}
+
+/// The records of an audit file; a line that is being written is left out.
+///
+/// # Errors
+/// If the file cannot be read or a line is no JSON.
+pub fn records_of(file: &Path) -> Result<Vec<serde_json::Value>> {
+    let text = fs::read_to_string(file)?;
+    let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+    let records = whole.map(|it| serde_json::from_str(it).context("the audit file"));
+    records.collect()
 }
 
 /// 32 random bytes in hexadecimal.

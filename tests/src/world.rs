@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::cast::{self, FINANCE_DATABASE, HR_DATABASE};
 use crate::config_file::ConfigFile;
 use crate::needs;
+use crate::postern::records_of;
 use crate::process::{run, run_any};
 use crate::wait::{free_port, wait_until};
 use crate::{
@@ -301,14 +302,24 @@ pub fn every_session_has_exactly_one_terminal_record(world: &World) -> Result<()
     let mut sessions_seen = 0;
     for postern in [&world.postern, &world.plain] {
         postern.stop()?;
-        let records = postern.audit()?;
+        let mut files = postern.drained_audit_files()?;
+        files.push(postern.audit_file());
+        let mut records = Vec::new();
+        for file in &files {
+            let of_file = records_of(file)?;
+            for (index, record) in of_file.iter().enumerate() {
+                let seq = record["seq"].as_u64().context("no sequence number")?;
+                ensure!(
+                    u64::try_from(index)? + of_file[0]["seq"].as_u64().unwrap_or(0) == seq,
+                    "a gap before {record}"
+                );
+            }
+            let mut verify = postern.command(&["audit", "verify"])?;
+            run(verify.arg("--file").arg(file))?;
+            records.extend(of_file);
+        }
         let mut sessions: HashMap<String, (u32, u32)> = HashMap::new();
-        for (index, record) in records.iter().enumerate() {
-            let seq = record["seq"].as_u64().context("no sequence number")?;
-            ensure!(
-                u64::try_from(index)? + records[0]["seq"].as_u64().unwrap_or(0) == seq,
-                "a gap before {record}"
-            );
+        for record in &records {
             let session = record["session"].as_str().context("no session")?;
             let event = record["event"].as_str().context("no event")?;
             let counts = sessions.entry(session.to_owned()).or_default();
@@ -323,7 +334,6 @@ pub fn every_session_has_exactly_one_terminal_record(world: &World) -> Result<()
                 "{session}: {attempted} attempts, {terminal} ends"
             );
         }
-        run(&mut postern.command(&["audit", "verify"])?)?;
         ensure!(no_login_thread_failed(postern)?, "a defect is in the log");
         postern.start_again()?;
     }

@@ -15,6 +15,7 @@ use postern_core::limits::{
 };
 use tokio::sync::oneshot;
 
+use super::file::Opened;
 use super::{AuditError, OF_THE_PROCESS};
 use crate::clock::now_ms;
 
@@ -34,6 +35,13 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Result<(), AuditError>>,
 }
 
+/// The file that the writer is to go on in.
+pub(super) struct Next {
+    pub(super) path: PathBuf,
+    pub(super) opened: Opened,
+    pub(super) done: oneshot::Sender<Result<(), AuditError>>,
+}
+
 /// What waits for the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -45,10 +53,16 @@ pub(super) struct Queue {
 struct State {
     requests: VecDeque<Request>,
     detached: VecDeque<Entry>,
+    next: Option<Next>,
     /// What the next `recovered` record has to say.
     dropped_bytes: u64,
     lost_records: u64,
     broken: bool,
+    /// How often a sign of life was asked for, and up to which one the writer has answered.
+    asked: u64,
+    answered: u64,
+    /// The writer is about what it has taken, and may be waiting for the disk.
+    is_writing: bool,
     /// No more records are taken.
     stopping: bool,
     /// Why the end was not in order.
@@ -60,9 +74,13 @@ impl Queue {
         let state = State {
             requests: VecDeque::new(),
             detached: VecDeque::new(),
+            next: None,
             dropped_bytes,
             lost_records: 0,
             broken: false,
+            asked: 0,
+            answered: 0,
+            is_writing: false,
             stopping: false,
             failed: None,
         };
@@ -102,6 +120,31 @@ impl Queue {
         Ok(())
     }
 
+    pub(super) fn go_on_in(&self, next: Next) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(AuditError::Closed);
+        }
+        state.next = Some(next);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn ask_alive(&self) -> u64 {
+        let mut state = self.lock();
+        state.asked += 1;
+        let asked = state.asked;
+        drop(state);
+        self.work.notify_one();
+        asked
+    }
+
+    pub(super) fn is_alive(&self, asked: u64) -> bool {
+        let state = self.lock();
+        state.answered >= asked || state.is_writing
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.lock().broken
     }
@@ -138,6 +181,7 @@ struct Work {
     requests: VecDeque<Request>,
     detached: VecDeque<Entry>,
     recovered: Option<Entry>,
+    next: Option<Next>,
     stopping: bool,
 }
 
@@ -157,9 +201,13 @@ impl Writer {
         // Whatever ends this thread, nobody may wait for it any more.
         let _end = EndGuard(Arc::clone(&self.queue));
         loop {
-            let work = self.wait();
-            let stopping = work.stopping;
-            let outcome = self.write_all(work).and(self.sync_if_due(stopping));
+            let mut work = self.wait();
+            let (stopping, next) = (work.stopping, work.next.take());
+            let written = self.write_all(work);
+            let outcome = written.and(self.sync_if_due(stopping || next.is_some()));
+            if let Some(next) = next {
+                self.change_to(next, &outcome);
+            }
             if stopping {
                 let mut state = self.queue.lock();
                 let left = state.detached.len();
@@ -170,6 +218,26 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    /// Only a file to which all has been written is left behind.
+    fn change_to(&mut self, next: Next, outcome: &io::Result<()>) {
+        let Next { path, opened, done } = next;
+        let answer = match outcome {
+            Ok(()) => {
+                self.file = opened.file;
+                self.chain = opened.chain;
+                self.path = path;
+                self.queue.lock().dropped_bytes += opened.dropped_bytes;
+                Ok(())
+            }
+            Err(error) => Err(AuditError::Write {
+                path: self.path.clone(),
+                why: error.to_string(),
+            }),
+        };
+        // Whoever asked may have given up; the file is then as the writer has it.
+        let _ = done.send(answer);
     }
 
     /// Writes what is queued now, without waiting.
@@ -189,8 +257,11 @@ impl Writer {
     fn wait(&self) -> Work {
         let mut state = self.queue.lock();
         let begun = Instant::now();
+        state.is_writing = false;
         loop {
-            let idle = state.requests.is_empty()
+            state.answered = state.asked;
+            let idle = state.next.is_none()
+                && state.requests.is_empty()
                 && (state.broken || (state.detached.is_empty() && state.dropped_bytes == 0));
             let due = match self.unsynced_since {
                 Some(since) => Some(since + SYNC_INTERVAL),
@@ -198,6 +269,7 @@ impl Writer {
             };
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             if state.stopping || !idle || left == Some(Duration::ZERO) {
+                state.is_writing = true;
                 return Self::take(&mut state);
             }
             state = match left {
@@ -228,6 +300,7 @@ impl Writer {
             requests: std::mem::take(&mut state.requests),
             detached: std::mem::take(&mut state.detached),
             recovered,
+            next: state.next.take(),
             stopping: state.stopping,
         }
     }
@@ -385,7 +458,9 @@ impl Drop for EndGuard {
         let mut state = self.0.lock();
         state.stopping = true;
         state.broken = true;
+        state.is_writing = false;
         // Dropping the requests tells those who wait for them.
         state.requests.clear();
+        state.next = None;
     }
 }

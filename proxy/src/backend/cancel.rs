@@ -127,7 +127,7 @@ mod tests {
             auth_methods: Vec::new(),
             client_address: false,
         };
-        let target = Target::new(0, config).map_err(io::Error::other)?;
+        let target = Target::new(config).map_err(io::Error::other)?;
         let key = CancelKey {
             pid: 7,
             key: vec![1, 2, 3, 4],

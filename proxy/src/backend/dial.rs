@@ -1,8 +1,9 @@
 //! Reaching a backend: TCP, then TLS as libpq's `sslmode` means it.
 
+use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_core::wire::backend;
 use rustls::ClientConfig;
@@ -11,17 +12,22 @@ use tokio::time::timeout;
 use crate::backend::BackendError;
 use crate::config::{Backend, Endpoint, SslMode};
 use crate::limits::CONNECT_SHARE_MIN;
-use crate::session::BackendAddress;
 use crate::stream::{Stream, StreamError};
 use crate::tls::{self, TlsError};
 
 /// A backend and all that is prepared for reaching it.
 pub(crate) struct Target {
-    /// Its place in the configuration.
-    pub(crate) index: usize,
     /// The configuration.
     pub(crate) config: Backend,
     tls: Option<Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("host", &self.host())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether a connection is to be encrypted, in one attempt to make it.
@@ -39,8 +45,12 @@ pub(crate) enum Encryption {
 pub(crate) struct Dialled {
     /// The connection.
     pub(crate) stream: Stream,
+    /// Which backend it is.
+    pub(crate) target: Arc<Target>,
     /// Where it leads.
-    pub(crate) address: BackendAddress,
+    pub(crate) address: SocketAddr,
+    /// How long the connection took, with its TLS.
+    pub(crate) took: Duration,
     /// `host:port` as configured.
     pub(crate) host: String,
     /// The channel binding of the connection (RFC 5929, tls-server-end-point), where TLS and the
@@ -54,9 +64,9 @@ impl Target {
     /// # Errors
     ///
     /// When its CA file cannot be read or used.
-    pub(crate) fn new(index: usize, config: Backend) -> Result<Self, TlsError> {
+    pub(crate) fn new(config: Backend) -> Result<Self, TlsError> {
         let tls = tls::postgres_client_config(&config.endpoint)?;
-        Ok(Self { index, config, tls })
+        Ok(Self { config, tls })
     }
 
     /// Dials with as many attempts as `sslmode` asks for, until `ask` is let in. The caller bounds
@@ -66,7 +76,7 @@ impl Target {
     ///
     /// No address of the host accepts the connection, TLS is wanted and fails, or what `ask` says.
     pub(super) async fn let_in<T>(
-        &self,
+        self: &Arc<Self>,
         mut ask: impl AsyncFnMut(&mut Dialled) -> Result<T, BackendError>,
     ) -> Result<(Dialled, T), BackendError> {
         let mut attempts = self.attempts().iter().peekable();
@@ -121,8 +131,11 @@ impl Target {
     /// # Errors
     ///
     /// No address of the host accepts the connection, or TLS is wanted and fails.
-    pub(crate) async fn dial(&self, encryption: Encryption) -> Result<Dialled, BackendError> {
-        let endpoint = &self.config.endpoint;
+    pub(crate) async fn dial(
+        self: &Arc<Self>,
+        encryption: Encryption,
+    ) -> Result<Dialled, BackendError> {
+        let (endpoint, begun) = (&self.config.endpoint, Instant::now());
         let unreachable = |why: String| BackendError::Unreachable {
             host: host_of(endpoint),
             why,
@@ -135,11 +148,15 @@ impl Target {
         let connected = connect_to_one(&addresses, endpoint.connect_timeout).await;
         let (socket, address) = connected.map_err(unreachable)?;
         let stream = Stream::new(socket).map_err(|(_, error)| unreachable(error.to_string()))?;
-        self.encrypt(stream, address, encryption).await
+        let dialled = self.encrypt(stream, address, encryption).await?;
+        Ok(Dialled {
+            took: begun.elapsed(),
+            ..dialled
+        })
     }
 
     async fn encrypt(
-        &self,
+        self: &Arc<Self>,
         mut stream: Stream,
         address: SocketAddr,
         encryption: Encryption,
@@ -174,11 +191,10 @@ impl Target {
         let binding = stream
             .peer_certificate()
             .and_then(tls::tls_server_end_point);
-        let address = BackendAddress {
-            index: self.index,
-            address,
-        };
         Ok(Dialled {
+            target: self.clone(),
+            // Whoever began to connect knows.
+            took: Duration::ZERO,
             stream,
             address,
             host,
@@ -250,6 +266,28 @@ pub(super) fn not_let_in(error: BackendError) -> BackendError {
         return BackendError::Unreachable { host, why };
     }
     error
+}
+
+#[cfg(test)]
+impl Target {
+    /// A backend that nobody dials.
+    #[expect(clippy::unwrap_used, reason = "without TLS nothing can fail")]
+    pub(crate) fn for_tests() -> Arc<Self> {
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 5432,
+            sslmode: SslMode::Disable,
+            tls_ca_file: None,
+            connect_timeout: CONNECT_SHARE_MIN,
+        };
+        let config = Backend {
+            endpoint,
+            databases: Vec::new(),
+            auth_methods: Vec::new(),
+            client_address: false,
+        };
+        Arc::new(Self::new(config).unwrap())
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@
     reason = "at each point of the protocol every message but a few is out of place"
 )]
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
 use postern_core::scram::{ChannelBinding, ClientExchange, ScramError};
 use postern_core::secret::Secret;
 use postern_core::wire::backend::{self, BackendError as WireError, BackendMessage, Mechanisms};
@@ -18,7 +22,7 @@ use crate::backend::dial::{Dialled, Target};
 use crate::config::AuthMethod;
 use crate::limits::BACKEND_LOGIN_BYTES_MAX;
 use crate::random;
-use crate::session::{BackendAddress, CancelKey, CancelKeys};
+use crate::session::{CancelKey, CancelKeys};
 use crate::stream::{Stream, StreamError};
 use crate::sync::RoleCredential;
 
@@ -28,7 +32,9 @@ pub(crate) struct BackendReady {
     stream: Stream,
     greeting: Vec<u8>,
     cancel: Option<CancelKeys>,
-    address: BackendAddress,
+    target: Arc<Target>,
+    address: SocketAddr,
+    dialled_in: Duration,
 }
 
 impl BackendReady {
@@ -43,8 +49,18 @@ impl BackendReady {
         self.cancel.as_ref()
     }
 
+    /// Which backend it is.
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// How long the connection to it took.
+    pub(crate) fn dialled_in(&self) -> Duration {
+        self.dialled_in
+    }
+
     /// Where the backend is.
-    pub(crate) fn address(&self) -> BackendAddress {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -63,7 +79,7 @@ impl BackendReady {
 ///
 /// The backend cannot be reached, breaks the protocol, or refuses.
 pub(crate) async fn log_in(
-    target: &Target,
+    target: &Arc<Target>,
     startup: &Startup,
     credential: &RoleCredential,
     secret: impl Fn() -> Secret<Vec<u8>>,
@@ -225,9 +241,15 @@ pub(super) async fn greet(
         greeting.extend_from_slice(&message);
         if ready {
             let Dialled {
-                stream, address, ..
+                stream,
+                target,
+                address,
+                took,
+                ..
             } = dialled;
             return Ok(BackendReady {
+                dialled_in: took,
+                target,
                 stream,
                 greeting,
                 cancel,

@@ -11,6 +11,7 @@
     reason = "at each point of the protocol every message but a few is out of place"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postern_core::limits::SCRAM_MESSAGE_BYTES_MAX;
@@ -48,7 +49,7 @@ impl Relayed {
 /// Who are on the two sides.
 pub(crate) struct Sides<'a> {
     /// The database.
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a Arc<Target>,
     /// The client.
     pub(crate) client: &'a mut Stream,
     /// What the client's connection can be bound to, where that is anything.

@@ -75,6 +75,7 @@ mod tests {
             connections_per_address_max: 1_000,
             directory_calls_max: 64,
             login_timeout: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(3_600),
             splice_threads: None,
         }
     }

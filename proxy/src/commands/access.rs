@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use postern_core::login_name::LoginName;
@@ -17,15 +18,42 @@ use crate::directory::Directories;
 use crate::revocation::Command;
 use crate::role_store::connect::Connector;
 use crate::schema::{self, Install, adopt::connect_and_adopt};
+use crate::upkeep::Upkeep;
 
 /// Has the running process do something, and prints what it did.
 pub(super) fn order(path: &Path, command: Command) -> Result<ExitCode> {
+    tell(path, &Question::Command { command })
+}
+
+/// Keeps a person out.
+pub(super) fn revoke(
+    path: &Path,
+    name: String,
+    lasts: Option<Duration>,
+    reason: String,
+) -> Result<ExitCode> {
+    let for_s = lasts.map(|it| it.as_secs());
+    let command = Command::Revoke {
+        name,
+        for_s,
+        reason,
+    };
+    order(path, command)
+}
+
+/// Has the running process replace its configuration, or itself.
+pub(super) fn keep_up(path: &Path, what: Upkeep) -> Result<ExitCode> {
+    tell(path, &Question::Upkeep { what })
+}
+
+/// As [`order`], for whatever is answered in lines.
+pub(super) fn tell(path: &Path, question: &Question) -> Result<ExitCode> {
     let config = match read_config(path) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let answer: Result<Vec<String>, String> = ask(&config, &Question::Command { command })
-        .context("the running process, which does it, does not answer")?;
+    let answer: Result<Vec<String>, String> =
+        ask(&config, question).context("the running process, which does it, does not answer")?;
     match answer {
         Ok(lines) => {
             for line in lines {

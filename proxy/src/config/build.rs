@@ -445,6 +445,7 @@ pub(super) fn limits(section: &Section) -> Option<Limits> {
         connections_per_address_max: section.integer("connections_per_address_max")?,
         directory_calls_max: section.integer("directory_calls_max")?,
         login_timeout: milliseconds(section, "login_timeout_ms")?,
+        drain_timeout: Duration::from_secs(section.integer("drain_timeout_s")?),
         splice_threads: section.integer("splice_threads"),
     })
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::keys;
 use super::schema::{Absent, Form, Key, Kind, Table};
+use super::values::is_fixed;
 
 /// The widest comment line of the default file, in characters.
 const COMMENT_CHARS_MAX: usize = 98;
@@ -154,6 +155,12 @@ fn markdown_table(page: &mut String, table: &Table) {
         }
         push(page, "");
         push(page, &format!("- Value: {}", in_code(&key.kind.valid())));
+        if is_fixed(&format!("{}.{}", table.name, key.name)) {
+            push(
+                page,
+                "- A change takes a restart; `postern reload` refuses it",
+            );
+        }
         match key.absent {
             Absent::Required => push(page, "- Required"),
             Absent::RequiredWhen(when) => push(page, &format!("- Required when {when}")),

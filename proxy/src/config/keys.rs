@@ -474,6 +474,15 @@ static LIMITS: Table = Table {
             &["The longest time from the connection to the client's password."],
         ),
         key(
+            "drain_timeout_s",
+            seconds(0, 604_800),
+            Absent::Default("3600"),
+            &[
+                "How long a process keeps its sessions after `postern upgrade` has put another \
+                 one in its place; the rest of them end then.",
+            ],
+        ),
+        key(
             "splice_threads",
             count(1, 1_024),
             Absent::Unset {

@@ -22,6 +22,8 @@ mod problem;
 mod read;
 mod schema;
 mod section;
+mod value;
+mod values;
 
 pub(crate) use accounts::{
     Directory, Exchange, FeedChoice, Ldap, LdapBind, LdapFlavor, LdapUrl, Local, LocalOrder,
@@ -33,6 +35,7 @@ pub(crate) use files::{SecretFileError, secret_file};
 mod tests;
 
 pub(crate) use problem::Problem;
+pub(crate) use values::{Change, Values};
 
 use crate::role_store::Deprovision;
 
@@ -75,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// What keeps everything else away from the databases.
     pub(crate) perimeter: Option<Perimeter>,
+    /// What it says key by key, to tell it from another one.
+    pub(crate) values: Values,
     /// What the operator should know at start and in `check`: insecure choices, said aloud.
     pub(crate) warnings: Vec<String>,
 }
@@ -346,6 +351,8 @@ pub(crate) struct Limits {
     pub(crate) directory_calls_max: usize,
     /// `login_timeout_ms`: from accept to the password. Default 15,000, a quarter of PostgreSQL's.
     pub(crate) login_timeout: Duration,
+    /// `drain_timeout_s`: sessions after another process took over. Default 3,600.
+    pub(crate) drain_timeout: Duration,
     /// `splice_threads`: workers of the splice; if unset, one a core but for one core.
     pub(crate) splice_threads: Option<usize>,
 }

@@ -11,7 +11,7 @@ use super::files::Places;
 use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Form, Table};
 use super::section::{Reading, Section, unknown_table};
-use super::{Config, Credential, LdapFlavor, Perimeter, build, keys};
+use super::{Config, Credential, LdapFlavor, Perimeter, Values, build, keys};
 use crate::limits::CONFIG_BYTES_MAX;
 
 impl Config {
@@ -209,6 +209,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
             Some(perimeter) => Some(perimeter?),
             None => None,
         },
+        values: Values::of(sections.tables.values().flatten()),
         warnings: Vec::new(),
     })
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
@@ -11,6 +11,7 @@ use super::files::{self, Places};
 use super::keys;
 use super::problem::Problem;
 use super::schema::{self, Absent, FileUse, Item, Key, Kind, Table, nearest};
+use super::value::{Value, value_of};
 use crate::limits::CONFIG_SHOWN_BYTES_MAX;
 
 /// What is known while a file is read.
@@ -66,15 +67,6 @@ struct Entry {
     shown: Option<String>,
     /// True once the program has asked for it.
     taken: Cell<bool>,
-}
-
-#[derive(Debug, Clone)]
-enum Value {
-    Integer(u64),
-    Boolean(bool),
-    Text(String),
-    Path(PathBuf),
-    List(Vec<String>),
 }
 
 impl Section {
@@ -244,6 +236,20 @@ impl Section {
         }
     }
 
+    /// Every key that has a value, with its text; and the path, where it is one.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (&'static Key, String, Option<&Path>)> {
+        let entries = self.values.iter();
+        entries.filter_map(|(name, entry)| {
+            let key = self.table.key(name)?;
+            let value = entry.value.as_ref()?;
+            let path = match value {
+                Value::Path(path) => Some(path.as_path()),
+                Value::Integer(_) | Value::Boolean(_) | Value::Text(_) | Value::List(_) => None,
+            };
+            Some((key, value.to_string(), path))
+        })
+    }
+
     fn take(&self, key: &str) -> Option<&Value> {
         let entry = self.values.get(key)?;
         entry.taken.set(true);
@@ -390,78 +396,6 @@ fn shown(key: &Key, value: &DeValue<'_>, source: &str) -> String {
         text.push('…');
     }
     text
-}
-
-/// A value by the declaration of its key, or why it is none.
-fn value_of(kind: Kind, value: &DeValue<'_>) -> Result<Value, String> {
-    match kind {
-        Kind::Integer { min, max, .. } => integer_of(value, min, max).map(Value::Integer),
-        Kind::Boolean => value
-            .as_bool()
-            .map(Value::Boolean)
-            .ok_or_else(|| not_a(value)),
-        Kind::Text | Kind::File(_) => text_of(value).map(Value::Text),
-        Kind::Choice(choices) => {
-            let text = text_of(value)?;
-            choice_of(&text, choices)?;
-            Ok(Value::Text(text))
-        }
-        Kind::List(item) => {
-            let array = value.as_array().ok_or_else(|| not_a(value))?;
-            let texts = array.iter().map(|value| {
-                if let Item::Port = item {
-                    return Ok(integer_of(value.get_ref(), 1, 65_535)?.to_string());
-                }
-                let text = text_of(value.get_ref())?;
-                if let Item::Choice(choices) = item {
-                    choice_of(&text, choices)?;
-                }
-                Ok(text)
-            });
-            texts.collect::<Result<Vec<_>, String>>().map(Value::List)
-        }
-    }
-}
-
-fn integer_of(value: &DeValue<'_>, min: u64, max: u64) -> Result<u64, String> {
-    let integer = value.as_integer().ok_or_else(|| not_a(value))?;
-    let number = i128::from_str_radix(integer.as_str(), integer.radix());
-    match number.ok().and_then(|number| u64::try_from(number).ok()) {
-        Some(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err("is out of range".to_owned()),
-    }
-}
-
-fn text_of(value: &DeValue<'_>) -> Result<String, String> {
-    let text = value.as_str().ok_or_else(|| not_a(value))?;
-    if text.trim().is_empty() {
-        return Err("is empty".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("contains a control character".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn choice_of(text: &str, choices: &'static [&'static str]) -> Result<(), String> {
-    if choices.contains(&text) {
-        return Ok(());
-    }
-    match nearest(text, choices.iter().copied()) {
-        Some(near) => Err(format!(
-            "is not one of the choices; did you mean \"{near}\"?"
-        )),
-        None => Err("is not one of the choices".to_owned()),
-    }
-}
-
-fn not_a(value: &DeValue<'_>) -> String {
-    let article = if ["integer", "array"].contains(&value.type_str()) {
-        "an"
-    } else {
-        "a"
-    };
-    format!("is {article} {}", value.type_str())
 }
 
 /// The path that a text means, checked by what the program does with the file.

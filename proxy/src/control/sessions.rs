@@ -50,7 +50,7 @@ pub(super) async fn live(gate: &Gate) -> Vec<SessionAnswer> {
         groups: live.granted.iter().map(ToString::to_string).collect(),
         client: live.client.to_string(),
         database: live.database,
-        backend: live.backend.address.to_string(),
+        backend: live.backend.to_string(),
         backend_pid: live.cancel.map(|cancel| cancel.client.pid),
         open_s: live.opened.elapsed().as_secs(),
     };

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::again::renew;
 use super::{Visit, sync};
-use crate::backend::{BackendError, BackendReady, Target, log_in};
+use crate::backend::{BackendError, BackendReady, log_in};
 use crate::error::LoginError;
 use crate::gate::Plane;
 use crate::sync::Synced;
@@ -35,7 +35,7 @@ pub(super) async fn dial_and_log_in(
     let backend = plane
         .gate
         .target_of(synced.authorized().database())
-        .map(Target::host);
+        .map(|it| it.host());
     let backend = backend.unwrap_or_default();
     plane
         .gate

@@ -1,11 +1,13 @@
 //! The line of a service account: the database authenticates it, and everything else is as with
 //! people.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::audit::{Record, Source};
 use postern_core::mapping::RoleName;
 use postern_core::wire::startup::{Replication, Startup};
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::{Visit, within};
@@ -14,8 +16,10 @@ use crate::error::{Denied, Full, LoginError};
 use crate::gate::{Gate, Plane};
 use crate::limits::SERVICE_EXCHANGE_TIMEOUT;
 use crate::open::{Arrived, Entrant, enter};
+use crate::phases::Phase;
 use crate::role_store::{Refusal, RoleStoreError};
 use crate::service::Admitted;
+use crate::session::Place;
 use crate::stream::Stream;
 
 /// What the database is dialled for.
@@ -67,10 +71,7 @@ pub(super) async fn line(
     }
     let (relayed, server_final) = relayed?;
     // Places are for those who have proved something; until then a bound of their own counts.
-    let place = gate.sessions.reserve();
-    let place = place.ok_or(LoginError::Full(Full::Sessions))?;
-    let permit = gate.permits.logins.try_acquire();
-    let _permit = permit.map_err(|_| LoginError::Full(Full::Logins))?;
+    let (place, _permit) = places(gate).map_err(LoginError::Full)?;
     visit.go_cold(gate).map_err(LoginError::Full)?;
 
     let asked_at = Instant::now();
@@ -89,6 +90,8 @@ pub(super) async fn line(
     let host = target.host();
     let ready = timeout(patience, relayed.greet()).await;
     let ready = ready.map_err(|_| BackendError::TimedOut { host })??;
+    let dialled = (Phase::Dial, ready.dialled_in());
+    visit.phases.end_after(dialled, Phase::BackendLogin);
     match enter(gate, visit, &entrant, &ready) {
         true => Ok(Arrived {
             entrant,
@@ -98,6 +101,13 @@ pub(super) async fn line(
         }),
         false => Err(LoginError::Revoked),
     }
+}
+
+/// A place for the session, and one among the logins.
+fn places(gate: &Gate) -> Result<(Place, SemaphorePermit<'_>), Full> {
+    let place = gate.sessions.reserve().ok_or(Full::Sessions)?;
+    let permit = gate.permits.logins.try_acquire();
+    Ok((place, permit.map_err(|_| Full::Logins)?))
 }
 
 /// The startup packet as the database is to get it.
@@ -115,7 +125,7 @@ fn packet(
     packet.map_err(|_| BackendError::StartupTooLong)
 }
 
-fn target<'a>(gate: &'a Gate, database: &str) -> Result<&'a Target, BackendError> {
+fn target<'a>(gate: &'a Gate, database: &str) -> Result<&'a Arc<Target>, BackendError> {
     let unserved = || BackendError::NotServed {
         database: database.to_owned(),
     };

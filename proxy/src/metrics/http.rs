@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::{complaints, exposition};
-use crate::gate::Gate;
+use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{
     ACCEPT_PAUSE, METRICS_CLIENTS_MAX, METRICS_HEAD_TIMEOUT, METRICS_REQUEST_BYTES_MAX,
     METRICS_TIMEOUT,
@@ -28,7 +28,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Answers for as long as the process runs. One request a connection, so many at a time, and each
 /// within its time.
-pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
+pub(crate) async fn serve(current: Arc<CurrentPlane>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(METRICS_CLIENTS_MAX));
     loop {
         let (stream, client) = match listener.accept().await {
@@ -44,7 +44,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, listener: TcpListener) {
             tracing::debug!(%client, "metrics: too many ask at once");
             continue;
         };
-        let gate = gate.clone();
+        let gate = current.gate();
         drop(tokio::spawn(async move {
             answer_one(&gate, stream, client).await;
             drop(place);

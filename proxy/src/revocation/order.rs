@@ -1,11 +1,15 @@
 //! What others ask of the watch.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postern_core::principal::EntryId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::operator::{Answer, Command};
+use crate::directory::feed::Feed;
+use crate::gate::Plane;
 use crate::limits::ORDERS_MAX;
 
 /// What is asked of the watch.
@@ -15,8 +19,29 @@ pub(crate) enum Order {
     LookAt(EntryId),
     /// More was asked than there was room for.
     CompareAll,
+    /// There is another configuration.
+    Renew(Box<Renewed>),
     /// An operator's command, the operator's name, and where the answer goes.
     Command(Command, String, oneshot::Sender<Answer>),
+}
+
+/// What another configuration means for the watch.
+pub(crate) struct Renewed {
+    /// The plane to go on with.
+    pub(crate) plane: Arc<Plane>,
+    /// The feed to follow from now on, where it is another one; `None` in it where there is no
+    /// directory any more.
+    pub(crate) feed: Option<Option<Feed>>,
+    /// The role store is another one.
+    pub(crate) has_other_store: bool,
+    /// The file of local accounts is another one.
+    pub(crate) has_other_file: bool,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").finish_non_exhaustive()
+    }
 }
 
 /// The way to the watch, for everybody else.
@@ -48,6 +73,12 @@ impl Orders {
         if self.sender.try_send(Order::LookAt(entry.clone())).is_err() {
             self.has_overflowed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Has the watch go on with another configuration.
+    pub(crate) async fn renew(&self, renewed: Renewed) {
+        // There is no watch when the process is ending.
+        drop(self.sender.send(Order::Renew(Box::new(renewed))).await);
     }
 
     /// Has an operator's command obeyed; none when the process is ending.

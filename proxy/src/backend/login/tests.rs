@@ -56,7 +56,7 @@ fn log_in_with(
         keys,
     };
     let outcome = tokio_uring::start(async move {
-        let target = Target::new(0, backend).unwrap();
+        let target = Arc::new(Target::new(backend).unwrap());
         let secret = || Secret::new(b"secret".to_vec());
         let ready = log_in(&target, &startup, &credential, secret).await?;
         Ok((ready.greeting().to_vec(), ready.cancel().cloned()))

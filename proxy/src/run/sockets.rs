@@ -1,0 +1,188 @@
+//! The sockets of the process: those that were passed on to it, and those that it opens itself.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+
+use tokio::task::AbortHandle;
+
+use super::RunError;
+use crate::config::Config;
+use crate::listener::inherited::Inherited;
+use crate::listener::{self, Bound};
+use crate::upkeep::Parts;
+use crate::{cluster, control, metrics};
+
+/// All of them, before anybody accepts.
+pub(super) struct Sockets {
+    /// For clients, by login thread.
+    pub(super) groups: Vec<Vec<Bound>>,
+    /// Each socket for clients once, to be passed on.
+    pub(super) listeners: Vec<Bound>,
+    /// Where clients connect.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// For metrics.
+    pub(super) metrics: Option<TcpListener>,
+    /// For other proxies.
+    pub(super) cluster: Option<TcpListener>,
+    /// For commands.
+    pub(super) control: Option<UnixListener>,
+    /// The file of the control socket, if this process made it.
+    pub(super) file: Option<control::SocketFile>,
+}
+
+impl Sockets {
+    /// Takes what was passed on, and opens the rest.
+    ///
+    /// # Errors
+    ///
+    /// An address or a path cannot be used.
+    pub(super) fn open(
+        config: &Config,
+        inherited: Inherited,
+        threads: usize,
+    ) -> Result<Self, RunError> {
+        let (groups, listeners) = clients(&config.listen.addresses, inherited.client, threads)?;
+        let mut addresses: Vec<SocketAddr> = listeners.iter().map(Bound::address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let metrics = one("metrics.listen", config.metrics.listen, inherited.metrics)?;
+        let listen = config.cluster.as_ref().map(|it| it.listen);
+        let cluster = one("cluster.listen", listen, inherited.cluster)?;
+        let (control, file) = match (&config.control.socket, inherited.control) {
+            (_, Some(passed_on)) => (Some(passed_on), None),
+            (Some(path), None) => {
+                let made = control::listen(path).map_err(|error| RunError::Control {
+                    path: path.clone(),
+                    error,
+                })?;
+                (Some(made.0), Some(made.1))
+            }
+            (None, None) => (None, None),
+        };
+        Ok(Self {
+            groups,
+            listeners,
+            addresses,
+            metrics,
+            cluster,
+            control,
+            file,
+        })
+    }
+}
+
+/// A socket that was passed on, or a new one where `key` says so.
+fn one(
+    key: &'static str,
+    configured: Option<SocketAddr>,
+    inherited: Option<TcpListener>,
+) -> Result<Option<TcpListener>, RunError> {
+    let (Some(address), None) = (configured, &inherited) else {
+        return Ok(inherited);
+    };
+    let failed = |error| RunError::Listen {
+        key,
+        address,
+        error,
+    };
+    TcpListener::bind(address).map(Some).map_err(failed)
+}
+
+type Clients = (Vec<Vec<Bound>>, Vec<Bound>);
+
+/// Sockets that were passed on are used instead of `listen.addresses`.
+fn clients(
+    configured: &[SocketAddr],
+    inherited: Vec<Bound>,
+    threads: usize,
+) -> Result<Clients, RunError> {
+    let address = inherited.first().map(Bound::address);
+    if let Some(address) = address {
+        let covers = |passed: &SocketAddr, wanted: &SocketAddr| {
+            passed.port() == wanted.port()
+                && (passed.ip() == wanted.ip() || passed.ip().is_unspecified())
+        };
+        for wanted in configured.iter().filter(|it| it.port() != 0) {
+            if !inherited.iter().any(|it| covers(&it.address(), wanted)) {
+                tracing::warn!(
+                    %wanted,
+                    "listen.addresses: not listened on, because the sockets that were passed on \
+                     count instead"
+                );
+            }
+        }
+        let groups = listener::share(&inherited, threads);
+        let groups = groups.map_err(|error| RunError::Listen {
+            key: "listen.addresses",
+            address,
+            error,
+        })?;
+        return Ok((groups, inherited));
+    }
+    let failed = |(address, error)| RunError::Listen {
+        key: "listen.addresses",
+        address,
+        error,
+    };
+    let groups = listener::bind(configured, threads).map_err(failed)?;
+    let again = |it: &Bound| it.again().map_err(|error| failed((it.address(), error)));
+    let listeners = groups.iter().flatten().map(again);
+    let listeners = listeners.collect::<Result<_, _>>()?;
+    Ok((groups, listeners))
+}
+
+/// Metrics, the control socket and the other proxies, answered until this is dropped.
+pub(super) struct Serving(Vec<AbortHandle>);
+
+impl Serving {
+    /// Begins to answer, within the event loop.
+    ///
+    /// # Errors
+    ///
+    /// A socket cannot be used.
+    pub(super) fn begin(parts: &Parts) -> Result<Self, RunError> {
+        let mut tasks = Vec::new();
+        let failed = |error: io::Error| RunError::System {
+            what: "descriptor",
+            error,
+        };
+        if let Some(socket) = &parts.socket {
+            let socket = socket.try_clone().map_err(failed)?;
+            socket.set_nonblocking(true).map_err(failed)?;
+            let socket = tokio::net::UnixListener::from_std(socket).map_err(failed)?;
+            let served = tokio::spawn(control::serve(parts.control.clone(), socket));
+            tasks.push(served.abort_handle());
+        }
+        let listener = |socket: &TcpListener| {
+            let socket = socket.try_clone()?;
+            socket.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(socket)
+        };
+        if let Some(socket) = &parts.cluster {
+            let socket = listener(socket).map_err(failed)?;
+            if let Ok(address) = socket.local_addr() {
+                tracing::info!("listening on {address} for the other proxies");
+            }
+            let served = tokio::spawn(cluster::serve(parts.control.clone(), socket));
+            tasks.push(served.abort_handle());
+        }
+        if let Some(socket) = &parts.metrics {
+            let socket = listener(socket).map_err(failed)?;
+            if let Ok(address) = socket.local_addr() {
+                tracing::info!("metrics at http://{address}/metrics");
+            }
+            let served = tokio::spawn(metrics::serve(parts.control.clone(), socket));
+            tasks.push(served.abort_handle());
+        }
+        Ok(Self(tasks))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}

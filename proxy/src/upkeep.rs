@@ -1,0 +1,119 @@
+//! What is done to the running process as a whole: another configuration, another program.
+
+mod handover;
+mod reload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postern_core::audit::Record;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use self::handover::Handover;
+pub(crate) use self::handover::{Drained, Predecessor, is_drained};
+use crate::audit::OF_THE_PROCESS;
+use crate::gate::{CurrentPlane, Gate};
+use crate::limits::UPKEEP_WAITING_MAX;
+use crate::listener::Bound;
+use crate::supervisor::Supervisor;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Upkeep {
+    /// Read the configuration again.
+    Reload,
+    /// Hand over to the program that is installed now.
+    Upgrade,
+}
+
+/// What was done, a line each; or why nothing was.
+pub(crate) type Answer = Result<Vec<String>, String>;
+
+/// An order, the operator's name, and where the answer goes.
+pub(crate) type UpkeepOrder = (Upkeep, String, oneshot::Sender<Answer>);
+
+/// The way to the control thread, which does it.
+#[derive(Debug, Clone)]
+pub(crate) struct UpkeepOrders(mpsc::Sender<UpkeepOrder>);
+
+impl UpkeepOrders {
+    /// A way, and its other end.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<UpkeepOrder>) {
+        let (sender, receiver) = mpsc::channel(UPKEEP_WAITING_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Has it done.
+    pub(crate) async fn order(&self, what: Upkeep, by: String) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let ending = || "the process is ending".to_owned();
+        let sent = self.0.send((what, by, sender)).await;
+        sent.map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}
+
+/// What the process is made of, as far as it can be replaced while it runs.
+pub(crate) struct Parts {
+    /// The configuration file.
+    pub(crate) config_file: PathBuf,
+    /// Where the program is, as it was called at the start: what is there now may be another one.
+    pub(crate) program: PathBuf,
+    /// The plane of the control thread.
+    pub(crate) control: Arc<CurrentPlane>,
+    /// Those of the login threads.
+    pub(crate) login: Vec<Arc<CurrentPlane>>,
+    /// The sockets that clients connect to, to be passed on.
+    pub(crate) listeners: Vec<Bound>,
+    /// The socket for metrics.
+    pub(crate) metrics: Option<std::net::TcpListener>,
+    /// The socket for other proxies.
+    pub(crate) cluster: Option<std::net::TcpListener>,
+    /// The control socket.
+    pub(crate) socket: Option<std::os::unix::net::UnixListener>,
+    /// Who is told.
+    pub(crate) supervisor: Arc<Supervisor>,
+}
+
+/// What comes after an order.
+pub(crate) enum Next {
+    /// The process goes on.
+    Serve,
+    /// Another process serves; this one ends with its last session.
+    Drain(Drained),
+}
+
+impl Parts {
+    /// Does what is ordered, and says what came of it: to whoever ordered, to the log, and to the
+    /// audit file before.
+    pub(crate) async fn obey(&self, what: Upkeep, by: &str) -> (Answer, Next) {
+        match what {
+            Upkeep::Reload => (reload::reload(self, by).await, Next::Serve),
+            Upkeep::Upgrade => match Handover::begin(self, by).await {
+                Ok((lines, drained)) => (Ok(lines), Next::Drain(drained)),
+                Err(why) => {
+                    tracing::error!(why, "the process was not replaced");
+                    (Err(why), Next::Serve)
+                }
+            },
+        }
+    }
+}
+
+/// Puts an order on record before it is done.
+///
+/// # Errors
+///
+/// It cannot be, so that it must not be done.
+async fn put_on_record(gate: &Gate, (order, by): (&str, &str), detail: &str) -> Result<(), String> {
+    let record = Record::Ordered {
+        by: by.to_owned(),
+        order: order.to_owned(),
+        subject: String::new(),
+        detail: detail.to_owned(),
+    };
+    let written = gate.record_for(OF_THE_PROCESS, &record).await;
+    written.map_err(|_| "the audit file cannot be written: nothing was done".to_owned())
+}

@@ -1,0 +1,242 @@
+//! `postern upgrade`: another process in the place of the running one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::needs::is_full;
+use postern_tests::postern::binary;
+use postern_tests::process::run;
+use postern_tests::world::{CHANGE_LIMIT, Someone, outcome_of};
+use postern_tests::{RawClient, World, wait_until};
+
+use crate::reload::reload;
+
+/// How many logins meet how many reloads and upgrades each, in full and as a sample.
+const FULL: (usize, usize) = (10_000, 10);
+const SAMPLE: (usize, usize) = (300, 2);
+
+/// Those who log in at the same time.
+const CLIENTS: usize = 8;
+
+/// A process that has taken over. It is no child of ours, and has to end with the claim.
+struct Successor(Pid);
+
+impl Successor {
+    /// Has the running process put another one in its place.
+    fn upgrade(world: &World) -> Result<Self> {
+        let said = run(&mut world.plain.command(&["upgrade"])?)?;
+        let mut words = said.split(' ');
+        let pid = words.nth(1).and_then(|it| it.parse().ok());
+        let pid = pid.with_context(|| format!("no process in: {said}"))?;
+        Ok(Self(Pid::from_raw(pid)))
+    }
+
+    fn runs(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        // A zombie has ended.
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        !state.is_empty() && !state.starts_with('Z')
+    }
+
+    fn end(&self) -> Result<()> {
+        // It may have ended meanwhile.
+        let _ = kill(self.0, Signal::SIGTERM);
+        wait_until("the process ends", CHANGE_LIMIT, || Ok(!self.runs()))
+    }
+}
+
+/// Ends what has taken over, and starts the Postern of the world again.
+fn back(world: &World, successor: &Successor) -> Result<()> {
+    successor.end()?;
+    // The first process has drained, or is ended here.
+    world.plain.stop()?;
+    world.plain.start_again()
+}
+
+pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("spanning", &[HR_GROUP])?;
+    let first = world.plain.pid()?;
+    let mut session = world.raw(&person)?;
+    let successor = Successor::upgrade(world)?;
+    let outcome = (|| {
+        ensure!(session.query("select 1")? == "1");
+        let mut next = world.raw(&person)?;
+        ensure!(next.query("select 2")? == "2");
+        let sessions = run(&mut world.plain.command(&["sessions", "--json"])?)?;
+        let sessions: serde_json::Value = serde_json::from_str(&sessions)?;
+        ensure!(sessions.as_array().map(Vec::len) == Some(1), "{sessions}");
+        ensure!(
+            world.plain.is_running()?,
+            "the old process has left its session"
+        );
+        drop(session);
+        wait_until("the old process ends", CHANGE_LIMIT, || {
+            Ok(!world.plain.is_running()?)
+        })?;
+        ensure!(next.query("select 3")? == "3");
+        let mut own = world.plain.audit_file().into_os_string();
+        own.push(format!(".draining-{first}"));
+        let mut verify = world.plain.command(&["audit", "verify"])?;
+        run(verify.arg("--file").arg(&own))?;
+        let text = fs::read_to_string(&own)?;
+        ensure!(text.contains("\"event\":\"closed\""), "{text}");
+        ensure!(text.contains("\"event\":\"stopped\""), "{text}");
+        Ok(())
+    })();
+    back(world, &successor)?;
+    outcome?;
+    run(&mut world.plain.command(&["audit", "verify"])?).map(drop)
+}
+
+pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("unmoved", &[HR_GROUP])?;
+    // A copy, because the program of the other tests must stay.
+    let program = world.scratch.path().join("postern-to-replace");
+    fs::copy(binary()?, &program)?;
+    world.plain.stop()?;
+    world.plain.start_as(&program)?;
+    let aside = program.with_extension("aside");
+    fs::rename(&program, &aside)?;
+    fs::write(&program, "#!/bin/sh\nexit 3\n")?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let (code, text) = outcome_of(&mut world.plain.command(&["upgrade"])?)?;
+    ensure!(code == 1 && text.contains("this process goes on"), "{text}");
+    let mut session = world.raw(&person)?;
+    ensure!(session.query("select 1")? == "1");
+    // A configuration that takes a restart is one that an upgrade can take.
+    fs::rename(&aside, &program)?;
+    fs::write(world.plain.config_file(), "[listen]\naddresses = 7\n")?;
+    let upgraded = upgrade_with_errors(world);
+    world.plain.rewrite(|_| {})?;
+    upgraded?;
+    ensure!(session.query("select 2")? == "2");
+    world.plain.stop()?;
+    world.plain.start_again()
+}
+
+/// The command itself reads the configuration, so that the running process is asked directly.
+fn upgrade_with_errors(world: &World) -> Result<()> {
+    use std::io::{BufRead as _, Write as _};
+    let socket = world.plain.config_file().with_file_name("control.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.write_all(b"{\"ask\":\"upkeep\",\"what\":\"upgrade\"}\n")?;
+    let mut answer = String::new();
+    std::io::BufReader::new(stream).read_line(&mut answer)?;
+    ensure!(answer.contains("\"Err\""), "{answer}");
+    Ok(())
+}
+
+pub(crate) fn sessions_that_stay_too_long_are_ended(world: &World) -> Result<()> {
+    let person = world.person("lingering", &[HR_GROUP])?;
+    world.plain.rewrite(|config| {
+        config.set("limits", "drain_timeout_s", 1);
+    })?;
+    reload(&world.plain)?;
+    let mut session = world.raw(&person)?;
+    let successor = Successor::upgrade(world)?;
+    let told = session.read();
+    let back = back(world, &successor);
+    world.plain.rewrite(|config| {
+        config.unset("limits", "drain_timeout_s");
+    })?;
+    back?;
+    let told = told?;
+    ensure!(told.field(b'C').as_deref() == Some("57P01"), "{told:?}");
+    Ok(())
+}
+
+pub(crate) fn nobody_is_refused_while_configurations_and_processes_come_and_go(
+    world: &World,
+) -> Result<()> {
+    let (logins, rounds) = if is_full() { FULL } else { SAMPLE };
+    let mut people = Vec::new();
+    for number in 0..CLIENTS {
+        people.push(world.person(&format!("visitor{number}"), &[HR_GROUP])?);
+    }
+    let (done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let mut successors: Vec<Successor> = Vec::new();
+    let outcome = thread::scope(|scope| {
+        let visits: Vec<_> = people
+            .iter()
+            .map(|person| {
+                let (done, failed) = (&done, &failed);
+                scope.spawn(move || {
+                    let visited = visit(world, person, logins, (done, failed));
+                    failed.fetch_or(visited.is_err(), Ordering::Relaxed);
+                    visited
+                })
+            })
+            .collect();
+        let kept = upkeep(world, (logins, rounds), (&done, &failed), &mut successors);
+        failed.fetch_or(kept.is_err(), Ordering::Relaxed);
+        let mut visited = Ok(());
+        for visit in visits {
+            let joined = visit.join().map_err(|_| anyhow!("a client panicked"));
+            visited = visited.and(joined.and_then(|it| it));
+        }
+        visited.and(kept)
+    });
+    for successor in successors.iter().rev() {
+        successor.end()?;
+    }
+    world.plain.stop()?;
+    world.plain.start_again()?;
+    outcome?;
+    println!(
+        "{} logins, {rounds} reloads, {rounds} upgrades",
+        done.into_inner()
+    );
+    Ok(())
+}
+
+/// Logs in and out until all logins are done.
+fn visit(
+    world: &World,
+    person: &Someone,
+    logins: usize,
+    (done, failed): (&AtomicUsize, &AtomicBool),
+) -> Result<()> {
+    while done.fetch_add(1, Ordering::Relaxed) < logins && !failed.load(Ordering::Relaxed) {
+        let (login, password) = (&person.login, &person.password);
+        let mut session = RawClient::logged_in(world.plain.port(), login, HR_DATABASE, password)
+            .with_context(|| format!("login {}", done.load(Ordering::Relaxed)))?;
+        ensure!(session.query("select 1")? == "1");
+    }
+    Ok(())
+}
+
+/// Reloads and upgrades, spread over the logins.
+fn upkeep(
+    world: &World,
+    (logins, rounds): (usize, usize),
+    (done, failed): (&AtomicUsize, &AtomicBool),
+    successors: &mut Vec<Successor>,
+) -> Result<()> {
+    for round in 0..rounds {
+        let due = logins * round / rounds;
+        wait_until("the next round is due", CHANGE_LIMIT * 10, || {
+            let is_due = done.load(Ordering::Relaxed) >= due;
+            Ok(is_due || failed.load(Ordering::Relaxed))
+        })?;
+        if failed.load(Ordering::Relaxed) {
+            break;
+        }
+        let timeout_ms = 20_000 + i32::try_from(round)?;
+        world.plain.rewrite(|config| {
+            config.set("limits", "login_timeout_ms", timeout_ms);
+        })?;
+        reload(&world.plain)?;
+        successors.push(Successor::upgrade(world)?);
+    }
+    Ok(())
+}
