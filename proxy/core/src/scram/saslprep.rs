@@ -130,7 +130,7 @@ mod tests {
             "\u{aa}\u{85}".as_bytes(),
             "\u{aa}\u{e000}".as_bytes(),
             "\u{aa}\u{fdd0}".as_bytes(),
-            "\u{aa}\u{fffc}".as_bytes(),
+            "\u{aa}\u{fffd}".as_bytes(),
             "\u{aa}\u{2ff0}".as_bytes(),
             "\u{aa}\u{200e}".as_bytes(),
             "\u{aa}\u{e0001}".as_bytes(),
