@@ -42,9 +42,13 @@ pub(crate) enum Found {
     No,
 }
 
-/// Passes a cancel request on to the backend of a session of this process.
+/// Passes a cancel request on to the backend of a session of this process, or to the process
+/// before it, which may have kept the session.
 pub(crate) async fn cancel_here(gate: &Gate, asked: &CancelKey) -> Found {
     let Some(cancellation) = gate.sessions.to_cancel(asked) else {
+        if let Some(before) = gate.before.get() {
+            before.pass_on(asked);
+        }
         return Found::No;
     };
     if let Some(_permit) = permit(gate, &cancellation.key) {

@@ -15,7 +15,7 @@ use postern_core::secret::Secret;
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, LocalCommand};
 use crate::cluster::Peers;
-use crate::config::{self, Cluster, Config, Credential};
+use crate::config::{self, Cluster, Config, Control, Credential};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
@@ -193,7 +193,12 @@ fn explain_login(
 
 /// Asks the running process.
 fn ask<A: serde::de::DeserializeOwned>(config: &Config, question: &Question) -> Result<A> {
-    let Some(socket) = &config.control.socket else {
+    ask_at(&config.control, question)
+}
+
+/// As [`ask`], where only the way to the process is known.
+fn ask_at<A: serde::de::DeserializeOwned>(control: &Control, question: &Question) -> Result<A> {
+    let Some(socket) = &control.socket else {
         bail!("control.socket is not configured, so the running process cannot be asked");
     };
     control::ask(socket, question).with_context(|| format!("control.socket: {}", socket.display()))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,7 +32,7 @@ use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
-use crate::upkeep::UpkeepOrders;
+use crate::upkeep::{ProcessBefore, UpkeepOrders};
 
 /// What all login threads share under one configuration.
 ///
@@ -81,6 +81,8 @@ pub(crate) struct Gate {
     pub(crate) health: Arc<Health>,
     /// The way to the watch over everybody's access.
     pub(crate) orders: Arc<Orders>,
+    /// The process that this one has taken over from, if it has.
+    pub(crate) before: Arc<OnceLock<ProcessBefore>>,
     /// The way to reloads and upgrades.
     pub(crate) upkeep: UpkeepOrders,
     /// What the log has, by target.

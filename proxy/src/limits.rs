@@ -428,6 +428,9 @@ pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest line between the two, in bytes.
 pub(crate) const HANDOVER_LINE_BYTES_MAX: u64 = 64;
 
+/// The longest line of a cancel request between the two, in bytes: a key has 256 at most.
+pub(crate) const CANCEL_LINE_BYTES_MAX: u64 = 1_024;
+
 /// How often a process that has handed over looks whether its last session has ended.
 pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(200);
 

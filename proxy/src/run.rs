@@ -199,9 +199,15 @@ impl Life {
             ));
             say_where_it_is(&parts.control.gate(), &self.addresses);
             if let Some(predecessor) = predecessor {
-                predecessor.take_its_place().map_err(RunError::Handover)?;
+                let before = predecessor.take_its_place().map_err(RunError::Handover)?;
+                // It is set nowhere else.
+                drop(parts.control.gate().before.set(before));
             }
-            parts.supervisor.tell(&[Tell::Ready]);
+            let status = format!(
+                "Serving {} sessions at most",
+                parts.control.gate().config.limits.sessions_max
+            );
+            parts.supervisor.tell(&[Tell::Ready, Tell::Status(&status)]);
             self.serve(inbox, signals, serving).await
         })
     }

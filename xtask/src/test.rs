@@ -16,8 +16,9 @@ use crate::{
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, deny,
-    /// asan, fuzz, sql, or the name of an end-to-end test. `suites` and `hostile` by their whole
-    /// names run in full, and install what they need; otherwise there is a sample of them.
+    /// asan, fuzz, sql, or the name of an end-to-end test. `suites`, `hostile` and `upkeep` by
+    /// their whole names run in full, and install what they need; otherwise there is a sample of
+    /// them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.

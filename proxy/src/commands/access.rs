@@ -10,9 +10,9 @@ use postern_core::login_name::LoginName;
 use postern_core::mapping::RoleName;
 use postern_core::secret::Secret;
 
-use super::{ask, read_config, runtime};
+use super::{EX_CONFIG, ask, ask_at, read_config, runtime};
 use crate::cli::{Admin, Adopt, InitSql};
-use crate::config::{self, Config, SslMode};
+use crate::config::{self, Config, Control, SslMode};
 use crate::control::Question;
 use crate::directory::Directories;
 use crate::revocation::Command;
@@ -48,12 +48,15 @@ pub(super) fn keep_up(path: &Path, what: Upkeep) -> Result<ExitCode> {
 
 /// As [`order`], for whatever is answered in lines.
 pub(super) fn tell(path: &Path, question: &Question) -> Result<ExitCode> {
-    let config = match read_config(path) {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
+    let control = match Control::read(path) {
+        Ok(control) => control,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Ok(ExitCode::from(EX_CONFIG));
+        }
     };
-    let answer: Result<Vec<String>, String> =
-        ask(&config, question).context("the running process, which does it, does not answer")?;
+    let answer: Result<Vec<String>, String> = ask_at(&control, question)
+        .context("the running process, which does it, does not answer")?;
     match answer {
         Ok(lines) => {
             for line in lines {

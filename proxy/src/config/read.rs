@@ -11,7 +11,7 @@ use super::files::Places;
 use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Form, Table};
 use super::section::{Reading, Section, unknown_table};
-use super::{Config, Credential, LdapFlavor, Perimeter, Values, build, keys};
+use super::{Config, Control, Credential, LdapFlavor, Perimeter, Values, build, keys};
 use crate::limits::CONFIG_BYTES_MAX;
 
 impl Config {
@@ -48,6 +48,18 @@ impl Credential {
     /// Everything that is wrong with this table.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
         read_with(path, parse_credential)
+    }
+}
+
+impl Control {
+    /// Reads `[control]`, and nothing else, so that the running process can be asked about a file
+    /// that it would refuse, and by whoever may not read its secrets.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with this table.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        read_with(path, parse_control)
     }
 }
 
@@ -95,6 +107,14 @@ fn parse_credential(source: &str, places: Places) -> Result<Credential, Vec<Prob
         build::credential(sections.one("credential")?, reading)
     })?;
     Ok(credential)
+}
+
+fn parse_control(source: &str, places: Places) -> Result<Control, Vec<Problem>> {
+    let is_wanted = |table: &Table| table.name == "control";
+    let (control, _) = read_tables(source, places, is_wanted, |sections, _| {
+        Some(build::control(sections.one("control")?))
+    })?;
+    Ok(control)
 }
 
 /// Reads the wanted tables of a text and makes something of them; the warnings come beside it.

@@ -67,6 +67,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         generation: 0,
         newest: Arc::default(),
         orders: Arc::new(start.orders),
+        before: Arc::default(),
         upkeep: start.upkeep,
         levels: Arc::new(start.levels),
         phases: Arc::new(PhaseDurations::new()),

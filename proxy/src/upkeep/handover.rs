@@ -15,6 +15,7 @@
 //! ```
 //!
 //! Until `serving` the predecessor accepts, and whatever fails leaves it in its place.
+//! After that the successor passes cancel requests on that are none of its own sessions.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -22,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::Instant;
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -29,14 +31,17 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::{Parts, put_on_record};
+use crate::cancel::cancel_here;
 use crate::gate::Gate;
-use crate::limits::{HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT};
+use crate::limits::{CANCEL_LINE_BYTES_MAX, HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT};
 use crate::listener::inherited::{CLIENT, CLUSTER, CONTROL, HANDOVER, METRICS};
+use crate::session::CancelKey;
 use crate::supervisor::Tell;
 
 const PREPARED: &str = "prepared";
 const GO: &str = "go";
 const SERVING: &str = "serving";
+const CANCEL: &str = "cancel";
 
 /// The first descriptor that is passed on (`SD_LISTEN_FDS_START`).
 const FIRST_DESCRIPTOR: i32 = 3;
@@ -77,14 +82,69 @@ impl Predecessor {
     ///
     /// # Errors
     ///
-    /// The predecessor has given up.
-    pub(crate) fn take_its_place(mut self) -> io::Result<()> {
-        self.say(SERVING)
+    /// The socket cannot be set up.
+    pub(crate) fn take_its_place(mut self) -> io::Result<ProcessBefore> {
+        if let Err(error) = self.say(SERVING) {
+            // Whoever gives up on its successor ends it, so it has ended itself.
+            tracing::warn!(%error, "the process before has ended, with its sessions");
+        }
+        let stream = self.0.into_inner();
+        stream.set_nonblocking(true)?;
+        Ok(ProcessBefore(stream))
     }
 
     fn say(&mut self, word: &str) -> io::Result<()> {
         self.0.get_mut().write_all(format!("{word}\n").as_bytes())
     }
+}
+
+/// The process that this one has taken over from, while it drains.
+#[derive(Debug)]
+pub(crate) struct ProcessBefore(UnixStream);
+
+impl ProcessBefore {
+    /// Passes a cancel request on. It is lost when the process has ended or does not read: nobody
+    /// is told what becomes of one.
+    pub(crate) fn pass_on(&self, asked: &CancelKey) {
+        let key: String = asked.key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let line = format!("{CANCEL} {} {key}\n", asked.pid);
+        if let Err(error) = (&self.0).write_all(line.as_bytes()) {
+            tracing::debug!(%error, "a cancel request was not passed on to the process before");
+        }
+    }
+}
+
+/// The predecessor's half of that.
+async fn take_cancels(
+    gate: Arc<Gate>,
+    mut stream: tokio::io::BufReader<tokio::net::UnixStream>,
+) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        let mut limited = (&mut stream).take(CANCEL_LINE_BYTES_MAX);
+        if limited.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        if let Some(asked) = cancel_key(&line) {
+            let gate = gate.clone();
+            // Nobody is told what becomes of it.
+            drop(tokio::spawn(
+                async move { cancel_here(&gate, &asked).await },
+            ));
+        }
+    }
+}
+
+fn cancel_key(line: &str) -> Option<CancelKey> {
+    let mut words = line.split_ascii_whitespace();
+    let (word, pid, key) = (words.next()?, words.next()?, words.next()?);
+    let bytes = key.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    let key = bytes.collect::<Option<Vec<u8>>>()?;
+    let pid = pid.parse().ok()?;
+    (word == CANCEL).then_some(CancelKey { pid, key })
 }
 
 /// A process that is to take over.
@@ -97,7 +157,8 @@ pub(super) struct Handover {
 
 /// This process after another has taken over.
 pub(crate) struct Drained {
-    child: Child,
+    /// The process that took over, until its end was seen.
+    child: Option<Child>,
     /// When the sessions that are left are ended.
     pub(crate) until: Instant,
 }
@@ -105,7 +166,13 @@ pub(crate) struct Drained {
 impl Drained {
     /// Looks whether the other process is still there, and says once if it is not.
     pub(crate) fn look_after_successor(&mut self) {
-        if let Ok(Some(status)) = self.child.try_wait() {
+        let status = self
+            .child
+            .as_mut()
+            .and_then(|it| it.try_wait().ok())
+            .flatten();
+        if let Some(status) = status {
+            self.child = None;
             tracing::error!(%status, "the process that took over has ended");
         }
     }
@@ -145,8 +212,9 @@ impl Handover {
             "process {pid} serves now; process {own} keeps {left} sessions for at most {} s",
             patience.as_secs()
         );
+        drop(tokio::spawn(take_cancels(gate.clone(), handover.stream)));
         let drained = Drained {
-            child: handover.child,
+            child: Some(handover.child),
             until: Instant::now() + patience,
         };
         Ok((vec![line], drained))
@@ -246,4 +314,34 @@ fn own_file(gate: &Gate) -> PathBuf {
 /// Whether nothing is left that a process that drains waits for.
 pub(crate) fn is_drained(gate: &Gate, threads_ended: bool, until: Instant) -> bool {
     (threads_ended && gate.sessions.count() == 0) || Instant::now() >= until
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_request_arrives_as_it_was_passed_on() -> io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let asked = CancelKey {
+            pid: 42,
+            key: (0..=255).collect(),
+        };
+        ProcessBefore(ours).pass_on(&asked);
+        let mut line = String::new();
+        BufReader::new(theirs).read_line(&mut line)?;
+        assert!(line.len() as u64 <= CANCEL_LINE_BYTES_MAX);
+        assert_eq!(cancel_key(&line), Some(asked));
+        for wrong in [
+            "",
+            "cancel",
+            "cancel 42",
+            "cancel x 00",
+            "cancel 42 0g",
+            "end 42 00",
+        ] {
+            assert_eq!(cancel_key(wrong), None, "{wrong}");
+        }
+        Ok(())
+    }
 }

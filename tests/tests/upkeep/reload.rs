@@ -78,7 +78,23 @@ pub(crate) fn a_file_with_errors_changes_nothing(world: &World) -> Result<()> {
     world.plain.signal(Signal::SIGHUP)?;
     wait_for_log(&world.plain, before, seen)?;
     drop(world.raw(&person)?);
-    world.plain.rewrite(|_| {})?;
+    // Whoever asks for it at a terminal is told by the process.
+    world.plain.rewrite(|config| {
+        config
+            .set("listen", "tls", "perhaps")
+            .set("limits", "logins_max", 0);
+    })?;
+    let said = refused(&world.plain)?;
+    ensure!(
+        said.contains("listen.tls") && said.contains("limits.logins_max"),
+        "{said}"
+    );
+    drop(world.raw(&person)?);
+    world.plain.rewrite(|config| {
+        config
+            .set("listen", "tls", "allow-plaintext")
+            .unset("limits", "logins_max");
+    })?;
     let done = "the configuration was reloaded";
     let seen = count(&world.plain, done)?;
     world.plain.signal(Signal::SIGHUP)?;
