@@ -244,3 +244,32 @@ async fn watch(id: SessionId, login: JoinHandle<()>, held: mpsc::Sender<Infallib
     }
     drop(held);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sockets(count: usize) -> io::Result<Vec<Bound>> {
+        let mut sockets: Vec<Bound> = Vec::new();
+        for _ in 0..count {
+            let address = sockets.first().map(Bound::address);
+            sockets.push(bind_one(address.unwrap_or(([127, 0, 0, 1], 0).into()))?);
+        }
+        Ok(sockets)
+    }
+
+    #[test]
+    fn every_thread_has_a_socket_and_no_socket_is_without_a_thread() -> io::Result<()> {
+        for (count, threads, expected) in [
+            (1, 3, vec![1, 1, 1]),
+            (2, 2, vec![1, 1]),
+            (2, 3, vec![1, 1, 1]),
+            (5, 2, vec![3, 2]),
+        ] {
+            let groups = share(&sockets(count)?, threads)?;
+            let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+            assert_eq!(sizes, expected, "{count} sockets for {threads} threads");
+        }
+        Ok(())
+    }
+}

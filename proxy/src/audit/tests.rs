@@ -355,3 +355,25 @@ fn a_running_log_may_end_in_an_unfinished_line_and_a_finished_one_may_not() {
         }
     ));
 }
+
+#[tokio::test]
+async fn a_log_goes_on_in_another_file_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (main, own) = (path(&folder), folder.path().join("own.jsonl"));
+    let log = open(&main).unwrap();
+    log.write("s", &refused("one")).await.unwrap();
+    log.write_detached("s", closed(1)).unwrap();
+    log.go_on_in(&own).await.unwrap();
+    log.write("s", &refused("two")).await.unwrap();
+    assert_eq!((records(&main), records(&own)), (2, 1));
+    // It is another process's now.
+    let successor = open(&main).unwrap();
+    let refused_back = log.go_on_in(&main).await;
+    assert!(matches!(refused_back, Err(AuditError::Locked { .. })));
+    log.write("s", &refused("three")).await.unwrap();
+    successor.write("s", &refused("four")).await.unwrap();
+    drop(successor);
+    log.go_on_in(&main).await.unwrap();
+    log.write("s", &refused("five")).await.unwrap();
+    assert_eq!((records(&main), records(&own)), (4, 2));
+}

@@ -18,6 +18,7 @@ use super::read::parse;
 use super::schema::Absent;
 use super::*;
 
+mod changes;
 mod edited;
 mod perimeter;
 mod proof;
