@@ -170,7 +170,10 @@ impl AuditLog {
     ///
     /// The other file cannot be gone on with, or this one not be ended; then nothing has changed.
     pub(crate) async fn go_on_in(&self, path: &Path) -> Result<(), AuditError> {
-        let opened = file::open(path, &self.key)?;
+        let (next, key) = (path.to_owned(), self.key.clone());
+        // A disk that hangs must not hold up the thread that asks.
+        let opened = tokio::task::spawn_blocking(move || file::open(&next, &key)).await;
+        let opened = opened.map_err(|_| AuditError::Closed)??;
         let (done, is_done) = oneshot::channel();
         self.queue.go_on_in(Next {
             path: path.to_owned(),

@@ -17,7 +17,7 @@ use postern_ring::{Ring, RingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub(crate) use self::error::RunError;
 use self::logins::LoginThread;
@@ -62,9 +62,7 @@ pub(crate) fn run(config: Config, config_file: PathBuf, levels: Levels) -> Resul
     let predecessor = inherited.handover.take().map(Predecessor::new).transpose();
     let mut predecessor = predecessor.map_err(RunError::Handover)?;
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    say_warnings(&config);
     raise_descriptor_limit();
     let ring = start_ring(&config, threads)?;
     let (orders, orders_taken) = Orders::new();
@@ -133,6 +131,16 @@ fn program() -> Result<PathBuf, RunError> {
         what: "path of the program",
         error,
     })
+}
+
+/// What an operator should know of a configuration, whenever it comes to hold.
+pub(crate) fn say_warnings(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(
+            warning,
+            "the configuration says something that an operator should know"
+        );
+    }
 }
 
 fn start_ring(config: &Config, threads: usize) -> Result<Ring, RunError> {
@@ -221,6 +229,8 @@ impl Life {
         let mut watching = pin!(revocation::watch(self.parts.control.get(), inbox.orders));
         let (mut serving, mut drained) = (Some(serving), None::<Drained>);
         let mut ticks = interval(DRAIN_POLL);
+        // They are taken only after another process has taken over.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (what, by, answer) = tokio::select! {
                 ended = &mut watching => return ended,
@@ -306,6 +316,6 @@ fn say_where_it_is(gate: &Gate, addresses: &[SocketAddr]) {
         "the audit file goes on from here"
     );
     for address in addresses {
-        tracing::info!(version = crate::VERSION, "listening on {address}");
+        tracing::info!(version = crate::VERSION, %address, "listening");
     }
 }

@@ -246,7 +246,7 @@ impl Postern {
     pub fn wait_until_listening(&self) -> Result<()> {
         crate::wait_until("it hears of other proxies", START_LIMIT, || {
             let log = self.log()?;
-            let since = log.rsplit(" listening on ").next().unwrap_or_default();
+            let since = log.rsplit(": listening ").next().unwrap_or_default();
             Ok(since.contains("listening has begun"))
         })
     }

@@ -177,7 +177,12 @@ impl Feed {
                 Err(error) => return ended(since, error),
             };
             for shortfall in &seen.shortfalls {
-                tracing::warn!(%server, source = %seen.source, "the feed: {}", shortfall.why);
+                tracing::warn!(
+                    %server,
+                    source = %seen.source,
+                    why = %shortfall.why,
+                    "the feed falls short"
+                );
             }
             since.get_or_insert_with(Instant::now);
             outlet.state(Notice::Following {

@@ -170,7 +170,7 @@ impl Serving {
         if let Some(socket) = &parts.metrics {
             let socket = listener(socket).map_err(failed)?;
             if let Ok(address) = socket.local_addr() {
-                tracing::info!("metrics at http://{address}/metrics");
+                tracing::info!(%address, "metrics are served over HTTP");
             }
             let served = tokio::spawn(metrics::serve(parts.control.clone(), socket));
             tasks.push(served.abort_handle());

@@ -14,7 +14,7 @@ use crate::directory::feed::Feed;
 use crate::gate::{Gate, Permits, Plane};
 use crate::limits::CHANGES_SHOWN_MAX;
 use crate::revocation::Renewed;
-use crate::run::{RunError, assemble};
+use crate::run::{RunError, assemble, say_warnings};
 use crate::supervisor::Tell;
 use crate::sync::Synchronizer;
 
@@ -67,9 +67,7 @@ async fn replace(parts: &Parts, by: &str) -> Answer {
     }
     parts.control.replace(control);
     before.orders.renew(renewed).await;
-    for warning in &parts.control.gate().config.warnings {
-        tracing::warn!("{warning}");
-    }
+    say_warnings(&parts.control.gate().config);
     tracing::info!(
         by,
         changes = lines.join("; "),

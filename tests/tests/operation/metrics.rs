@@ -103,6 +103,10 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
                 "postern_login_duration_seconds_bucket{le=\"+Inf\",asked=\"memory\"}",
                 1.0,
             ),
+            (
+                "postern_login_phase_duration_seconds_count{phase=\"backend_login\"}",
+                2.0,
+            ),
             ("postern_revocation_lag_seconds_count", 0.0),
             ("postern_health{leg=\"audit\"}", 1.0),
         ] {
