@@ -113,7 +113,7 @@ pub(crate) fn cancel_ended(gate: &Arc<Gate>, ended: Vec<LiveSession>) {
         let deadline = Instant::now() + ENDED_CANCELS_TIMEOUT;
         let failed = side_by_side(orders, &places, deadline, carry_out).await;
         if failed > 0 {
-            tracing::warn!("the queries of {failed} of {count} ended sessions may go on");
+            tracing::warn!(failed, count, "queries of ended sessions may go on");
         }
     }));
 }

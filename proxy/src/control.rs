@@ -23,7 +23,7 @@ use crate::durations::Summary;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
 use crate::revocation::Command;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Upkeep, change_levels};
 pub(crate) use sessions::{SessionAnswer, table};
 
 /// How long a question may take to be asked, and its answer to be read.
@@ -213,15 +213,8 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
             serde_json::to_string(&answer)?
         }
         Question::LogLevels { directives } => {
-            let said = gate.levels.say(&directives);
-            if let Ok(levels) = &said {
-                tracing::info!(
-                    levels,
-                    by = operator(asker),
-                    "the levels of the log were changed"
-                );
-            }
-            serde_json::to_string(&said.map(|levels| vec![levels]))?
+            let answer = change_levels(gate, &directives, &operator(asker)).await;
+            serde_json::to_string(&answer)?
         }
         Question::Command { command } => {
             let answer = gate.orders.command(command, operator(asker)).await;

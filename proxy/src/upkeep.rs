@@ -102,6 +102,19 @@ impl Parts {
     }
 }
 
+/// Changes what the log has, and says what it has then.
+///
+/// # Errors
+///
+/// A directive is none, or it cannot be put on record; nothing has changed then.
+pub(crate) async fn change_levels(gate: &Gate, directives: &[String], by: &str) -> Answer {
+    // A log may say more of people than their administrator would like.
+    put_on_record(gate, ("log_level", by), &directives.join(",")).await?;
+    let levels = gate.levels.say(directives)?;
+    tracing::info!(levels, by, "the levels of the log were changed");
+    Ok(vec![levels])
+}
+
 /// Puts an order on record before it is done.
 ///
 /// # Errors

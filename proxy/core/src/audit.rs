@@ -139,7 +139,8 @@ pub enum Record {
     Ordered {
         /// Who: the name of the user on this machine.
         by: String,
-        /// What: `revoke`, `restore`, `kill`, `reconcile`.
+        /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`, `reload`, `upgrade`,
+        /// `log_level`.
         order: String,
         /// To whom or what.
         subject: String,

@@ -162,7 +162,7 @@ impl Serving {
         if let Some(socket) = &parts.cluster {
             let socket = listener(socket).map_err(failed)?;
             if let Ok(address) = socket.local_addr() {
-                tracing::info!("listening on {address} for the other proxies");
+                tracing::info!(%address, "the other proxies are listened to");
             }
             let served = tokio::spawn(cluster::serve(parts.control.clone(), socket));
             tasks.push(served.abort_handle());

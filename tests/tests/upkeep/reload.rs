@@ -213,6 +213,11 @@ pub(crate) fn the_levels_of_the_log_change_while_it_runs(world: &World) -> Resul
     // A health check says nothing, which is told at this level.
     drop(RawClient::connect(world.plain.port())?);
     wait_for_log(&world.plain, debug, seen)?;
+    let records = world.plain.audit()?;
+    let is_theirs = |it: &&serde_json::Value| it["order"] == "log_level";
+    let ordered = records.iter().rfind(is_theirs);
+    let ordered = ordered.context("it is not on record")?;
+    ensure!(ordered["detail"] == "postern=debug", "{ordered}");
     let said = run(&mut world.plain.command(&["log-level"])?)?;
     ensure!(said.trim() == "info", "{said}");
     let (code, text) = outcome_of(&mut world.plain.command(&["log-level", "postern=loud"])?)?;
