@@ -11,7 +11,8 @@
 //! the connection is closed when everything has been done that will be.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use postern_core::credential::ClusterKey;
 use postern_core::limits::CANCEL_KEY_BYTES_MAX;
@@ -23,13 +24,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::arrivals::Arrivals;
 use crate::cancel::{Found, cancel_here};
 use crate::check::Probe;
 use crate::config::Cluster;
 use crate::gate::{CurrentPlane, Gate};
-use crate::limits::{ACCEPT_PAUSE, PEER_CALLS_MAX, PEER_TIMEOUT};
+use crate::limits::{
+    ACCEPT_PAUSE, PEER_ASK_WAIT, PEER_ASKS_MAX, PEER_CALLS_MAX, PEER_CALLS_PER_ADDRESS_MAX,
+    PEER_CONNECT_TIMEOUT, PEER_RETRY_AFTER, PEER_TIMEOUT,
+};
 use crate::session::CancelKey;
 use crate::tls::{self, PEER_NAME, TlsError};
 
@@ -38,10 +44,42 @@ const CANCEL_HEADER_BYTES: usize = 12;
 
 /// The other proxies, and how they and this one know each other.
 pub(crate) struct Peers {
-    /// `host:port` of each.
-    addresses: Vec<String>,
+    peers: Vec<Arc<Peer>>,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
+    /// How many cancel requests may be on their way to all of them. Whoever has no key can make
+    /// them, so they have no part in the places of this process's own sessions.
+    asks: Semaphore,
+}
+
+/// One of them.
+struct Peer {
+    /// `host:port`.
+    address: String,
+    /// When it could not be reached, if the last try failed.
+    lost: Mutex<Option<Instant>>,
+}
+
+impl Peer {
+    /// Whether it has not just failed: one that is away must not hold up everybody.
+    fn is_worth_asking(&self) -> bool {
+        let lost = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.is_none_or(|at| at.elapsed() >= PEER_RETRY_AFTER)
+    }
+
+    /// Keeps what came of a try, and says once that it is away.
+    fn was_asked(&self, outcome: &Result<(), String>) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_lost = lost.is_some();
+        *lost = outcome.as_ref().err().map(|_| Instant::now());
+        if let (Err(why), false) = (outcome, was_lost) {
+            tracing::warn!(
+                peer = self.address,
+                why,
+                "another proxy cannot be asked to cancel"
+            );
+        }
+    }
 }
 
 impl Peers {
@@ -52,25 +90,35 @@ impl Peers {
     /// As [`tls::peer_configs`].
     pub(crate) fn new(config: &Cluster, cluster_key: &ClusterKey) -> Result<Self, TlsError> {
         let configs = tls::peer_configs(cluster_key)?;
+        let peer = |address: &String| {
+            Arc::new(Peer {
+                address: address.clone(),
+                lost: Mutex::default(),
+            })
+        };
         Ok(Self {
-            addresses: config.peers.clone(),
+            peers: config.peers.iter().map(peer).collect(),
             connector: TlsConnector::from(configs.client),
             acceptor: TlsAcceptor::from(configs.server),
+            asks: Semaphore::new(PEER_ASKS_MAX),
         })
     }
 
     /// Asks all of them at once to cancel what the key belongs to, and waits until each has done
     /// so or its time is over: libpq's PQcancel promises that the request has been acted on.
     pub(crate) async fn cancel(&self, key: &CancelKey) {
+        let Ok(Ok(_place)) = timeout(PEER_ASK_WAIT, self.asks.acquire()).await else {
+            tracing::debug!(pid = key.pid, "a cancel request was dropped: too many");
+            return;
+        };
         let packet: Arc<[u8]> = cancel_request(key.pid, &key.key).into();
         let mut asked = JoinSet::new();
-        for address in &self.addresses {
-            let (address, packet) = (address.clone(), packet.clone());
+        for peer in self.peers.iter().filter(|it| it.is_worth_asking()) {
+            let (peer, packet) = (peer.clone(), packet.clone());
             let connector = self.connector.clone();
             asked.spawn(async move {
-                if let Err(why) = ask_within(&connector, &address, &packet).await {
-                    tracing::warn!(peer = address, why, "a cancel request was not passed on");
-                }
+                let outcome = ask(&connector, &peer.address, &packet).await;
+                peer.was_asked(&outcome);
             });
         }
         // A panic in one has been said aloud by the runtime, and takes nothing from the others.
@@ -80,9 +128,10 @@ impl Peers {
     /// Asks each in turn for a session that nobody has; for `postern check`.
     pub(crate) async fn probe(&self) -> Vec<Probe> {
         let mut probes = Vec::new();
-        for address in &self.addresses {
+        for peer in &self.peers {
+            let address = &peer.address;
             let packet = cancel_request(0, &[0; CANCEL_KEY_BYTES_MAX]);
-            let why = ask_within(&self.connector, address, &packet).await;
+            let why = ask(&self.connector, address, &packet).await;
             let cure = "is it running, and has it the same cluster key?";
             probes.push(match why {
                 Ok(()) => Probe::ok("cluster", address, "it has the same key"),
@@ -94,31 +143,37 @@ impl Peers {
     }
 }
 
-/// Asks one of them; says why that failed.
-async fn ask_within(connector: &TlsConnector, address: &str, packet: &[u8]) -> Result<(), String> {
-    match timeout(PEER_TIMEOUT, ask(connector, address, packet)).await {
-        Ok(asked) => asked.map_err(|error| tls::explain(&error)),
-        Err(_) => Err(format!("no answer in {} s", PEER_TIMEOUT.as_secs())),
-    }
+/// Asks one of them, and waits until it has closed the connection in good order; says why that
+/// failed.
+async fn ask(connector: &TlsConnector, address: &str, packet: &[u8]) -> Result<(), String> {
+    let late = |limit: Duration| format!("no answer in {} s", limit.as_secs());
+    let connected = timeout(PEER_CONNECT_TIMEOUT, connect(connector, address)).await;
+    let connected = connected.map_err(|_| late(PEER_CONNECT_TIMEOUT))?;
+    let mut tls = connected.map_err(|error| tls::explain(&error))?;
+    let asked = timeout(PEER_TIMEOUT, async {
+        tls.write_all(packet).await?;
+        tls.flush().await?;
+        // A refusal of this side's key is an alert, and thereby an error here.
+        match tls.read(&mut [0]).await? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("it answers, which no peer does")),
+        }
+    });
+    let asked = asked.await.map_err(|_| late(PEER_TIMEOUT))?;
+    asked.map_err(|error| tls::explain(&error))
 }
 
-/// Runs until the peer closes the connection in good order.
-async fn ask(connector: &TlsConnector, address: &str, packet: &[u8]) -> io::Result<()> {
+async fn connect(connector: &TlsConnector, address: &str) -> io::Result<TlsStream<TcpStream>> {
     let socket = TcpStream::connect(address).await?;
     let name = ServerName::try_from(PEER_NAME).map_err(io::Error::other)?;
-    let mut tls = connector.connect(name, socket).await?;
-    tls.write_all(packet).await?;
-    tls.flush().await?;
-    // A refusal of this side's key is an alert, and thereby an error here.
-    match tls.read(&mut [0]).await? {
-        0 => Ok(()),
-        _ => Err(io::Error::other("it answers, which no peer does")),
-    }
+    connector.connect(name, socket).await
 }
 
 /// Acts on what other proxies ask, for as long as the process runs.
 pub(crate) async fn serve(current: Arc<CurrentPlane>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(PEER_CALLS_MAX));
+    // Whoever reaches the port and says nothing holds a place until the handshake has to be over.
+    let arrivals = Arrivals::new(PEER_CALLS_PER_ADDRESS_MAX);
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -128,21 +183,19 @@ pub(crate) async fn serve(current: Arc<CurrentPlane>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "cluster: a connection was closed: too many at once");
+        let place = places.clone().try_acquire_owned();
+        let (Ok(place), Ok(arrival)) = (place, arrivals.enter(peer.ip())) else {
+            tracing::debug!(%peer, "cluster: a connection was closed: too many at once");
             continue;
         };
         let gate = current.gate();
         drop(tokio::spawn(async move {
-            match timeout(PEER_TIMEOUT, answer(&gate, socket)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    let why = tls::explain(&error);
-                    tracing::warn!(%peer, why, "cluster: a connection was closed");
-                }
-                Err(_) => tracing::warn!(%peer, "cluster: a connection took too long"),
+            if let Err(error) = answer(&gate, socket).await {
+                // The other side says aloud what is wrong; anybody can make this happen.
+                let why = tls::explain(&error);
+                tracing::debug!(%peer, why, "cluster: a connection was closed");
             }
-            drop(place);
+            drop((place, arrival));
         }));
     }
 }
@@ -152,8 +205,13 @@ async fn answer(gate: &Gate, socket: TcpStream) -> io::Result<()> {
     let Some(peers) = &gate.peers else {
         return Ok(());
     };
-    let mut tls = peers.acceptor.accept(socket).await?;
-    let request = receive(&mut tls).await?;
+    let arrived = timeout(PEER_CONNECT_TIMEOUT, async {
+        let mut tls = peers.acceptor.accept(socket).await?;
+        let request = receive(&mut tls).await?;
+        Ok::<_, io::Error>((tls, request))
+    });
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let (mut tls, request) = arrived.await.map_err(late)??;
     let key = CancelKey {
         pid: request.pid,
         key: request.key,
@@ -161,7 +219,9 @@ async fn answer(gate: &Gate, socket: TcpStream) -> io::Result<()> {
     if cancel_here(gate, &key).await == Found::No {
         tracing::debug!(pid = key.pid, "a peer asks for no live session");
     }
-    tls.shutdown().await
+    timeout(PEER_CONNECT_TIMEOUT, tls.shutdown())
+        .await
+        .map_err(late)?
 }
 
 /// A CancelRequest and nothing else.
@@ -234,6 +294,27 @@ mod tests {
             matches!(probe.outcome, Outcome::Warning { .. }),
             "{probe:?}"
         );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_away_is_not_asked_for_every_request() -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        drop(listener);
+        let peers = peers("01ab", &[address])?;
+        let [peer] = peers.peers.as_slice() else {
+            anyhow::bail!("there is not one peer");
+        };
+        assert!(peer.is_worth_asking());
+        let key = CancelKey {
+            pid: 7,
+            key: vec![1, 2, 3, 4],
+        };
+        peers.cancel(&key).await;
+        assert!(!peer.is_worth_asking());
+        peer.was_asked(&Ok(()));
+        assert!(peer.is_worth_asking());
         Ok(())
     }
 

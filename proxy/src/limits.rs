@@ -2,7 +2,14 @@
 //!
 //! What an operator may change is in `config`, with its range beside the key.
 
+mod cluster;
+
 use std::time::Duration;
+
+pub(crate) use self::cluster::{
+    PEER_ASK_WAIT, PEER_ASKS_MAX, PEER_CALLS_MAX, PEER_CALLS_PER_ADDRESS_MAX, PEER_CONNECT_TIMEOUT,
+    PEER_RETRY_AFTER, PEER_TIMEOUT, PEERS_MAX,
+};
 
 /// The longest configuration file, in bytes.
 /// As many prefixes as a policy may have are two thirds of it; a device or a log given by mistake
@@ -259,16 +266,6 @@ pub(crate) const ENDED_CANCELS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a cancel request may take to reach its backend.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long another proxy of the cluster may take to act on a cancel request: the time of a cancel
-/// request, and as much again for the way there.
-pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Connections of other proxies of the cluster that are served at the same time.
-pub(crate) const PEER_CALLS_MAX: usize = 64;
-
-/// How many other proxies a proxy may name: each is asked for every key that is not known here.
-pub(crate) const PEERS_MAX: usize = 32;
 
 /// What is read of a client that is told at once that no descriptor is left, in bytes: a startup
 /// packet or a ClientHello, so that the refusal is not lost to a reset.
