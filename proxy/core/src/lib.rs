@@ -2,11 +2,12 @@
 //!
 //! Bytes, time and random numbers are arguments; decisions are return values.
 //! The crate knows the PostgreSQL wire format, SCRAM, login names, group rules, the rules of the
-//! credential cache, the values of a directory, the perimeter's policy and the form of the audit
-//! records, and nothing about how any of them travels.
+//! credential cache, the values of a directory, the perimeter's policy, the commands of the admin
+//! console and the form of the audit records, and nothing about how any of them travels.
 
 pub mod audit;
 pub mod cache;
+pub mod console;
 pub mod credential;
 pub mod directory;
 pub mod limits;

@@ -95,3 +95,18 @@ pub const AUDIT_BATCH_BYTES_MAX: usize = 256 * 1_024;
 /// failed write is tried again without a new record.
 /// This much of the log may be lost with the power; nothing is lost with the process.
 pub const AUDIT_SYNC_INTERVAL_MS: u64 = 1_000;
+
+/// The longest message to the admin console, in bytes, its tag and length word included.
+/// A command is a line; a client that sends more is no person and no driver.
+pub const CONSOLE_MESSAGE_BYTES_MAX: usize = 16_384;
+
+/// The longest name, reason or other word of a command of the admin console, in bytes.
+/// It is kept in the audit file, which cuts texts of a peer at the same length.
+pub const CONSOLE_WORD_BYTES_MAX: usize = AUDIT_TEXT_BYTES_MAX;
+
+/// The most words of one statement of the admin console; the longest command has six.
+pub const CONSOLE_WORDS_MAX: usize = 64;
+
+/// The most rows that one command of the admin console answers with; the rest is counted.
+/// Nobody reads more, and all of them are in memory at once.
+pub const CONSOLE_ROWS_MAX: usize = 10_000;

@@ -1,4 +1,4 @@
-//! The part of PostgreSQL's frontend/backend protocol that a login needs.
+//! The part of PostgreSQL's frontend/backend protocol that a login and the admin console need.
 //!
 //! Everything here turns bytes into values and values into bytes; nothing reads a socket.
 //! A decoder accepts a message only when every byte of it is accounted for, and an encoder takes
@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod frontend;
 pub mod proxy_header;
+pub mod query;
 pub mod startup;
 
 /// Appends one message: the tag when there is one, the length word, and the body that `body`
@@ -70,6 +71,13 @@ impl<'a> Reader<'a> {
         let (text, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.get(1..)?;
         Some(text)
+    }
+
+    /// So many bytes.
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
     }
 
     /// Everything that is left.
