@@ -16,9 +16,9 @@ use postern_core::wire::frontend::{self, Header, SaslInitialResponse};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Directory, Exchange};
-use crate::directory::LocalChallenge;
+use crate::directory::{DirectoryError, LocalChallenge};
 use crate::error::{ClientError, LoginError};
-use crate::gate::Plane;
+use crate::gate::{Gate, Plane};
 use crate::negotiate::Encrypted;
 use crate::random;
 use crate::stream::{Stream, StreamError};
@@ -56,7 +56,9 @@ pub(crate) async fn ask(
 ) -> Result<Answer, LoginError> {
     match scram_name(&plane.gate.config, user) {
         Some(name) => {
-            let asked = Box::pin(scram(plane, client, &name)).await?;
+            let directories = &plane.directories;
+            let challenge = || directories.challenge(&name, &plane.gate.decoys);
+            let asked = Box::pin(scram(&plane.gate, client, challenge)).await?;
             Ok(Answer::Scram(Box::new(asked)))
         }
         None => Ok(Answer::Password(password(client).await?)),
@@ -101,8 +103,16 @@ async fn password(client: &mut Stream) -> Result<Secret<Vec<u8>>, LoginError> {
 }
 
 /// Everything of an exchange but its outcome. An unknown name takes the same way.
-async fn scram(plane: &Plane, client: &mut Stream, name: &str) -> Result<Asked, LoginError> {
-    let end_point = plane.gate.end_point.as_deref();
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(crate) async fn scram(
+    gate: &Gate,
+    client: &mut Stream,
+    challenge: impl FnOnce() -> Result<LocalChallenge, DirectoryError>,
+) -> Result<Asked, LoginError> {
+    let end_point = gate.end_point.as_deref();
     let end_point = end_point.filter(|_| client.is_encrypted());
     let mechanisms = offered(end_point);
     client
@@ -131,8 +141,7 @@ async fn scram(plane: &Plane, client: &mut Stream, name: &str) -> Result<Asked, 
         }
     };
     let first = ClientFirst::read(end_point, mechanism, &message).map_err(ClientError::Scram)?;
-    let challenge = plane.directories.challenge(name, &plane.gate.decoys);
-    let challenge = challenge.map_err(|error| LoginError::Directory(Arc::new(error)))?;
+    let challenge = challenge().map_err(|error| LoginError::Directory(Arc::new(error)))?;
     let (challenged, message) = first.challenge(&random::nonce(), challenge.verifier());
     client
         .send(&backend::authentication_sasl_continue(&message))

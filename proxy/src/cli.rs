@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use postern_core::console::{self, Shown};
 
 use crate::policy::Tc;
 
@@ -65,6 +66,19 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show a table of the running process, as the admin console does.
+    Show {
+        /// Which: version, config, sessions, clients, servers, backends, directory, cache, policy,
+        /// stats, limits or help.
+        #[arg(value_parser = shown)]
+        what: Shown,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Keep a person out, on every proxy of the database, and end what they have open.
     Revoke {
         /// The login name, or the name of the role.
@@ -93,10 +107,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// End one live session.
+    /// End one live session, or all of a role.
     Kill {
         /// Its identifier, as `postern sessions` shows it.
-        session: String,
+        #[arg(required_unless_present = "role", conflicts_with = "role")]
+        session: Option<String>,
+        /// The role whose sessions on this proxy are ended.
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
         /// Why; the person is told.
         #[arg(long, default_value = "")]
         reason: String,
@@ -104,6 +122,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Let no more sessions begin; those that are live go on.
+    Drain {
+        /// After this time those that are left are ended: a number with s, m, h or d.
+        #[arg(long, value_name = "TIME", value_parser = lasting)]
+        within: Option<Duration>,
+        /// The running process.
+        #[command(flatten)]
+        process: Process,
+    },
+    /// Let new logins wait until `postern resume`, for 30 seconds at most.
+    Pause(Process),
+    /// End a pause or a drain.
+    Resume(Process),
     /// Compare every managed role with the directory, and make it as the directory says.
     Reconcile {
         /// Only say what would be done.
@@ -160,6 +191,17 @@ pub(crate) struct ConfigFile {
         default_value = "/etc/postern/postern.toml"
     )]
     pub(crate) path: PathBuf,
+}
+
+/// The running process, and how its answer is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Process {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `postern adopt`.
@@ -364,44 +406,11 @@ impl PolicyCommand {
 /// A time such as `90s`, `15m`, `1h` or `2d`.
 fn lasting(text: &str) -> Result<Duration, String> {
     let why = || format!("{text:?} is not a number with s, m, h or d, such as 1h");
-    let unit = text.chars().next_back().ok_or_else(why)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(why()),
-    };
-    let number = text.strip_suffix(unit).unwrap_or_default();
-    let number: u64 = number.parse().map_err(|_| why())?;
-    match number.checked_mul(seconds) {
-        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
-        Some(0) | None => Err(why()),
-    }
+    console::lasting(text).ok_or_else(why)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_has_a_number_and_a_unit() {
-        let seconds = |text| lasting(text).ok().map(|it| it.as_secs());
-        assert_eq!(seconds("90s"), Some(90));
-        assert_eq!(seconds("15m"), Some(900));
-        assert_eq!(seconds("1h"), Some(3_600));
-        assert_eq!(seconds("2d"), Some(172_800));
-        for text in [
-            "",
-            "1",
-            "h",
-            "-1h",
-            "0s",
-            "1 h",
-            "1é",
-            "99999999999999999999d",
-        ] {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
+/// The name of a table.
+fn shown(text: &str) -> Result<Shown, String> {
+    let names = || Shown::ALL.map(Shown::name).join(", ");
+    Shown::named(text).ok_or_else(|| format!("there are {}", names()))
 }

@@ -1,6 +1,7 @@
 //! What each command of the command line does.
 
 mod access;
+mod orders;
 mod policy;
 
 use std::io::{IsTerminal as _, Read as _};
@@ -19,7 +20,6 @@ use crate::config::{self, Cluster, Config, Control, Credential};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
-use crate::revocation::Command as Order;
 use crate::role_store::RoleStore;
 use crate::sync::Synchronizer;
 use crate::upkeep::Upkeep;
@@ -80,22 +80,18 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Ok(config) => list_sessions(&config, json),
             Err(code) => Ok(code),
         },
-        Command::Revoke {
-            name,
-            lasts,
-            reason,
-            config,
-        } => access::revoke(&config.path, name, lasts, reason),
-        Command::Restore { name, config } => access::order(&config.path, Order::Restore { name }),
-        Command::Revoked { config } => access::order(&config.path, Order::Holds),
-        Command::Kill {
-            session,
-            reason,
-            config,
-        } => access::order(&config.path, Order::Kill { session, reason }),
-        Command::Reconcile { dry_run, config } => {
-            access::order(&config.path, Order::Reconcile { dry_run })
-        }
+        Command::Show { what, config, json } => match read_config(&config.path) {
+            Ok(config) => orders::show(&config, what, json),
+            Err(code) => Ok(code),
+        },
+        command @ (Command::Revoke { .. }
+        | Command::Restore { .. }
+        | Command::Revoked { .. }
+        | Command::Kill { .. }
+        | Command::Reconcile { .. }
+        | Command::Drain { .. }
+        | Command::Pause(_)
+        | Command::Resume(_)) => orders::give(command),
         Command::Local(command) => edit_local(command),
         Command::Audit(AuditCommand::Verify { file, config }) => verify(file, &config.path),
         Command::Policy(command) => policy::execute(&command),

@@ -13,18 +13,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use postern_core::console::Shown;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::admin;
 use crate::durations::Summary;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
+use crate::operators::Operator;
 use crate::revocation::Command;
 use crate::upkeep::{Upkeep, change_levels};
-pub(crate) use sessions::{SessionAnswer, table};
+pub(crate) use sessions::{SessionAnswer, live as live_sessions, table};
 
 /// How long a question may take to be asked, and its answer to be read.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +56,11 @@ pub(crate) enum Question {
     LogLevels {
         /// `TARGET=LEVEL`; none for those of the start.
         directives: Vec<String>,
+    },
+    /// A table of the admin console.
+    Show {
+        /// Which.
+        what: Shown,
     },
     /// An operator's command.
     Command {
@@ -216,10 +224,10 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
             let answer = change_levels(gate, &directives, &operator(asker)).await;
             serde_json::to_string(&answer)?
         }
+        Question::Show { what } => serde_json::to_string(&admin::shown(gate, what).await)?,
         Question::Command { command } => {
             let answer = gate.orders.command(command, operator(asker)).await;
-            let ending = || Err("the process is ending".to_owned());
-            serde_json::to_string(&answer.unwrap_or_else(ending))?
+            serde_json::to_string(&answer)?
         }
     };
     answer.push('\n');
@@ -228,11 +236,12 @@ async fn answer(gate: &Gate, stream: UnixStream) -> io::Result<()> {
     told.map_err(io::Error::from)?
 }
 
-/// What a user of this machine is called on record.
-fn operator(uid: u32) -> String {
+/// A user of this machine, as records have it. Whoever is answered may order everything.
+fn operator(uid: u32) -> Operator {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     let name = user.ok().flatten().map(|user| user.name);
-    name.unwrap_or_else(|| format!("uid {uid}"))
+    let name = name.unwrap_or_else(|| format!("uid {uid}"));
+    Operator::of_process(name, "control socket")
 }
 
 fn cache(gate: &Gate, login: &str) -> Option<CacheAnswer> {
@@ -276,7 +285,8 @@ pub(crate) fn ask<A: serde::de::DeserializeOwned>(
         | Question::Counts
         | Question::Health
         | Question::LogLevels { .. }
-        | Question::Sessions => EXCHANGE_TIMEOUT,
+        | Question::Sessions
+        | Question::Show { .. } => EXCHANGE_TIMEOUT,
     };
     stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_string(question)?;

@@ -12,6 +12,7 @@ use postern_core::wire::startup::StartupError;
 use crate::backend::BackendError;
 use crate::directory::DirectoryError;
 use crate::role_store::RoleStoreError;
+use crate::session::ShareFull;
 use crate::stream::StreamError;
 
 /// Why a login ended before the splice.
@@ -35,6 +36,12 @@ pub(crate) enum LoginError {
     Backend(BackendError),
     /// There are too many of something already.
     Full(Full),
+    /// There are too many sessions for one role, address or database.
+    ShareFull(ShareFull),
+    /// Logins are paused, and it has waited long enough.
+    Paused,
+    /// The proxy lets no more sessions begin.
+    Draining,
     /// The person lost access, or a part of it, while they were logging in.
     Revoked,
     /// The audit file cannot be written.
@@ -88,6 +95,8 @@ pub(crate) enum Denied {
     PasswordRefusedBefore,
     /// Too many other passwords were tried for this person a moment ago.
     PasswordTriedTooOften,
+    /// An account of the admin console without a right.
+    NoRight,
     /// No group of the person counts.
     NoGroup {
         /// How many groups the directory returned.
@@ -120,6 +129,18 @@ pub(crate) enum Full {
     Sessions,
     /// `limits.directory_calls_max`: logins that wait for their turn with the directory.
     DirectoryCalls,
+    /// `limits.logins_per_address_and_minute_max`: logins that began from one address.
+    Rate,
+    /// [`crate::limits::PAUSED_LOGINS_MAX`]: logins that wait until they are not paused any more.
+    Paused,
+    /// [`crate::limits::CONSOLE_SESSIONS_MAX`]: sessions of the admin console.
+    Console,
+}
+
+impl From<ShareFull> for LoginError {
+    fn from(full: ShareFull) -> Self {
+        Self::ShareFull(full)
+    }
 }
 
 impl From<ClientError> for LoginError {
@@ -189,6 +210,9 @@ impl LoginError {
             ) => Fault::Client,
             Self::Backend(_) => Fault::Backend,
             Self::Full(_)
+            | Self::ShareFull(_)
+            | Self::Paused
+            | Self::Draining
             | Self::Revoked
             | Self::AuditUnavailable
             | Self::ShuttingDown

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use postern_core::audit::{Record, RefusedReason};
@@ -12,6 +12,7 @@ use postern_ring::RingHandle;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
 
+use crate::admin::Console;
 use crate::arrivals::Arrivals;
 use crate::audit::{AuditError, AuditLog};
 use crate::authenticate::Authenticator;
@@ -19,6 +20,7 @@ use crate::backend::Target;
 use crate::cluster::Peers;
 use crate::config::Config;
 use crate::directory::Directories;
+use crate::door::Door;
 use crate::durations::Durations;
 use crate::error::LoginError;
 use crate::health::Health;
@@ -28,6 +30,7 @@ use crate::limits::{
 };
 use crate::logging::Levels;
 use crate::phases::PhaseDurations;
+use crate::rates::Rates;
 use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
@@ -67,6 +70,14 @@ pub(crate) struct Gate {
     pub(crate) peers: Option<Arc<Peers>>,
     /// Connections that have not reached the splice, by address.
     pub(crate) arrivals: Arc<Arrivals>,
+    /// When it was assembled.
+    pub(crate) started: Instant,
+    /// Whether new logins go on.
+    pub(crate) door: Arc<Door>,
+    /// How fast logins come from one address.
+    pub(crate) rates: Arc<Rates>,
+    /// The admin console, if there is one.
+    pub(crate) console: Option<Arc<Console>>,
     /// Set once, when the process is told to stop.
     pub(crate) stopping: watch::Sender<bool>,
     /// Set once, when another process accepts the connections.

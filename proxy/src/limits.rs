@@ -3,6 +3,8 @@
 //! What an operator may change is in `config`, with its range beside the key.
 
 mod cluster;
+mod console;
+mod door;
 
 use std::time::Duration;
 
@@ -10,6 +12,11 @@ pub(crate) use self::cluster::{
     PEER_ASK_WAIT, PEER_ASKS_MAX, PEER_CALLS_MAX, PEER_CALLS_PER_ADDRESS_MAX, PEER_CONNECT_TIMEOUT,
     PEER_RETRY_AFTER, PEER_TIMEOUT, PEERS_MAX,
 };
+pub(crate) use self::console::{
+    CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT, CONSOLE_SESSIONS_MAX,
+    CONSOLE_STATEMENTS_MAX,
+};
+pub(crate) use self::door::{BUDGETS_MAX, LOGIN_RATE_WINDOW, PAUSE_WAIT, PAUSED_LOGINS_MAX};
 
 /// The longest configuration file, in bytes.
 /// As many prefixes as a policy may have are two thirds of it; a device or a log given by mistake
@@ -443,10 +450,6 @@ pub(crate) const TRAFFIC_WAIT: Duration = Duration::from_millis(200);
 
 /// How long an operator's command may take; a comparison of thousands of people is the longest.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// People, and addresses, whose wrong passwords are counted at once; whoever is not among them
-/// when there are more is refused.
-pub(crate) const WRONG_TRIED_MAX: usize = 100_000;
 
 /// How long a login waits for another one of the same person that brings another password, or
 /// another spelling of the name; such logins are few, and a directory answers in milliseconds.

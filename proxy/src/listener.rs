@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use self::reserve::{Reserve, is_exhaustion, last_word};
 use crate::error::Full;
-use crate::gate::{CurrentPlane, Plane};
+use crate::gate::CurrentPlane;
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
 use crate::login::{Visit, serve, turn_away};
 use crate::negotiate::speaks_for_others;
@@ -163,7 +163,7 @@ pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
             Ok((socket, client)) => {
                 // A socket for both families tells addresses of IPv4 in those of IPv6.
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                admit(&current.get(), socket, client, &under_way);
+                admit(&current, socket, client, &under_way);
             }
             Err(error) => {
                 if is_exhaustion(&error) && reserve.turn_away(&current.gate(), &listener).await {
@@ -189,11 +189,12 @@ pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
 
 /// Starts a login, unless there are more connections on their way than can be told anything.
 fn admit(
-    plane: &Arc<Plane>,
+    current: &Arc<CurrentPlane>,
     socket: tokio::net::TcpStream,
     client: SocketAddr,
     under_way: &mpsc::Sender<Infallible>,
 ) {
+    let plane = current.get();
     let gate = &plane.gate;
     gate.counts.connections.fetch_add(1, Ordering::Relaxed);
     let arrival = match speaks_for_others(client.ip(), &gate.config.listen.proxy_protocol_from) {
@@ -229,9 +230,9 @@ fn admit(
     visit.arrival = arrival.unwrap_or_default();
     visit.place = Some(permit);
     let held = under_way.clone();
-    let (plane, id) = (plane.clone(), visit.id);
+    let (current, id) = (current.clone(), visit.id);
     let login = match over {
-        None => tokio_uring::spawn(serve(plane, stream, visit)),
+        None => tokio_uring::spawn(serve((current, plane), stream, visit)),
         Some(full) => tokio_uring::spawn(turn_away(plane, stream, visit, full)),
     };
     drop(tokio_uring::spawn(watch(id, login, held)));

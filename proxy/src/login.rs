@@ -11,6 +11,7 @@
 
 mod again;
 mod dial;
+mod refusal;
 mod service;
 
 use std::cell::OnceCell;
@@ -19,16 +20,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::audit::{Record, RefusedReason};
+use postern_core::audit::Record;
 use postern_core::login_name::LoginName;
 use postern_core::secret::Secret;
 use postern_core::wire::backend;
 use postern_core::wire::startup::{Replication, Startup};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use self::again::{look_again, renew};
 use self::dial::dial_and_log_in;
+use self::refusal::refuse;
+pub(crate) use self::refusal::turn_away;
+use crate::admin;
 use crate::arrivals;
 use crate::ask::{Answer, ask};
 use crate::authenticate::{Authenticated, Recalled};
@@ -36,15 +40,14 @@ use crate::authorize::{Authorized, authorize};
 use crate::backend::BackendError;
 use crate::cancel::cancel;
 use crate::error::{ClientError, Denied, Full, LoginError};
-use crate::gate::{Gate, Plane};
-use crate::limits::{FIRST_TURN_WAIT, HANDSHAKE_TIMEOUT, LINGER, OUTDATED_MAX, REFUSAL_DELAY};
+use crate::gate::{CurrentPlane, Gate, Plane};
+use crate::limits::{FIRST_TURN_WAIT, HANDSHAKE_TIMEOUT, OUTDATED_MAX};
 use crate::negotiate::{Arrival, introduce, negotiate};
 use crate::open::{Arrived, Entrant, enter, open};
 use crate::phases::{Phase, Phases};
-use crate::report::{Report, report};
 use crate::revocation::end_at_login;
 use crate::service::{admit, role_named};
-use crate::session::SessionId;
+use crate::session::{SessionId, Share};
 use crate::splice::splice;
 use crate::stream::Stream;
 use crate::sync::Synced;
@@ -66,6 +69,8 @@ pub(crate) struct Visit {
     login: Option<String>,
     /// What the client calls itself, once it is known.
     pub(crate) application_name: Option<String>,
+    /// The TLS version and cipher suite, once they are known; none in clear text.
+    pub(crate) tls: Option<String>,
     /// When the password came; a refusal is answered a fixed time after it.
     asked: Option<Instant>,
     /// How long its phases took.
@@ -88,6 +93,7 @@ impl Visit {
             arrival: None,
             login: None,
             application_name: None,
+            tls: None,
             asked: None,
             cold: OnceCell::new(),
             was_cold: false,
@@ -140,7 +146,13 @@ impl Visit {
 }
 
 /// Serves one connection to its end, or to the splice.
-pub(crate) async fn serve(plane: Arc<Plane>, mut client: Stream, mut visit: Visit) {
+///
+/// A login sees one configuration to its end; what outlives it asks for the newest.
+pub(crate) async fn serve(
+    (current, plane): (Arc<CurrentPlane>, Arc<Plane>),
+    mut client: Stream,
+    mut visit: Visit,
+) {
     let is_late = visit.accepted.elapsed() > FIRST_TURN_WAIT;
     if is_late && plane.gate.permits.is_crowded() {
         return turn_away(plane, client, visit, Full::Turns).await;
@@ -153,33 +165,38 @@ pub(crate) async fn serve(plane: Arc<Plane>, mut client: Stream, mut visit: Visi
     };
     visit.leave_cold();
     // From here on a stop waits: what is on record as opened is handed over.
-    let outcome = match outcome {
-        Ok(Some(arrived)) => Box::pin(open(&plane.gate, arrived, &visit)).await.map(Some),
-        Ok(None) => Ok(None),
-        Err(error) => Err(error),
+    let error = match outcome {
+        Ok(End::Session(arrived)) => match Box::pin(open(&plane.gate, *arrived, &visit)).await {
+            Ok(opened) => {
+                visit.has_come_in(&plane.gate);
+                return splice(&plane.gate, client, opened, &visit);
+            }
+            Err(error) => error,
+        },
+        Ok(End::Console(entered)) => match admin::open(&plane.gate, &visit, *entered).await {
+            Ok(opened) => {
+                return Box::pin(admin::serve(current, client, &visit, opened)).await;
+            }
+            Err(error) => error,
+        },
+        Ok(End::Cancelled) => return client.close().await,
+        Err(error) => error,
     };
-    match outcome {
-        Ok(Some(opened)) => {
-            visit.has_come_in(&plane.gate);
-            splice(&plane.gate, client, opened, &visit);
-        }
-        Ok(None) => client.close().await,
-        Err(error) => refuse(&plane, client, &visit, &error).await,
-    }
+    refuse(&plane, client, &visit, &error).await;
 }
 
-/// Tells a client in the clear, before it has said anything, that there are too many, as
-/// PostgreSQL itself does when it cannot start a backend.
-pub(crate) async fn turn_away(plane: Arc<Plane>, client: Stream, visit: Visit, full: Full) {
-    refuse(&plane, client, &visit, &LoginError::Full(full)).await;
+/// Where the line ends.
+enum End {
+    /// In a session with a backend.
+    Session(Box<Arrived>),
+    /// In the admin console.
+    Console(Box<admin::Entered>),
+    /// With a cancel request, which has been passed on.
+    Cancelled,
 }
 
-/// The line itself. `None` is a cancel request, which has been passed on.
-async fn line(
-    plane: &Plane,
-    client: &mut Stream,
-    visit: &mut Visit,
-) -> Result<Option<Arrived>, LoginError> {
+/// The line itself.
+async fn line(plane: &Plane, client: &mut Stream, visit: &mut Visit) -> Result<End, LoginError> {
     let gate = &plane.gate;
     let patience = gate.config.limits.login_timeout;
     let deadline = visit.accepted + patience;
@@ -195,7 +212,7 @@ async fn line(
         Arrival::Login(startup, encrypted) => (startup, encrypted),
         Arrival::Cancel(request) => {
             Box::pin(cancel(gate, request)).await;
-            return Ok(None);
+            return Ok(End::Cancelled);
         }
     };
     visit.phases.end(Phase::Tls);
@@ -203,22 +220,34 @@ async fn line(
     visit.application_name = startup
         .get("application_name")
         .map(|name| String::from_utf8_lossy(name).into_owned());
-    attempted(plane, visit, client, &startup).await?;
+    visit.tls = client.encryption();
+    attempted(plane, visit, &startup).await?;
 
     within(deadline, accept_startup(plane, client, &startup)).await?;
+    if let Some(console) = gate.console.as_ref().filter(|it| it.is_asked_for(&startup)) {
+        let asked = console.ask(gate, client, &startup, encrypted);
+        let asked = within(deadline, asked).await?;
+        visit.asked = Some(Instant::now());
+        let entered = Box::pin(console.enter(gate, visit, asked)).await?;
+        return Ok(End::Console(Box::new(entered)));
+    }
+    let deadline = deadline + gate.door.pass().await?;
+    gate.rates
+        .begin(visit.client.ip())
+        .map_err(LoginError::Full)?;
     let (user, from) = (startup.user(), visit.client.ip());
     if let Some(admitted) = admit(&gate.config, user, from, client.is_encrypted())? {
         let startup = &startup;
         let wish = service::Wish { startup, deadline };
         let line = service::line(plane, client, visit, admitted, wish);
-        return Box::pin(line).await.map(Some);
+        return Ok(End::Session(Box::new(Box::pin(line).await?)));
     }
     let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
     visit.asked = Some(Instant::now());
     visit.phases.end(Phase::Ask);
     // What comes now needs far more memory, which those who only wait must not cost.
     let person = Box::pin(person(plane, visit, &startup, answer));
-    person.await.map(Some)
+    Ok(End::Session(Box::new(person.await?)))
 }
 
 /// Somebody whose role is made to match what a directory says.
@@ -230,7 +259,7 @@ async fn person(
 ) -> Result<Arrived, LoginError> {
     let gate = &plane.gate;
     // Places are for those who have sent a password: idle connections have a bound of their own.
-    let place = gate
+    let mut place = gate
         .sessions
         .reserve()
         .ok_or(LoginError::Full(Full::Sessions))?;
@@ -258,6 +287,8 @@ async fn person(
             authorized = self::authorized(plane, now, startup, visit).await?;
             visit.phases.end(Phase::Authorize);
         }
+        let share = Share::new(authorized.role(), visit.client.ip(), authorized.database());
+        place.share(share)?;
         let synced = synced(plane, authorized, startup, visit).await?;
         visit.phases.end(Phase::Sync);
         let (synced, ready) = dial_and_log_in(plane, synced, startup, visit).await?;
@@ -302,17 +333,12 @@ async fn synced(
 }
 
 /// The audit record comes before anything is asked or answered.
-async fn attempted(
-    plane: &Plane,
-    visit: &Visit,
-    client: &Stream,
-    startup: &Startup,
-) -> Result<(), LoginError> {
+async fn attempted(plane: &Plane, visit: &Visit, startup: &Startup) -> Result<(), LoginError> {
     let record = Record::Attempted {
         client: visit.client.to_string(),
         user: startup.user().to_owned(),
         database: startup.database().to_owned(),
-        tls: client.encryption(),
+        tls: visit.tls.clone(),
     };
     plane.gate.record(visit.id, &record).await
 }
@@ -435,44 +461,6 @@ async fn sync(
         plane.gate.record(visit.id, &record).await?;
     }
     Ok(synced)
-}
-
-/// Says why, to the audit file first and then to the client, and closes.
-async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginError) {
-    let Report {
-        message,
-        delayed,
-        reason,
-        detail,
-    } = report(error, visit.login.as_deref());
-    plane.gate.counts.refused.count(reason);
-    if visit.login.is_none() && reason == RefusedReason::ClientGone {
-        // It said nothing at all: a health check or a port scan, and no attempt.
-        tracing::debug!(session = %visit.id, client = %visit.client, detail, "a client left");
-        return;
-    }
-    if visit.place.is_none() {
-        let client = visit.client;
-        tracing::warn!(%client, detail, "a connection was closed at once: too many are being told");
-        return;
-    }
-    let record = Record::Refused {
-        client: visit.client.to_string(),
-        reason,
-        detail: detail.clone(),
-    };
-    // There is nothing left to refuse when the record cannot be written.
-    drop(plane.gate.record(visit.id, &record).await);
-    tracing::info!(session = %visit.id, client = %visit.client, fault = ?error.fault(),
-        reason = reason.label(), detail, "a login ended");
-    if let (true, Some(asked)) = (delayed, visit.asked) {
-        sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed())).await;
-    }
-    let Some(message) = message else { return };
-    // A client that does not read is not waited for.
-    if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
-        client.close().await;
-    }
 }
 
 /// Bounds what waits for the client.

@@ -3,12 +3,14 @@
 //! Where to look: `login` is the straight line of a login; `run` puts the process together;
 //! every other module is one step or one part of those two.
 
+mod admin;
 mod arrivals;
 mod ask;
 mod audit;
 mod authenticate;
 mod authorize;
 mod backend;
+mod budgets;
 mod cancel;
 mod check;
 mod cli;
@@ -18,6 +20,7 @@ mod commands;
 mod config;
 mod control;
 mod directory;
+mod door;
 mod durations;
 mod error;
 mod explain;
@@ -30,10 +33,12 @@ mod login;
 mod metrics;
 mod negotiate;
 mod open;
+mod operators;
 mod phases;
 mod policy;
 mod pulse;
 mod random;
+mod rates;
 mod report;
 mod revocation;
 mod role_store;

@@ -54,6 +54,9 @@ fn exposition(gate: &Arc<Gate>) -> Result<String, fmt::Error> {
 
 /// What keeps the process from being ready, one line each; nothing when it is.
 fn complaints(gate: &Gate) -> Vec<String> {
+    if gate.door.is_draining() {
+        return vec!["draining: no more sessions begin".to_owned()];
+    }
     let seen = gate.health.seen();
     if seen.is_empty() {
         return vec!["nothing has been looked at yet".to_owned()];

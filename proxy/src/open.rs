@@ -115,6 +115,8 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
         target: ready.target().clone(),
         backend: ready.address(),
         cancel: ready.cancel().cloned(),
+        application_name: visit.application_name.clone(),
+        client_tls: visit.tls.clone(),
         opened: Instant::now(),
         ending: None,
     };

@@ -4,6 +4,7 @@
 //! All credential failures get one and the same refusal, in PostgreSQL's own words; the audit
 //! record has the truth.
 
+mod full;
 mod proof;
 
 use postern_core::audit::RefusedReason as Reason;
@@ -13,7 +14,7 @@ use postern_core::wire::frontend::FrontendError;
 
 use crate::backend::BackendError;
 use crate::directory::DirectoryError;
-use crate::error::{ClientError, Denied, Full, LoginError};
+use crate::error::{ClientError, Denied, LoginError};
 use crate::role_store::{Refusal, RoleStoreError};
 
 /// What is to be done about a login that ended before the splice.
@@ -91,20 +92,15 @@ fn verdict(error: &LoginError) -> (Told, Reason, String) {
         }
         LoginError::RoleStore(error) => role_store_verdict(error),
         LoginError::Backend(error) => backend_verdict(error),
-        LoginError::Full(full) => {
-            let text = "sorry, too many clients already".to_owned();
-            let told = Told::Error(Sqlstate::TOO_MANY_CONNECTIONS, text, None);
-            let limit = match full {
-                Full::Logins => "limits.logins_max",
-                Full::ColdLogins => "limits.cold_logins_max",
-                Full::Connections => "connections on their way",
-                Full::Address => "limits.connections_per_address_max",
-                Full::Descriptors => "no file descriptor is left",
-                Full::Turns => "the login threads are behind",
-                Full::Sessions => "limits.sessions_max",
-                Full::DirectoryCalls => "limits.directory_calls_max",
-            };
-            (told, Reason::TooManyConnections, limit.to_owned())
+        LoginError::Full(full) => full::verdict(*full),
+        LoginError::ShareFull(full) => full::share_verdict(full),
+        LoginError::Paused => {
+            let told = unavailable("logins are paused; try again later");
+            (told, Reason::Paused, "waited long enough".to_owned())
+        }
+        LoginError::Draining => {
+            let told = unavailable("the proxy is draining: it lets no more sessions begin");
+            (told, Reason::Draining, String::new())
         }
         LoginError::Revoked => {
             let text = "access was changed while you were logging in; log in again".to_owned();
@@ -197,6 +193,10 @@ fn denied_verdict(denied: &Denied) -> (Told, Reason, String) {
         Denied::ServiceRole(role) => (
             Reason::RoleReserved,
             format!("{role} is the role of a service account"),
+        ),
+        Denied::NoRight => (
+            Reason::NoGroup,
+            "none of its groups is a right of the admin console".to_owned(),
         ),
         Denied::NoGroup { groups } => (Reason::NoGroup, format!("none of {groups} groups counts")),
         Denied::Database(database) => (

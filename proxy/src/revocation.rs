@@ -9,6 +9,7 @@ mod cause;
 mod comparing;
 mod ending;
 mod file;
+mod halting;
 mod known;
 mod operator;
 mod order;

@@ -29,6 +29,7 @@ use crate::health;
 use crate::limits::DRAIN_POLL;
 use crate::listener::inherited::Inherited;
 use crate::logging::Levels;
+use crate::operators::Operator;
 use crate::pulse::Pulse;
 use crate::revocation::{self, Order, Orders};
 use crate::supervisor::{Supervisor, Tell};
@@ -242,7 +243,10 @@ impl Life {
                     tracing::info!("SIGINT: stopping");
                     return Ok(());
                 }
-                _ = signals.hangup.recv() => (Upkeep::Reload, "SIGHUP".to_owned(), None),
+                _ = signals.hangup.recv() => {
+                    let by = Operator::of_process("SIGHUP", "signal");
+                    (Upkeep::Reload, by, None)
+                }
                 Some((what, by, answer)) = inbox.upkeep.recv() => (what, by, Some(answer)),
                 _ = ticks.tick(), if drained.is_some() => {
                     if drained.as_mut().is_none_or(|it| self.is_drained(it)) {
@@ -253,7 +257,10 @@ impl Life {
                 }
             };
             if drained.is_some() {
-                tracing::info!(by, "another process serves: nothing is done here any more");
+                tracing::info!(
+                    by = by.name,
+                    "another process serves: nothing is done here any more"
+                );
                 continue;
             }
             let (said, next) = tokio::select! {

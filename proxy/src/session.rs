@@ -1,5 +1,7 @@
 //! The live sessions: who they are, which backend they have, and how to cancel their queries.
 
+mod shares;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +13,10 @@ use postern_core::mapping::RoleName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::wire::startup::Replication;
 
+use self::shares::Shares;
+pub(crate) use self::shares::{Most, Share, ShareFull};
 use crate::backend::Target;
+use crate::config::SharesMax;
 use crate::limits::FENCE_LIFE;
 use crate::random;
 
@@ -54,6 +59,10 @@ pub(crate) struct LiveSession {
     /// How its queries are cancelled; a server may have given no key, and then the client has
     /// none either.
     pub(crate) cancel: Option<CancelKeys>,
+    /// What the client calls itself.
+    pub(crate) application_name: Option<String>,
+    /// The TLS version and cipher suite of the client leg; none in clear text.
+    pub(crate) client_tls: Option<String>,
     /// When it was opened.
     pub(crate) opened: Instant,
     /// Why it is being ended, if it is by Postern: for its record; and its last message.
@@ -143,6 +152,8 @@ struct Live {
     sessions: HashMap<SessionId, LiveSession>,
     by_cancel_key: HashMap<CancelKey, SessionId>,
     reserved: usize,
+    shares: Shares,
+    shares_max: SharesMax,
     /// What the directory has said last of people whose access was looked at between logins.
     fences: HashMap<EntryId, Fence>,
     fences_swept: Option<Instant>,
@@ -164,16 +175,39 @@ impl Fence {
 /// A place for one session, given back when it is dropped.
 pub(crate) struct Place {
     sessions: Arc<Sessions>,
+    share: Option<Share>,
+}
+
+impl Place {
+    /// Says for whom it is, once that is known; it takes a share of what each of them may have.
+    ///
+    /// # Errors
+    ///
+    /// [`ShareFull`]: there are too many sessions for one of them.
+    pub(crate) fn share(&mut self, share: Share) -> Result<(), ShareFull> {
+        let mut live = self.sessions.live();
+        if let Some(before) = self.share.take() {
+            live.shares.give_back(&before);
+        }
+        let max = live.shares_max;
+        live.shares.take(&share, &max)?;
+        drop(live);
+        self.share = Some(share);
+        Ok(())
+    }
 }
 
 impl Sessions {
     /// No sessions yet. The identifiers start at a random number, so that those of two runs of
     /// the program do not meet in one audit file.
-    pub(crate) fn new(sessions_max: usize) -> Arc<Self> {
+    pub(crate) fn new(sessions_max: usize, shares_max: SharesMax) -> Arc<Self> {
         Arc::new(Self {
             next: AtomicU64::new(u64::from_ne_bytes(random::bytes())),
             sessions_max,
-            live: Mutex::default(),
+            live: Mutex::new(Live {
+                shares_max,
+                ..Live::default()
+            }),
         })
     }
 
@@ -191,6 +225,7 @@ impl Sessions {
         live.reserved += 1;
         Some(Place {
             sessions: self.clone(),
+            share: None,
         })
     }
 
@@ -351,6 +386,21 @@ impl Sessions {
         self.live().sessions.len()
     }
 
+    /// From now on sessions begin under these limits; those that are there go on.
+    pub(crate) fn limit_shares(&self, max: SharesMax) {
+        self.live().shares_max = max;
+    }
+
+    /// How many places are taken: by live sessions, and by logins under way.
+    pub(crate) fn reserved(&self) -> usize {
+        self.live().reserved
+    }
+
+    /// Whoever has most sessions: of roles, addresses and databases.
+    pub(crate) fn most(&self) -> [Option<Most>; 3] {
+        self.live().shares.most()
+    }
+
     /// The maps stay consistent between two statements, so a panic elsewhere does not spoil them.
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -359,7 +409,11 @@ impl Sessions {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.sessions.live().reserved -= 1;
+        let mut live = self.sessions.live();
+        live.reserved -= 1;
+        if let Some(share) = self.share.take() {
+            live.shares.give_back(&share);
+        }
     }
 }
 

@@ -6,16 +6,15 @@ mod reload;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use postern_core::audit::Record;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::handover::Handover;
 pub(crate) use self::handover::{Drained, Predecessor, ProcessBefore, is_drained};
-use crate::audit::OF_THE_PROCESS;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::UPKEEP_WAITING_MAX;
 use crate::listener::Bound;
+use crate::operators::Operator;
 use crate::supervisor::Supervisor;
 
 /// What is to be done.
@@ -31,8 +30,8 @@ pub(crate) enum Upkeep {
 /// What was done, a line each; or why nothing was.
 pub(crate) type Answer = Result<Vec<String>, String>;
 
-/// An order, the operator's name, and where the answer goes.
-pub(crate) type UpkeepOrder = (Upkeep, String, oneshot::Sender<Answer>);
+/// An order, the operator, and where the answer goes.
+pub(crate) type UpkeepOrder = (Upkeep, Operator, oneshot::Sender<Answer>);
 
 /// The way to the control thread, which does it.
 #[derive(Debug, Clone)]
@@ -46,7 +45,7 @@ impl UpkeepOrders {
     }
 
     /// Has it done.
-    pub(crate) async fn order(&self, what: Upkeep, by: String) -> Answer {
+    pub(crate) async fn order(&self, what: Upkeep, by: Operator) -> Answer {
         let (sender, answer) = oneshot::channel();
         let ending = || "the process is ending".to_owned();
         let sent = self.0.send((what, by, sender)).await;
@@ -88,7 +87,7 @@ pub(crate) enum Next {
 impl Parts {
     /// Does what is ordered, and says what came of it: to whoever ordered, to the log, and to the
     /// audit file before.
-    pub(crate) async fn obey(&self, what: Upkeep, by: &str) -> (Answer, Next) {
+    pub(crate) async fn obey(&self, what: Upkeep, by: &Operator) -> (Answer, Next) {
         match what {
             Upkeep::Reload => (reload::reload(self, by).await, Next::Serve),
             Upkeep::Upgrade => match Handover::begin(self, by).await {
@@ -107,11 +106,11 @@ impl Parts {
 /// # Errors
 ///
 /// A directive is none, or it cannot be put on record; nothing has changed then.
-pub(crate) async fn change_levels(gate: &Gate, directives: &[String], by: &str) -> Answer {
+pub(crate) async fn change_levels(gate: &Gate, directives: &[String], by: &Operator) -> Answer {
     // A log may say more of people than their administrator would like.
     put_on_record(gate, ("log_level", by), &directives.join(",")).await?;
     let levels = gate.levels.say(directives)?;
-    tracing::info!(levels, by, "the levels of the log were changed");
+    tracing::info!(levels, by = by.name, "the levels of the log were changed");
     Ok(vec![levels])
 }
 
@@ -120,13 +119,11 @@ pub(crate) async fn change_levels(gate: &Gate, directives: &[String], by: &str) 
 /// # Errors
 ///
 /// It cannot be, so that it must not be done.
-async fn put_on_record(gate: &Gate, (order, by): (&str, &str), detail: &str) -> Result<(), String> {
-    let record = Record::Ordered {
-        by: by.to_owned(),
-        order: order.to_owned(),
-        subject: String::new(),
-        detail: detail.to_owned(),
-    };
-    let written = gate.record_for(OF_THE_PROCESS, &record).await;
-    written.map_err(|_| "the audit file cannot be written: nothing was done".to_owned())
+async fn put_on_record(
+    gate: &Gate,
+    (order, by): (&str, &Operator),
+    detail: &str,
+) -> Result<(), String> {
+    let written = by.orders(gate, order, ("", detail)).await;
+    written.map_err(|error| error.to_string())
 }

@@ -135,16 +135,31 @@ pub enum Record {
         /// From when it was heard of until the last backend had gone, in milliseconds.
         took_ms: u64,
     },
-    /// An operator did something.
+    /// An operator is about to do something, or to look at something from elsewhere.
     Ordered {
-        /// Who: the name of the user on this machine.
+        /// Who: the name of the user on this machine, or of the console's account.
         by: String,
+        /// From where: `control socket`, `signal`, or the address of the console's client.
+        from: String,
         /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`, `reload`, `upgrade`,
-        /// `log_level`.
+        /// `log_level`, `drain`, `pause`, `resume`, `show`.
         order: String,
         /// To whom or what.
         subject: String,
         /// Why, and what else was said.
+        detail: String,
+    },
+    /// What came of an order.
+    OrderEnded {
+        /// Who gave it.
+        by: String,
+        /// From where.
+        from: String,
+        /// What it was.
+        order: String,
+        /// What came of it, from a closed list.
+        outcome: OrderOutcome,
+        /// What was done, or why it was not.
         detail: String,
     },
     /// The perimeter refused a packet or a call.
@@ -204,6 +219,7 @@ impl Record {
             Self::AccessLost { .. } => "access_lost",
             Self::AccessEnded { .. } => "access_ended",
             Self::Ordered { .. } => "ordered",
+            Self::OrderEnded { .. } => "order_ended",
             Self::Denied { .. } => "denied",
             Self::DenialsUnreported { .. } => "denials_unreported",
             Self::Recovered { .. } => "recovered",
@@ -225,6 +241,8 @@ pub enum Source {
     StaleMemory,
     /// The database itself, for a service account.
     Database,
+    /// The file of the admin console's accounts.
+    Console,
 }
 
 impl Source {
@@ -236,6 +254,7 @@ impl Source {
             Self::Memory => "memory",
             Self::StaleMemory => "stale_memory",
             Self::Database => "database",
+            Self::Console => "console",
         }
     }
 }
@@ -343,6 +362,10 @@ labels! {
         BackendProtocol = "backend_protocol",
         /// Over the limit of sessions or of logins under way.
         TooManyConnections = "too_many_connections",
+        /// Logins were paused for longer than a client waits.
+        Paused = "paused",
+        /// The proxy lets no more sessions begin.
+        Draining = "draining",
         /// The client did not finish in time.
         LoginTimedOut = "login_timed_out",
         /// The client went away.
@@ -383,6 +406,18 @@ labels! {
 }
 
 labels! {
+    /// What came of an order.
+    OrderOutcome {
+        /// It was done.
+        Done = "done",
+        /// It could not be done.
+        Failed = "failed",
+        /// Whoever gave it may not.
+        Denied = "denied",
+    }
+}
+
+labels! {
     /// Why an open session ended.
     ClosedReason {
         /// The client closed in an orderly way.
@@ -393,6 +428,8 @@ labels! {
         ClientReset = "client_reset",
         /// The backend's connection broke.
         BackendReset = "backend_reset",
+        /// The client broke the protocol, in a session of the admin console.
+        ProtocolViolation = "protocol_violation",
         /// One side broke the rules of TLS.
         TlsFailed = "tls_failed",
         /// A time limit ran out.

@@ -52,6 +52,7 @@ const ROLE_SALT: &[u8] = b"role salt";
 const AUDIT_KEY: &[u8] = b"audit key";
 const DECOY_KEY: &[u8] = b"decoy key";
 const PEER_KEY: &[u8] = b"peer key";
+const CONSOLE_DECOY_KEY: &[u8] = b"console decoy key";
 
 impl ClusterKey {
     /// Reads the content of a key file: 32 bytes as 64 hexadecimal digits or in base64, standard
@@ -119,6 +120,12 @@ impl ClusterKey {
     /// key pair (RFC 8032, section 5.1.5).
     pub fn peer_key(&self) -> Secret<[u8; KEY_BYTES]> {
         Secret::new(self.expand(&info(PEER_KEY)))
+    }
+
+    /// The same as [`ClusterKey::decoy_key`] for the admin console, whose names would else show
+    /// whether the other file has them: nobody's name would have the same decoy in both.
+    pub fn console_decoy_key(&self) -> Secret<[u8; KEY_BYTES]> {
+        Secret::new(self.expand(&info(CONSOLE_DECOY_KEY)))
     }
 
     /// The first block of HKDF-Expand, which is all that 32 bytes need (RFC 5869, section 2.3).
@@ -262,6 +269,7 @@ mod tests {
             hex(key().decoy_key()),
             "05fd733306913b483738000bdf22761cf5668b852dde39568ee7f06877d55dec"
         );
+        assert_ne!(hex(key().console_decoy_key()), hex(key().decoy_key()));
     }
 
     #[test]

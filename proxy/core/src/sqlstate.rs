@@ -19,6 +19,24 @@ impl Sqlstate {
     pub const INVALID_PASSWORD: Self = Self("28P01");
     /// `invalid_catalog_name`: no such database.
     pub const INVALID_CATALOG_NAME: Self = Self("3D000");
+    /// `character_not_in_repertoire`: a text is not UTF-8.
+    pub const NOT_UTF8: Self = Self("22021");
+    /// `invalid_sql_statement_name`: there is no such prepared statement.
+    pub const NO_STATEMENT: Self = Self("26000");
+    /// `invalid_cursor_name`: there is no such portal.
+    pub const NO_PORTAL: Self = Self("34000");
+    /// `syntax_error`: no command of the admin console.
+    pub const SYNTAX_ERROR: Self = Self("42601");
+    /// `undefined_object`: no such session, person or parameter.
+    pub const UNDEFINED_OBJECT: Self = Self("42704");
+    /// `configuration_limit_exceeded`: a limit of the admin console.
+    pub const LIMIT_EXCEEDED: Self = Self("53400");
+    /// `object_not_in_prerequisite_state`: it cannot be done as things are.
+    pub const NOT_NOW: Self = Self("55000");
+    /// `idle_session_timeout`: the admin console was silent for too long.
+    pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
+    /// `duplicate_prepared_statement`: there is one of this name already.
+    pub const DUPLICATE_STATEMENT: Self = Self("42P05");
     /// `insufficient_privilege`: somebody who may log in may not do this.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `too_many_connections`: over a limit.

@@ -9,6 +9,7 @@
 //! but the compiler; `cargo xtask fuzz` lets libFuzzer look for more.
 
 mod backend;
+mod console;
 mod directory;
 mod frontend;
 mod login_name;
@@ -21,6 +22,7 @@ mod settings;
 mod startup;
 
 pub use backend::backend;
+pub use console::console;
 pub use directory::directory;
 pub use frontend::frontend;
 pub use login_name::login_name;
@@ -35,12 +37,13 @@ pub use startup::startup;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("startup", startup),
     ("frontend", frontend),
     ("scram_server", scram_server),
     ("scram_client", scram_client),
     ("backend", backend),
+    ("console", console),
     ("proxy_header", proxy_header),
     ("directory", directory),
     ("login_name", login_name),

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_core::audit::Source;
-use postern_core::scram::ClientScramError;
+use postern_core::principal::Principal;
+use postern_core::scram::{ClientScramError, ClientVerified};
 
 use super::{Authenticated, Authenticator};
 use crate::ask::Asked;
-use crate::directory::{Directories, DirectoryError};
+use crate::directory::local::LocalFile;
+use crate::directory::{Directories, DirectoryError, LocalChallenge};
 use crate::error::{ClientError, Denied, LoginError};
 
 impl Authenticator {
@@ -29,16 +31,51 @@ impl Authenticator {
         asked: Asked,
         client: IpAddr,
     ) -> Result<(Authenticated, Vec<u8>), LoginError> {
+        let asked_at = self.memory.started.elapsed();
+        let (challenge, verified, server_final) = self.judge(asked, client)?;
+        let proven = directories.proven(&challenge, verified).map_err(failed)?;
+        self.wrong.was_right_from(client);
+        let told = self.memory.proven(proven.into_principal(), asked_at);
+        let authenticated = Authenticated {
+            principal: told.principal,
+            source: Source::Local,
+            asked_at: self.memory.started + told.asked_at,
+            password: None,
+        };
+        Ok((authenticated, server_final))
+    }
+
+    /// The same for an account of another file, which nothing remembers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authenticator::prove`].
+    pub(crate) fn prove_to(
+        &self,
+        file: &LocalFile,
+        asked: Asked,
+        client: IpAddr,
+    ) -> Result<(Principal, Vec<u8>), LoginError> {
+        let (challenge, _verified, server_final) = self.judge(asked, client)?;
+        let principal = file.challenged(&challenge).map_err(failed)?;
+        self.wrong.was_right_from(client);
+        Ok((principal, server_final))
+    }
+
+    /// Looks at a proof, which counts as a wrong one until something else is said.
+    fn judge(
+        &self,
+        asked: Asked,
+        client: IpAddr,
+    ) -> Result<(LocalChallenge, ClientVerified, Vec<u8>), LoginError> {
         let Asked {
             challenge,
             challenged,
             last,
         } = asked;
-        let asked_at = self.memory.started.elapsed();
-        if !self.wrong.take_from(client, asked_at) {
+        if !self.wrong.take_from(client, self.memory.started.elapsed()) {
             return Err(LoginError::Denied(Denied::PasswordTriedTooOften));
         }
-        let failed = |error: DirectoryError| LoginError::Directory(Arc::new(error));
         let proof = challenged.client_final(&last);
         let (verified, server_final) = proof.map_err(|error| {
             match (
@@ -50,16 +87,7 @@ impl Authenticator {
                 (false, _) => ClientError::Scram(error).into(),
             }
         })?;
-        let proven = directories.proven(&challenge, verified).map_err(failed)?;
-        self.wrong.was_right_from(client);
-        let told = self.memory.proven(proven.into_principal(), asked_at);
-        let authenticated = Authenticated {
-            principal: told.principal,
-            source: Source::Local,
-            asked_at: self.memory.started + told.asked_at,
-            password: None,
-        };
-        Ok((authenticated, server_final))
+        Ok((challenge, verified, server_final))
     }
 
     /// Whether a password that the database is to be asked about may come from an address.
@@ -83,4 +111,8 @@ impl Authenticator {
         // There was room a moment ago; those that came together may find none, and count less.
         let _ = self.wrong.take_from(client, self.memory.started.elapsed());
     }
+}
+
+fn failed(error: DirectoryError) -> LoginError {
+    LoginError::Directory(Arc::new(error))
 }

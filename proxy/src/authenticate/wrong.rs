@@ -1,27 +1,18 @@
 //! Who has tried how many wrong passwords.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use postern_core::lockout::{Budget, Limit};
 
 use crate::arrivals::counted_as;
+use crate::budgets::Budgets;
 use crate::directory::DirectoryError;
-use crate::limits::WRONG_TRIED_MAX;
 
 /// The budgets of all people and addresses.
 pub(super) struct Wrong {
     people: Budgets<String>,
     addresses: Budgets<IpAddr>,
-}
-
-/// The budgets of one kind.
-struct Budgets<K> {
-    limit: Limit,
-    by_key: Mutex<HashMap<K, Budget>>,
 }
 
 /// A password that is being tried.
@@ -80,41 +71,6 @@ impl Wrong {
         }
         if !is_guess {
             self.addresses.change(&tried.address, Budget::give_back);
-        }
-    }
-}
-
-impl<K: Hash + Eq + Clone> Budgets<K> {
-    fn new(limit: Limit) -> Self {
-        Self {
-            limit,
-            by_key: Mutex::default(),
-        }
-    }
-
-    fn take(&self, key: &K, now: Duration) -> bool {
-        // The map is consistent between two statements, so a panic elsewhere does not spoil it.
-        let mut budgets = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        if budgets.len() >= WRONG_TRIED_MAX {
-            budgets.retain(|_, it| !it.is_idle(&self.limit, now));
-        }
-        if let Some(budget) = budgets.get_mut(key) {
-            return budget.take(&self.limit, now);
-        }
-        // Whoever fills the map is not to be the one who is not counted.
-        if budgets.len() >= WRONG_TRIED_MAX {
-            return false;
-        }
-        budgets
-            .entry(key.clone())
-            .or_default()
-            .take(&self.limit, now)
-    }
-
-    fn change(&self, key: &K, change: impl FnOnce(&mut Budget)) {
-        let mut budgets = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(budget) = budgets.get_mut(key) {
-            change(budget);
         }
     }
 }

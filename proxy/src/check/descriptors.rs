@@ -66,11 +66,14 @@ mod tests {
 
     use super::*;
     use crate::check::Outcome;
+    use crate::config::SharesMax;
 
     fn limits(sessions_max: usize, logins_max: usize) -> Limits {
         Limits {
             sessions_max,
             logins_max,
+            shares: SharesMax::default(),
+            logins_per_minute_max: None,
             cold_logins_max: 500,
             connections_per_address_max: 1_000,
             directory_calls_max: 64,

@@ -1,9 +1,7 @@
-//! Commands about who may be in: what an operator orders, and what an administrator of the
-//! database installs or hands over.
+//! Commands of an administrator of the database: what is installed or handed over.
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use postern_core::login_name::LoginName;
@@ -15,38 +13,18 @@ use crate::cli::{Admin, Adopt, InitSql};
 use crate::config::{self, Config, Control, SslMode};
 use crate::control::Question;
 use crate::directory::Directories;
+use crate::operators::OrderError;
 use crate::revocation::Command;
 use crate::role_store::connect::Connector;
 use crate::schema::{self, Install, adopt::connect_and_adopt};
 use crate::upkeep::Upkeep;
-
-/// Has the running process do something, and prints what it did.
-pub(super) fn order(path: &Path, command: Command) -> Result<ExitCode> {
-    tell(path, &Question::Command { command })
-}
-
-/// Keeps a person out.
-pub(super) fn revoke(
-    path: &Path,
-    name: String,
-    lasts: Option<Duration>,
-    reason: String,
-) -> Result<ExitCode> {
-    let for_s = lasts.map(|it| it.as_secs());
-    let command = Command::Revoke {
-        name,
-        for_s,
-        reason,
-    };
-    order(path, command)
-}
 
 /// Has the running process replace its configuration, or itself.
 pub(super) fn keep_up(path: &Path, what: Upkeep) -> Result<ExitCode> {
     tell(path, &Question::Upkeep { what })
 }
 
-/// As [`order`], for whatever is answered in lines.
+/// Asks the running process for what is answered in lines, and prints them.
 pub(super) fn tell(path: &Path, question: &Question) -> Result<ExitCode> {
     let control = match Control::read(path) {
         Ok(control) => control,
@@ -119,8 +97,8 @@ fn put_on_record(config: &Config, role: &RoleName, name: &str) -> Result<()> {
         role: role.to_string(),
         name: name.to_owned(),
     };
-    match ask::<Result<Vec<String>, String>>(config, &Question::Command { command }) {
-        Ok(answer) => answer.map(drop).map_err(anyhow::Error::msg),
+    match ask::<Result<Vec<String>, OrderError>>(config, &Question::Command { command }) {
+        Ok(answer) => answer.map(drop).map_err(anyhow::Error::from),
         Err(error) => {
             eprintln!("no audit file has it, only postern.change_log: {error:#}");
             Ok(())

@@ -14,17 +14,21 @@ use super::keys;
 use super::section::{Reading, Section};
 use super::{
     Audit, AuthMethod, Backend, Cache, Control, Credential, CredentialMode, Endpoint, Groups,
-    Limits, Listen, ListenTls, Lockout, Metrics, Revocation, RoleStore, SslMode,
+    Listen, ListenTls, Lockout, Metrics, Revocation, RoleStore, SslMode,
 };
 use crate::tls::server_name;
 
+mod admin;
 mod cluster;
 mod directory;
+mod limits;
 mod perimeter;
 mod service;
 
+pub(super) use admin::admin;
 pub(super) use cluster::cluster;
 pub(super) use directory::{directory, domains, local};
+pub(super) use limits::limits;
 pub(super) use perimeter::{Rules, perimeter};
 pub(super) use service::service_accounts;
 
@@ -434,20 +438,6 @@ pub(super) fn metrics(section: &Section, reading: &mut Reading<'_>) -> Option<Me
         },
     };
     Some(Metrics { listen })
-}
-
-/// `[limits]`.
-pub(super) fn limits(section: &Section) -> Option<Limits> {
-    Some(Limits {
-        sessions_max: section.integer("sessions_max")?,
-        logins_max: section.integer("logins_max")?,
-        cold_logins_max: section.integer("cold_logins_max")?,
-        connections_per_address_max: section.integer("connections_per_address_max")?,
-        directory_calls_max: section.integer("directory_calls_max")?,
-        login_timeout: milliseconds(section, "login_timeout_ms")?,
-        drain_timeout: Duration::from_secs(section.integer("drain_timeout_s")?),
-        splice_threads: section.integer("splice_threads"),
-    })
 }
 
 /// A key with the unit milliseconds.

@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) audit: Audit,
     /// The control socket.
     pub(crate) control: Control,
+    /// The admin console, if there is one.
+    pub(crate) admin: Option<Admin>,
     /// What is told to a monitoring system.
     pub(crate) metrics: Metrics,
     /// Limits that an operator may change.
@@ -306,6 +308,15 @@ pub(crate) struct Cluster {
     pub(crate) peers: Vec<String>,
 }
 
+/// `[admin]`: the admin console.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    /// `accounts_file`: its accounts, whose groups are their rights.
+    pub(crate) accounts_file: PathBuf,
+    /// `database`: the reserved name.
+    pub(crate) database: String,
+}
+
 /// `[metrics]`: where the process says in numbers what it has done.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -339,6 +350,11 @@ pub(crate) struct Perimeter {
 pub(crate) struct Limits {
     /// `sessions_max`: live sessions at once.
     pub(crate) sessions_max: usize,
+    /// `sessions_per_role_max` and the like: of one role, address and database.
+    pub(crate) shares: SharesMax,
+    /// `logins_per_address_and_minute_max`: how fast logins of one address come, if that is
+    /// limited.
+    pub(crate) logins_per_minute_max: Option<u32>,
     /// `logins_max`: logins under way at once; the next client gets 53300.
     pub(crate) logins_max: usize,
     /// `cold_logins_max`: those of them that ask the directory or the role store. Default 500:
@@ -355,4 +371,15 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
     /// `splice_threads`: workers of the splice; if unset, one a core but for one core.
     pub(crate) splice_threads: Option<usize>,
+}
+
+/// How many of the sessions are for one of something; as many as there are if not given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SharesMax {
+    /// `sessions_per_role_max`.
+    pub(crate) role: Option<usize>,
+    /// `sessions_per_address_max`; an address of IPv6 stands for its first 64 bits.
+    pub(crate) address: Option<usize>,
+    /// `sessions_per_database_max`.
+    pub(crate) database: Option<usize>,
 }

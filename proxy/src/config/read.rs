@@ -187,6 +187,8 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let revocation = build::revocation(sections.one("revocation")?);
     let audit = build::audit(sections.one("audit")?);
     let control = build::control(sections.one("control")?);
+    let admin = sections.one("admin");
+    let admin = admin.map(|section| build::admin(section, backends.as_deref(), reading));
     let metrics = build::metrics(sections.one("metrics")?, reading);
     let cluster = sections.one("cluster");
     let cluster = cluster.map(|section| build::cluster(section, reading));
@@ -223,6 +225,10 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
         revocation: revocation?,
         audit: audit?,
         control,
+        admin: match admin {
+            Some(admin) => Some(admin?),
+            None => None,
+        },
         metrics: metrics?,
         limits: limits?,
         perimeter: match perimeter {

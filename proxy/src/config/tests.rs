@@ -18,6 +18,7 @@ use super::read::parse;
 use super::schema::Absent;
 use super::*;
 
+mod admin;
 mod changes;
 mod edited;
 mod perimeter;
@@ -340,6 +341,7 @@ fn every_key_of_the_schema_is_asked_for_by_the_program() {
         .set("directory.group_base_dn", "'ou=x'");
     all.set("local.file", "'./accounts.toml'")
         .set("role_store.tls_ca_file", "'ca.pem'");
+    all.set("admin.accounts_file", "'./accounts.toml'");
     all.set("credential.mode", "'mirror'")
         .set("credential.mirror_reason", "'r'");
     all.set("[backend].tls_ca_file", "'ca.pem'")

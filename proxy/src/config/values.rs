@@ -80,6 +80,24 @@ impl Values {
         values
     }
 
+    /// Every key that has a value, and the value, as an operator may see them.
+    ///
+    /// Secrets are in files of their own, whose paths are no secrets; a URL may have a password in
+    /// it, though none should.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        let shown = |value| match is_url_with_password(value) {
+            true => "(not shown)",
+            false => value,
+        };
+        let texts = self.texts.iter();
+        texts.map(move |(key, value)| (key.as_str(), shown(value)))
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.texts.get(key).map(String::as_str)
+    }
+
     /// What is different in `now`, in the order of the keys.
     pub(crate) fn changes(&self, now: &Self) -> Vec<Change> {
         let keys = self.texts.keys().chain(now.texts.keys());
@@ -143,9 +161,19 @@ impl std::fmt::Display for Change {
 fn is_read_at_start(name: &str, file_use: FileUse) -> bool {
     match file_use {
         FileUse::Read | FileUse::PrivateKey => true,
-        FileUse::Password => name != "local.file",
+        FileUse::Password => !["local.file", "admin.accounts_file"].contains(&name),
         FileUse::Append => false,
     }
+}
+
+/// `ldaps://user:password@host`, alone or among others.
+fn is_url_with_password(value: &str) -> bool {
+    let mut behind = value.split("://").skip(1);
+    behind.any(|it| {
+        it.split(['/', ',', '"'])
+            .next()
+            .is_some_and(|it| it.contains('@'))
+    })
 }
 
 fn digest(path: &Path) -> Option<[u8; 32]> {

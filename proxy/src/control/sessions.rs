@@ -39,7 +39,7 @@ pub(crate) struct SessionAnswer {
 }
 
 /// The live sessions, with what has flowed through them.
-pub(super) async fn live(gate: &Gate) -> Vec<SessionAnswer> {
+pub(crate) async fn live(gate: &Gate) -> Vec<SessionAnswer> {
     let traffic = traffic(gate).await;
     let answer = |(id, live): (SessionId, LiveSession)| SessionAnswer {
         session: id.to_string(),

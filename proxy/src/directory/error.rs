@@ -235,7 +235,7 @@ impl fmt::Display for AccountRefusal {
 #[derive(Debug, Clone, Error)]
 pub(crate) enum LocalError {
     /// It cannot be read or written.
-    #[error("local.file {path}: {why}")]
+    #[error("the file of accounts {path}: {why}")]
     File {
         /// The file.
         path: PathBuf,
@@ -243,7 +243,9 @@ pub(crate) enum LocalError {
         why: String,
     },
     /// Everybody on the machine can read it.
-    #[error("local.file {path}: everybody may read it (mode {mode:o}); run: chmod 600 {path}")]
+    #[error(
+        "the file of accounts {path}: everybody may read it (mode {mode:o}); run: chmod 600 {path}"
+    )]
     Mode {
         /// The file.
         path: PathBuf,
@@ -251,7 +253,7 @@ pub(crate) enum LocalError {
         mode: u32,
     },
     /// Its content is not what it must be.
-    #[error("local.file {path}: {why}")]
+    #[error("the file of accounts {path}: {why}")]
     Content {
         /// The file.
         path: PathBuf,
@@ -259,7 +261,7 @@ pub(crate) enum LocalError {
         why: String,
     },
     /// There is no such account.
-    #[error("local.file {path}: no account is called {name}")]
+    #[error("the file of accounts {path}: no account is called {name}")]
     NoAccount {
         /// The file.
         path: PathBuf,

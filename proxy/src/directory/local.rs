@@ -43,7 +43,7 @@ pub(crate) fn is_local(id: &EntryId) -> bool {
 }
 
 /// The file, read again whenever it has changed.
-pub(super) struct LocalFile {
+pub(crate) struct LocalFile {
     path: PathBuf,
     last: Mutex<Option<(Stamp, Arc<Accounts>)>>,
 }
@@ -57,7 +57,7 @@ impl LocalFile {
     /// # Errors
     ///
     /// When it cannot be used now; later troubles are errors of the login that meets them.
-    pub(super) fn new(path: &Path) -> Result<Self, LocalError> {
+    pub(crate) fn new(path: &Path) -> Result<Self, LocalError> {
         let file = Self {
             path: path.to_owned(),
             last: Mutex::new(None),
@@ -145,7 +145,7 @@ impl LocalFile {
     /// # Errors
     ///
     /// [`DirectoryError`]: gone, refused, or the file cannot be used.
-    pub(super) fn look_up_entry(&self, id: &EntryId) -> Result<Principal, DirectoryError> {
+    pub(crate) fn look_up_entry(&self, id: &EntryId) -> Result<Principal, DirectoryError> {
         let accounts = self.accounts()?;
         let own = id.as_str().strip_prefix(LOCAL);
         let mut all = accounts.accounts.values();

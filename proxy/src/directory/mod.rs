@@ -23,7 +23,7 @@ use postern_core::scram::{ClientVerified, Decoys};
 use postern_core::secret::Secret;
 
 pub(crate) use self::breaker::Breaker;
-pub(crate) use self::error::DirectoryError;
+pub(crate) use self::error::{DirectoryError, LocalError};
 use self::ldap::LdapDirectory;
 pub(crate) use self::local::LocalChallenge;
 use self::local::LocalFile;

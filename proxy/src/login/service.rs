@@ -19,7 +19,7 @@ use crate::open::{Arrived, Entrant, enter};
 use crate::phases::Phase;
 use crate::role_store::{Refusal, RoleStoreError};
 use crate::service::Admitted;
-use crate::session::Place;
+use crate::session::{Place, Share};
 use crate::stream::Stream;
 
 /// What the database is dialled for.
@@ -71,7 +71,8 @@ pub(super) async fn line(
     }
     let (relayed, server_final) = relayed?;
     // Places are for those who have proved something; until then a bound of their own counts.
-    let (place, _permit) = places(gate).map_err(LoginError::Full)?;
+    let share = Share::new(role, visit.client.ip(), &database);
+    let (place, _permit) = places(gate, share)?;
     visit.go_cold(gate).map_err(LoginError::Full)?;
 
     let asked_at = Instant::now();
@@ -103,11 +104,13 @@ pub(super) async fn line(
     }
 }
 
-/// A place for the session, and one among the logins.
-fn places(gate: &Gate) -> Result<(Place, SemaphorePermit<'_>), Full> {
-    let place = gate.sessions.reserve().ok_or(Full::Sessions)?;
+/// A place for the session, with its share, and one among the logins.
+fn places(gate: &Gate, share: Share) -> Result<(Place, SemaphorePermit<'_>), LoginError> {
+    let place = gate.sessions.reserve();
+    let mut place = place.ok_or(LoginError::Full(Full::Sessions))?;
+    place.share(share)?;
     let permit = gate.permits.logins.try_acquire();
-    Ok((place, permit.map_err(|_| Full::Logins)?))
+    Ok((place, permit.map_err(|_| LoginError::Full(Full::Logins))?))
 }
 
 /// The startup packet as the database is to get it.

@@ -1,26 +1,23 @@
 //! What an operator may order: keeping people out, ending sessions, comparing everybody.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use postern_core::audit::{LostReason, Record, rfc3339};
+use postern_core::audit::{LostReason, OrderOutcome, rfc3339};
 use postern_core::login_name::LoginName;
 use postern_core::mapping::{RoleName, person_role};
 use postern_core::principal::EntryId;
-use postern_core::sqlstate::Sqlstate;
-use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Cause, Heard, Loss};
 use super::ending::{Leaver, end_access};
+use super::halting;
 use super::person::{Outcome, settle};
-use crate::audit::OF_THE_PROCESS;
-use crate::cancel::cancel_ended;
 use crate::clock::unix_ms;
 use crate::gate::Plane;
+use crate::operators::{Operator, OrderError};
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
 use crate::service;
-use crate::session::{Ending, LiveSession, SessionId};
+use crate::session::LiveSession;
 
 /// An order, and who gives it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +44,22 @@ pub(crate) enum Command {
         /// Why.
         reason: String,
     },
+    /// End all sessions of a role.
+    KillRole {
+        /// The role.
+        role: String,
+        /// Why.
+        reason: String,
+    },
+    /// Let no more sessions begin.
+    Drain {
+        /// After this time, in seconds, those that are left are ended; never if not given.
+        within_s: Option<u64>,
+    },
+    /// Let logins wait.
+    Pause,
+    /// End a drain or a pause.
+    Resume,
     /// Compare every managed role with the directory.
     Reconcile {
         /// Only say what would be done.
@@ -68,28 +81,43 @@ pub(crate) enum Command {
 const ATTRIBUTE: &str = "the attribute REPLICATION";
 
 /// What was done, a line each; or why it was not.
-pub(crate) type Answer = Result<Vec<String>, String>;
+pub(crate) type Answer = Result<Vec<String>, OrderError>;
 
-/// Does what an operator says, after it is on record.
-pub(super) async fn obey(plane: &Plane, command: Command, by: &str) -> Answer {
-    if let Some(record) = command.record(by)
-        && plane
-            .gate
-            .record_for(OF_THE_PROCESS, &record)
-            .await
-            .is_err()
-    {
-        return Err("the audit file cannot be written: nothing was done".to_owned());
-    }
+/// Does what an operator says, after it is on record, and puts on record what came of it.
+pub(super) async fn obey(plane: &Plane, command: Command, by: &Operator) -> Answer {
+    let Some(Said {
+        order,
+        subject,
+        detail,
+    }) = command.said()
+    else {
+        return carry_out(plane, command, by).await;
+    };
+    by.orders(&plane.gate, order, (&subject, &detail)).await?;
+    let answer = carry_out(plane, command, by).await;
+    let (outcome, detail) = match &answer {
+        Ok(lines) => (OrderOutcome::Done, lines.join("; ")),
+        Err(why) => (OrderOutcome::Failed, why.to_string()),
+    };
+    by.ended(&plane.gate, order, outcome, detail).await;
+    answer
+}
+
+async fn carry_out(plane: &Plane, command: Command, by: &Operator) -> Answer {
+    let (gate, name) = (&plane.gate, by.name.as_str());
     match command {
         Command::Revoke {
-            name,
+            name: whom,
             for_s,
             reason,
-        } => revoke(plane, &name, (for_s, &reason), by).await,
-        Command::Restore { name } => restore(plane, &name, by).await,
-        Command::Kill { session, reason } => kill(plane, &session, &reason, by),
+        } => revoke(plane, &whom, (for_s, &reason), name).await,
+        Command::Restore { name: whom } => restore(plane, &whom, name).await,
+        Command::Kill { session, reason } => halting::kill(gate, &session, (name, &reason)),
+        Command::KillRole { role, reason } => halting::kill_role(gate, &role, (name, &reason)),
         Command::Reconcile { dry_run } => reconcile(plane, dry_run).await,
+        Command::Drain { within_s } => halting::drain(gate, within_s.map(Duration::from_secs)),
+        Command::Pause => halting::pause(gate),
+        Command::Resume => halting::resume(gate),
         Command::Adopt { .. } => Ok(Vec::new()),
         Command::Holds => holds(plane).await,
     }
@@ -245,36 +273,11 @@ async fn restore(plane: &Plane, name: &str, by: &str) -> Answer {
             "{} may log in again, if the directory says so",
             meant.role
         )]),
-        false => Err(format!("nobody keeps {} out", meant.role)),
+        false => Err(OrderError::Unknown(format!(
+            "nobody keeps {} out",
+            meant.role
+        ))),
     }
-}
-
-fn kill(plane: &Plane, session: &str, reason: &str, by: &str) -> Answer {
-    let gate = &plane.gate;
-    let detail = match reason {
-        "" => format!("Ended by {by}."),
-        reason => format!("Ended by {by}: {reason}"),
-    };
-    let goodbye = error_response(&ErrorFields {
-        severity: Severity::Fatal,
-        sqlstate: Sqlstate::ADMIN_SHUTDOWN,
-        message: "terminating connection because an operator ended it",
-        detail: Some(&detail),
-        hint: None,
-    });
-    let is_meant = |id: SessionId, _: &LiveSession| id.to_string() == session;
-    let last = Arc::from(goodbye.as_slice());
-    let killed = gate.sessions.end(Ending::Ended, &last, is_meant);
-    let Some(id) = killed.first() else {
-        return Err(format!(
-            "there is no session {session} here; postern sessions lists them"
-        ));
-    };
-    let live = gate.sessions.list().into_iter();
-    let live = live.filter(|(other, _)| other == id);
-    cancel_ended(gate, live.map(|(_, it)| it).collect());
-    gate.ring.end(id.number(), goodbye);
-    Ok(vec![format!("{session} was ended")])
 }
 
 /// Compares every managed role that may log in with the directory, and makes it true unless only
@@ -302,7 +305,8 @@ async fn reconcile(plane: &Plane, dry_run: bool) -> Answer {
         }
         let done = settle(plane, &login.entry, Cause::now(Heard::Operator)).await;
         if !matches!(done, Outcome::Settled(_)) {
-            return Err(format!("{}: it could not be done; ask again", login.role));
+            let why = format!("{}: it could not be done; ask again", login.role);
+            return Err(OrderError::Failed(why));
         }
         if has_attribute {
             left.extend(replication_left(plane, login).await?);
@@ -388,9 +392,17 @@ async fn holds(plane: &Plane) -> Answer {
     Ok(lines.collect())
 }
 
+/// What is on record of a command.
+struct Said {
+    order: &'static str,
+    subject: String,
+    detail: String,
+}
+
 impl Command {
     /// What is on record of it; nothing of a mere question.
-    fn record(&self, by: &str) -> Option<Record> {
+    fn said(&self) -> Option<Said> {
+        let nothing = String::new;
         let (order, subject, detail) = match self {
             Self::Revoke {
                 name,
@@ -400,15 +412,21 @@ impl Command {
                 let lasts = for_s.map_or_else(String::new, |it| format!("for {it} s: "));
                 ("revoke", name.clone(), format!("{lasts}{reason}"))
             }
-            Self::Restore { name } => ("restore", name.clone(), String::new()),
+            Self::Restore { name } => ("restore", name.clone(), nothing()),
             Self::Kill { session, reason } => ("kill", session.clone(), reason.clone()),
+            Self::KillRole { role, reason } => ("kill_role", role.clone(), reason.clone()),
             Self::Adopt { role, name } => ("adopt", role.clone(), format!("for {name}")),
-            Self::Reconcile { dry_run: false } => ("reconcile", String::new(), String::new()),
+            Self::Drain { within_s } => {
+                let detail = within_s.map_or_else(nothing, |it| format!("within {it} s"));
+                ("drain", nothing(), detail)
+            }
+            Self::Pause => ("pause", nothing(), nothing()),
+            Self::Resume => ("resume", nothing(), nothing()),
+            Self::Reconcile { dry_run: false } => ("reconcile", nothing(), nothing()),
             Self::Reconcile { dry_run: true } | Self::Holds => return None,
         };
-        Some(Record::Ordered {
-            by: by.to_owned(),
-            order: order.to_owned(),
+        Some(Said {
+            order,
             subject,
             detail,
         })

@@ -11,6 +11,7 @@ use super::operator::{Answer, Command};
 use crate::directory::feed::Feed;
 use crate::gate::Plane;
 use crate::limits::ORDERS_MAX;
+use crate::operators::{Operator, OrderError};
 
 /// What is asked of the watch.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) enum Order {
     CompareAll,
     /// There is another configuration.
     Renew(Box<Renewed>),
-    /// An operator's command, the operator's name, and where the answer goes.
-    Command(Command, String, oneshot::Sender<Answer>),
+    /// An operator's command, the operator, and where the answer goes.
+    Command(Command, Operator, oneshot::Sender<Answer>),
 }
 
 /// What another configuration means for the watch.
@@ -81,12 +82,15 @@ impl Orders {
         drop(self.sender.send(Order::Renew(Box::new(renewed))).await);
     }
 
-    /// Has an operator's command obeyed; none when the process is ending.
-    pub(crate) async fn command(&self, command: Command, by: String) -> Option<Answer> {
+    /// Has an operator's command obeyed.
+    ///
+    /// It is obeyed on the control thread whether or not whoever ordered it waits for the answer.
+    pub(crate) async fn command(&self, command: Command, by: Operator) -> Answer {
         let (sender, answer) = oneshot::channel();
         let order = Order::Command(command, by, sender);
-        self.sender.send(order).await.ok()?;
-        answer.await.ok()
+        let ending = || OrderError::NotNow("the process is ending".to_owned());
+        self.sender.send(order).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())?
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that logins share, made from the configuration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use postern_core::credential::ClusterKey;
 use postern_core::scram::Decoys;
@@ -9,6 +10,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{RunError, Start};
+use crate::admin::Console;
 use crate::arrivals::Arrivals;
 use crate::audit::AuditLog;
 use crate::authenticate::Authenticator;
@@ -16,10 +18,12 @@ use crate::backend::Target;
 use crate::cluster::Peers;
 use crate::config::{self, Config};
 use crate::directory::Directories;
+use crate::door::Door;
 use crate::durations::Durations;
 use crate::gate::{Counts, Gate, Permits, Plane};
 use crate::health::Health;
 use crate::phases::PhaseDurations;
+use crate::rates::Rates;
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
 use crate::sync::Synchronizer;
@@ -35,6 +39,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
     let (tls, end_point) = client_leg(&config)?;
     let targets = targets(&config)?;
     let peers = peers(&config, &cluster_key)?;
+    let console = console(&config, &cluster_key)?;
     if let Some(predecessor) = start.predecessor {
         // What else the configuration names is tried before anything is taken away.
         drop((Directories::new(&config)?, RoleStore::new(&config)?));
@@ -56,10 +61,14 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         authenticator: Arc::new(Authenticator::new(&config)),
         synchronizer: Arc::new(Synchronizer::new(cluster_key, &config)),
         audit: Arc::new(audit),
-        sessions: Sessions::new(config.limits.sessions_max),
+        sessions: Sessions::new(config.limits.sessions_max, config.limits.shares),
         ring: ring.handle(),
         permits: Arc::new(Permits::new(&config)),
         arrivals: Arrivals::new(config.limits.connections_per_address_max),
+        started: Instant::now(),
+        door: Arc::new(Door::new()),
+        rates: Arc::new(Rates::new(config.limits.logins_per_minute_max)),
+        console,
         stopping: watch::channel(false).0,
         counts: Arc::new(Counts::default()),
         health: Arc::new(Health::default()),
@@ -127,6 +136,17 @@ pub(crate) fn client_leg(config: &Config) -> Result<ClientLeg, RunError> {
         );
     }
     Ok((Some(identity.config), identity.end_point))
+}
+
+/// The admin console, if there is one.
+///
+/// # Errors
+///
+/// Its file of accounts cannot be used.
+pub(crate) fn console(config: &Config, key: &ClusterKey) -> Result<Option<Arc<Console>>, RunError> {
+    let console = config.admin.as_ref();
+    let console = console.map(|it| Console::new(it, key).map(Arc::new));
+    console.transpose().map_err(RunError::Console)
 }
 
 /// The other proxies, if the configuration names any.

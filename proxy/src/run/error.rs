@@ -45,6 +45,9 @@ pub(crate) enum RunError {
     /// A file with a secret cannot be used.
     #[error(transparent)]
     Secret(#[from] config::SecretFileError),
+    /// The accounts of the admin console cannot be used.
+    #[error("admin.accounts_file: {0}")]
+    Console(crate::directory::LocalError),
     /// The directory cannot be used as configured.
     #[error(transparent)]
     Directory(#[from] crate::directory::DirectoryError),

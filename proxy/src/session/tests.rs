@@ -33,6 +33,8 @@ fn session(pid: u32) -> LiveSession {
             client: key(pid, 1),
             backend: key(pid, 9),
         }),
+        application_name: None,
+        client_tls: None,
         opened: Instant::now(),
         ending: None,
     }
@@ -47,7 +49,7 @@ fn roles(names: &[&str]) -> Arc<[RoleName]> {
 
 #[test]
 fn an_answer_from_before_a_loss_opens_no_session() {
-    let sessions = Sessions::new(3);
+    let sessions = Sessions::new(3, SharesMax::default());
     let entry = EntryId::new("uuid:1");
     let (before, after) = (Instant::now(), Instant::now() + Duration::from_secs(1));
     let asking = |granted: &[&str]| LiveSession {
@@ -74,7 +76,7 @@ fn an_answer_from_before_a_loss_opens_no_session() {
 
 #[test]
 fn who_ended_a_session_first_is_on_its_record() {
-    let sessions = Sessions::new(2);
+    let sessions = Sessions::new(2, SharesMax::default());
     let id = sessions.identify();
     assert!(sessions.open(id, session(7), Instant::now()));
     let (first, second) = (Arc::from(*b"first"), Arc::from(*b"second"));
@@ -87,7 +89,7 @@ fn who_ended_a_session_first_is_on_its_record() {
 
 #[test]
 fn a_cancel_key_leads_to_its_backend_until_the_session_closes() {
-    let sessions = Sessions::new(2);
+    let sessions = Sessions::new(2, SharesMax::default());
     let id = sessions.identify();
     assert!(sessions.open(id, session(7), Instant::now()));
     let found = sessions.to_cancel(&key(7, 1)).map(|it| it.key);
@@ -123,7 +125,7 @@ fn no_log_can_show_a_cancel_key() {
 
 #[test]
 fn a_key_that_two_sessions_happen_to_share_cancels_neither() {
-    let sessions = Sessions::new(2);
+    let sessions = Sessions::new(2, SharesMax::default());
     let (old, new) = (sessions.identify(), sessions.identify());
     for id in [old, new] {
         assert!(sessions.open(id, session(7), Instant::now()));
@@ -135,7 +137,7 @@ fn a_key_that_two_sessions_happen_to_share_cancels_neither() {
 
 #[test]
 fn no_more_places_than_the_limit_are_given_out() {
-    let sessions = Sessions::new(1);
+    let sessions = Sessions::new(1, SharesMax::default());
     let place = sessions.reserve();
     assert!(place.is_some());
     assert!(sessions.reserve().is_none());
@@ -145,7 +147,7 @@ fn no_more_places_than_the_limit_are_given_out() {
 
 #[test]
 fn a_person_who_was_looked_at_since_a_question_is_known_to_have_been() {
-    let sessions = Sessions::new(1);
+    let sessions = Sessions::new(1, SharesMax::default());
     let (entry, before) = (EntryId::new("uuid:1"), Instant::now());
     assert!(!sessions.was_looked_at(&entry, before));
     sessions.fence(&entry, before + Duration::from_secs(1), roles(&["hr"]));

@@ -35,6 +35,7 @@ use crate::cancel::cancel_here;
 use crate::gate::Gate;
 use crate::limits::{CANCEL_LINE_BYTES_MAX, HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT};
 use crate::listener::inherited::{CLIENT, CLUSTER, CONTROL, HANDOVER, METRICS};
+use crate::operators::Operator;
 use crate::session::CancelKey;
 use crate::supervisor::Tell;
 
@@ -184,7 +185,10 @@ impl Handover {
     /// # Errors
     ///
     /// Why it did not take over; this process goes on as before.
-    pub(super) async fn begin(parts: &Parts, by: &str) -> Result<(Vec<String>, Drained), String> {
+    pub(super) async fn begin(
+        parts: &Parts,
+        by: &Operator,
+    ) -> Result<(Vec<String>, Drained), String> {
         let gate = parts.control.gate();
         let program = parts.program.display().to_string();
         put_on_record(&gate, ("upgrade", by), &format!("to {program}")).await?;

@@ -13,6 +13,8 @@ use crate::config::{Change, Config, Directory};
 use crate::directory::feed::Feed;
 use crate::gate::{Gate, Permits, Plane};
 use crate::limits::CHANGES_SHOWN_MAX;
+use crate::operators::Operator;
+use crate::rates::Rates;
 use crate::revocation::Renewed;
 use crate::run::{RunError, assemble, say_warnings};
 use crate::supervisor::Tell;
@@ -27,13 +29,13 @@ struct Prepared {
 }
 
 /// Reloads, on the control thread.
-pub(super) async fn reload(parts: &Parts, by: &str) -> Answer {
+pub(super) async fn reload(parts: &Parts, by: &Operator) -> Answer {
     parts.supervisor.tell(&[Tell::Reloading]);
     let answer = replace(parts, by).await;
     let status = match &answer {
         Ok(_) => "The configuration was reloaded".to_owned(),
         Err(why) => {
-            tracing::error!(by, why, "the configuration was not reloaded");
+            tracing::error!(by = by.name, why, "the configuration was not reloaded");
             let first = why.lines().next().unwrap_or_default();
             format!("The last reload was refused: {first}")
         }
@@ -42,7 +44,7 @@ pub(super) async fn reload(parts: &Parts, by: &str) -> Answer {
     answer
 }
 
-async fn replace(parts: &Parts, by: &str) -> Answer {
+async fn replace(parts: &Parts, by: &Operator) -> Answer {
     let before = parts.control.gate();
     let prepared = match prepare(parts, &before) {
         Ok(prepared) => prepared,
@@ -65,11 +67,13 @@ async fn replace(parts: &Parts, by: &str) -> Answer {
     for (current, plane) in parts.login.iter().zip(login) {
         current.replace(Arc::new(plane));
     }
+    let shares_max = control.gate.config.limits.shares;
+    before.sessions.limit_shares(shares_max);
     parts.control.replace(control);
     before.orders.renew(renewed).await;
     say_warnings(&parts.control.gate().config);
     tracing::info!(
-        by,
+        by = by.name,
         changes = lines.join("; "),
         "the configuration was reloaded"
     );
@@ -138,6 +142,12 @@ fn renewed(before: &Gate, config: Config, changes: &[Change]) -> Result<Gate, Ru
     }
     if limits(&["connections_per_address_max"]) {
         next.arrivals = Arrivals::new(config.limits.connections_per_address_max);
+    }
+    if limits(&["logins_per_address_and_minute_max"]) {
+        next.rates = Arc::new(Rates::new(config.limits.logins_per_minute_max));
+    }
+    if touches(changes, &["admin"]) {
+        next.console = assemble::console(&config, &assemble::cluster_key(&config)?)?;
     }
     next.config = Arc::new(config);
     Ok(next)

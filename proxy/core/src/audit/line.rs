@@ -70,6 +70,7 @@ impl Line {
             Record::AccessLost { .. } => self.access_lost(record),
             Record::AccessEnded { .. } => self.access_ended(record),
             Record::Ordered { .. } => self.ordered(record),
+            Record::OrderEnded { .. } => self.order_ended(record),
             Record::Denied { .. } => self.denied(record),
             Record::DenialsUnreported { suppressed, lost } => {
                 self.number("suppressed", *suppressed);
@@ -184,6 +185,7 @@ impl Line {
     fn ordered(&mut self, record: &Record) {
         let Record::Ordered {
             by,
+            from,
             order,
             subject,
             detail,
@@ -192,8 +194,27 @@ impl Line {
             return;
         };
         self.text("by", by);
+        self.text("from", from);
         self.text("order", order);
         self.text("subject", subject);
+        self.text("detail", detail);
+    }
+
+    fn order_ended(&mut self, record: &Record) {
+        let Record::OrderEnded {
+            by,
+            from,
+            order,
+            outcome,
+            detail,
+        } = record
+        else {
+            return;
+        };
+        self.text("by", by);
+        self.text("from", from);
+        self.text("order", order);
+        self.text("outcome", outcome.label());
         self.text("detail", detail);
     }
 

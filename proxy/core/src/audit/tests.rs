@@ -112,8 +112,16 @@ fn losses(text: impl Fn() -> String) -> Vec<Record> {
             backends_left: 0,
             took_ms: 41,
         },
+        Record::OrderEnded {
+            by: text(),
+            from: text(),
+            order: text(),
+            outcome: OrderOutcome::Denied,
+            detail: text(),
+        },
         Record::Ordered {
             by: text(),
+            from: text(),
             order: text(),
             subject: text(),
             detail: text(),

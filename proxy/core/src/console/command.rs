@@ -160,7 +160,12 @@ pub enum CommandError {
 /// [`CommandError`] of the first statement that is wrong.
 pub fn parse(query: &str) -> Result<Vec<Statement>, CommandError> {
     let statements = statements(query)?;
-    statements.iter().map(|words| statement(words)).collect()
+    let read = statements.iter().map(|cut| match statement(&cut.words) {
+        Err(CommandError::Sql) => Err(CommandError::Sql),
+        _ if cut.is_too_long => Err(CommandError::TooLong),
+        read => read,
+    });
+    read.collect()
 }
 
 /// A time such as `90s`, `15m`, `1h` or `2d`; none for anything else, and for nothing at all.

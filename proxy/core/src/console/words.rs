@@ -14,11 +14,20 @@ pub(super) enum Word {
     Symbol(char),
 }
 
-/// The statements of a query, each at least a word long.
+/// The words of a statement, of which there is at least one.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// The first of them, [`CONSOLE_WORDS_MAX`] at most.
+    pub(super) words: Vec<Word>,
+    /// Whether there are more.
+    pub(super) is_too_long: bool,
+}
+
+/// The statements of a query.
 ///
 /// Comments are left out, and a semicolon ends a statement.
-pub(super) fn statements(query: &str) -> Result<Vec<Vec<Word>>, CommandError> {
-    let (mut statements, mut words) = (Vec::new(), Vec::new());
+pub(super) fn statements(query: &str) -> Result<Vec<Cut>, CommandError> {
+    let (mut statements, mut cut) = (Vec::new(), Cut::default());
     let mut rest = query;
     while let Some(first) = rest.chars().next() {
         let after = rest.get(first.len_utf8()..).unwrap_or_default();
@@ -39,7 +48,7 @@ pub(super) fn statements(query: &str) -> Result<Vec<Vec<Word>>, CommandError> {
         }
         let word = match first {
             ';' => {
-                statements.push(std::mem::take(&mut words));
+                statements.push(std::mem::take(&mut cut));
                 rest = after;
                 continue;
             }
@@ -60,13 +69,13 @@ pub(super) fn statements(query: &str) -> Result<Vec<Vec<Word>>, CommandError> {
             }
         };
         check(&word)?;
-        if words.len() == CONSOLE_WORDS_MAX {
-            return Err(CommandError::TooLong);
+        match cut.words.len() < CONSOLE_WORDS_MAX {
+            true => cut.words.push(word),
+            false => cut.is_too_long = true,
         }
-        words.push(word);
     }
-    statements.push(words);
-    statements.retain(|it| !it.is_empty());
+    statements.push(cut);
+    statements.retain(|it| !it.words.is_empty());
     Ok(statements)
 }
 

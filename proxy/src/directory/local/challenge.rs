@@ -43,7 +43,7 @@ impl LocalFile {
     /// # Errors
     ///
     /// When the file cannot be used.
-    pub(in crate::directory) fn challenge(
+    pub(crate) fn challenge(
         &self,
         name: &str,
         decoys: &Decoys,
@@ -65,7 +65,7 @@ impl LocalFile {
     ///
     /// [`DirectoryError`]: there was none, it has another password by now, it is refused, or the
     /// file cannot be used.
-    pub(in crate::directory) fn challenged(
+    pub(crate) fn challenged(
         &self,
         challenge: &LocalChallenge,
     ) -> Result<Principal, DirectoryError> {

@@ -12,10 +12,11 @@ fn one(query: &str) -> Result<Statement, CommandError> {
 }
 
 fn order(query: &str) -> Result<Order, CommandError> {
-    match one(query)? {
-        Statement::Order(order) => Ok(order),
-        other => panic!("{query}: {other:?}"),
-    }
+    let statement = one(query)?;
+    let Statement::Order(order) = statement else {
+        panic!("{query}: {statement:?}");
+    };
+    Ok(order)
 }
 
 #[test]
@@ -179,6 +180,8 @@ fn quotes_and_words_have_an_end() {
     let many = "set ".repeat(CONSOLE_WORDS_MAX);
     assert!(parse(&many).is_ok());
     assert_eq!(parse(&format!("{many} x")), Err(CommandError::TooLong));
+    let sql = format!("select {}", "x, ".repeat(CONSOLE_WORDS_MAX));
+    assert_eq!(parse(&sql), Err(CommandError::Sql));
     assert_eq!(parse("restore 'a\nb'"), Err(CommandError::Control));
 }
 

@@ -1,0 +1,120 @@
+//! What an operator on the same machine asks of the running process, by its control socket.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use postern_core::audit::rfc3339;
+use postern_core::console::{Cell, Shown, Table};
+use serde_json::{Map, Value};
+
+use super::{ask, read_config};
+use crate::admin;
+use crate::cli::{Command, ConfigFile};
+use crate::config::Config;
+use crate::control::Question;
+use crate::operators::OrderError;
+use crate::revocation::Command as Order;
+
+/// Prints a table of the running process.
+pub(super) fn show(config: &Config, what: Shown, json: bool) -> Result<ExitCode> {
+    let table: Table = ask(config, &Question::Show { what })?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&objects(&table))?),
+        false => print!("{}", admin::text(&table)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has the running process do something, and prints what it did.
+pub(super) fn give(command: Command) -> Result<ExitCode> {
+    let Some((file, order, json)) = order(command) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let config = match read_config(&file.path) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let question = Question::Command { command: order };
+    let answer: Result<Vec<String>, OrderError> =
+        ask(&config, &question).context("the running process, which does it, does not answer")?;
+    let lines = answer?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&lines)?),
+        false => lines.iter().for_each(|line| println!("{line}")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a command of the command line is to the running process.
+fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
+    let plain = |config, order| Some((config, order, false));
+    match command {
+        Command::Revoke {
+            name,
+            lasts,
+            reason,
+            config,
+        } => {
+            let for_s = lasts.map(|it| it.as_secs());
+            let order = Order::Revoke {
+                name,
+                for_s,
+                reason,
+            };
+            plain(config, order)
+        }
+        Command::Restore { name, config } => plain(config, Order::Restore { name }),
+        Command::Revoked { config } => plain(config, Order::Holds),
+        Command::Kill {
+            session: Some(session),
+            reason,
+            config,
+            ..
+        } => plain(config, Order::Kill { session, reason }),
+        Command::Kill {
+            role: Some(role),
+            reason,
+            config,
+            ..
+        } => plain(config, Order::KillRole { role, reason }),
+        Command::Reconcile { dry_run, config } => plain(config, Order::Reconcile { dry_run }),
+        Command::Drain { within, process } => {
+            let within_s = within.map(|it| it.as_secs());
+            Some((process.config, Order::Drain { within_s }, process.json))
+        }
+        Command::Pause(process) => Some((process.config, Order::Pause, process.json)),
+        Command::Resume(process) => Some((process.config, Order::Resume, process.json)),
+        Command::Kill { .. }
+        | Command::Run(_)
+        | Command::Check { .. }
+        | Command::InitSql(_)
+        | Command::ExplainLogin { .. }
+        | Command::Health { .. }
+        | Command::Sessions { .. }
+        | Command::Show { .. }
+        | Command::Adopt(_)
+        | Command::Config(_)
+        | Command::Local(_)
+        | Command::Audit(_)
+        | Command::Policy(_)
+        | Command::Reload(_)
+        | Command::Upgrade(_)
+        | Command::LogLevel { .. } => None,
+    }
+}
+
+/// A table as JSON: an object a row.
+fn objects(table: &Table) -> Value {
+    let value = |cell: &Cell| match cell {
+        Cell::Null => Value::Null,
+        Cell::Boolean(value) => Value::from(*value),
+        Cell::Integer(number) => Value::from(*number),
+        Cell::Text(text) => Value::from(text.as_str()),
+        Cell::Time { unix_ms } => Value::from(rfc3339(*unix_ms)),
+    };
+    let rows = table.rows.iter().map(|row| {
+        let names = table.columns.iter().map(|it| it.name.clone());
+        Value::Object(names.zip(row.iter().map(value)).collect::<Map<_, _>>())
+    });
+    rows.collect()
+}

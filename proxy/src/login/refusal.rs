@@ -1,0 +1,57 @@
+//! The end of a login that does not come through.
+
+use std::sync::Arc;
+
+use postern_core::audit::{Record, RefusedReason};
+use tokio::time::{sleep, timeout};
+
+use super::Visit;
+use crate::error::{Full, LoginError};
+use crate::gate::Plane;
+use crate::limits::{LINGER, REFUSAL_DELAY};
+use crate::report::{Report, report};
+use crate::stream::Stream;
+
+/// Tells a client in the clear, before it has said anything, that there are too many, as
+/// PostgreSQL itself does when it cannot start a backend.
+pub(crate) async fn turn_away(plane: Arc<Plane>, client: Stream, visit: Visit, full: Full) {
+    refuse(&plane, client, &visit, &LoginError::Full(full)).await;
+}
+
+/// Says why, to the audit file first and then to the client, and closes.
+pub(super) async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, error: &LoginError) {
+    let Report {
+        message,
+        delayed,
+        reason,
+        detail,
+    } = report(error, visit.login.as_deref());
+    plane.gate.counts.refused.count(reason);
+    if visit.login.is_none() && reason == RefusedReason::ClientGone {
+        // It said nothing at all: a health check or a port scan, and no attempt.
+        tracing::debug!(session = %visit.id, client = %visit.client, detail, "a client left");
+        return;
+    }
+    if visit.place.is_none() {
+        let client = visit.client;
+        tracing::warn!(%client, detail, "a connection was closed at once: too many are being told");
+        return;
+    }
+    let record = Record::Refused {
+        client: visit.client.to_string(),
+        reason,
+        detail: detail.clone(),
+    };
+    // There is nothing left to refuse when the record cannot be written.
+    drop(plane.gate.record(visit.id, &record).await);
+    tracing::info!(session = %visit.id, client = %visit.client, fault = ?error.fault(),
+        reason = reason.label(), detail, "a login ended");
+    if let (true, Some(asked)) = (delayed, visit.asked) {
+        sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed())).await;
+    }
+    let Some(message) = message else { return };
+    // A client that does not read is not waited for.
+    if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
+        client.close().await;
+    }
+}

@@ -1,0 +1,70 @@
+//! How fast logins come from one address.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use postern_core::lockout::Limit;
+
+use crate::arrivals::counted_as;
+use crate::budgets::Budgets;
+use crate::error::Full;
+use crate::limits::LOGIN_RATE_WINDOW;
+
+/// The logins of the last minute, by address, where there is a limit.
+pub(crate) struct Rates {
+    logins: Option<Budgets<IpAddr>>,
+    started: Instant,
+}
+
+impl Rates {
+    /// So many within [`LOGIN_RATE_WINDOW`]; as many as come, if not given.
+    pub(crate) fn new(logins_max: Option<u32>) -> Self {
+        let limit = |tries_max| Limit {
+            tries_max,
+            window: LOGIN_RATE_WINDOW,
+        };
+        Self {
+            logins: logins_max.map(|it| Budgets::new(limit(it))),
+            started: Instant::now(),
+        }
+    }
+
+    /// Counts a login that begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Rate`]: too many have begun at its address.
+    pub(crate) fn begin(&self, client: IpAddr) -> Result<(), Full> {
+        let now = self.started.elapsed();
+        let is_in = |logins: &Budgets<IpAddr>| logins.take(&counted_as(client), now);
+        match self.logins.as_ref().is_none_or(is_in) {
+            true => Ok(()),
+            false => Err(Full::Rate),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_logins_a_minute_and_no_other_pays_for_it() {
+        let rates = Rates::new(Some(2));
+        let (one, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        for _ in 0..2 {
+            assert_eq!(rates.begin(one.into()), Ok(()));
+        }
+        assert_eq!(rates.begin(one.into()), Err(Full::Rate));
+        assert_eq!(rates.begin(other.into()), Ok(()));
+    }
+
+    #[test]
+    fn without_a_limit_nobody_is_too_fast() {
+        let rates = Rates::new(None);
+        let address = Ipv4Addr::LOCALHOST.into();
+        assert!((0..1_000).all(|_| rates.begin(address).is_ok()));
+    }
+}

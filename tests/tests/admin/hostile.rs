@@ -1,0 +1,188 @@
+//! What no honest client does.
+
+use anyhow::{Context, Result, bail, ensure};
+use postern_core::scram::{ChannelBinding, ClientExchange, Keys};
+use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::world::{CHANGE_LIMIT, last_refusal};
+use postern_tests::{RawClient, World, wait_until};
+
+use crate::{CONSOLE, OPERATOR, VIEWER, console, last_record, password_of, said};
+
+/// As many as the program serves at once.
+const SESSIONS_MAX: usize = 16;
+
+/// The longest message, in bytes.
+const MESSAGE_BYTES_MAX: usize = 16_384;
+
+/// A message with a tag.
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    [&[tag], length.to_be_bytes().as_slice(), body].concat()
+}
+
+/// A session of the console in clear text, past its greeting.
+pub(crate) fn logged_in(world: &World, name: &str) -> Result<RawClient> {
+    let mut client = prove(world, name)?;
+    client.read_until_ready()?;
+    Ok(client)
+}
+
+/// A client that has sent its proof, and has not read what comes of it.
+fn prove(world: &World, name: &str) -> Result<RawClient> {
+    let mut client = RawClient::connect(world.plain.port())?;
+    client.startup(PROTOCOL_3_0, &[("user", name), ("database", CONSOLE)])?;
+    client.read()?;
+    let (exchange, first) = ClientExchange::start("abcdefgh", ChannelBinding::Unsupported);
+    let mut initial = exchange.mechanism().as_bytes().to_vec();
+    initial.push(0);
+    initial.extend(u32::try_from(first.len())?.to_be_bytes());
+    initial.extend(first);
+    client.send(&message(b'p', &initial))?;
+    let challenge = client.read()?;
+    let text = challenge.body.get(4..).context("no challenge")?;
+    let challenge = exchange.server_first(text)?;
+    let password = password_of(name);
+    let keys = Keys::derive(
+        password.as_bytes(),
+        challenge.salt(),
+        challenge.iterations(),
+    );
+    let (_, last) = challenge.answer(&keys);
+    client.send(&message(b'p', &last))?;
+    Ok(client)
+}
+
+/// Reads until an error comes, whose SQLSTATE is returned.
+fn error(client: &mut RawClient) -> Result<String> {
+    loop {
+        let message = client.read()?;
+        match message.tag {
+            b'E' => return Ok(message.field(b'C').unwrap_or_default()),
+            b'Z' => bail!("no error came"),
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn a_query_that_is_too_long_ends_the_session(world: &World) -> Result<()> {
+    let mut client = logged_in(world, "ops")?;
+    let longest = format!("select 1{}", " ".repeat(MESSAGE_BYTES_MAX - 5 - 1 - 8));
+    ensure!(client.query(&longest)? == "1");
+    client.send_query(&format!("{longest} "))?;
+    ensure!(error(&mut client)? == "08P01");
+    client.expect_end()?;
+    wait_until("its end is on record", CHANGE_LIMIT, || {
+        Ok(last_record(&world.plain, "closed")?["reason"] == "protocol_violation")
+    })
+}
+
+pub(crate) fn messages_may_come_byte_by_byte(world: &World) -> Result<()> {
+    let mut client = logged_in(world, "eyes")?;
+    let query = message(b'Q', b"show cache\0");
+    for byte in [query.as_slice(), &query].concat() {
+        client.send(&[byte])?;
+    }
+    for _ in 0..2 {
+        let answer = client.read_until_ready()?;
+        let rows = answer.iter().filter(|it| it.tag == b'D').count();
+        ensure!(rows == 6, "{rows} rows");
+    }
+    Ok(())
+}
+
+pub(crate) fn an_error_is_skipped_to_the_next_sync(world: &World) -> Result<()> {
+    let mut client = logged_in(world, "ops")?;
+    let parse = |query: &str| message(b'P', format!("\0{query}\0\0\0").as_bytes());
+    let bind = message(b'B', b"\0\0\0\0\0\0\0\0");
+    let execute = message(b'E', b"\0\0\0\0\0");
+    let sync = message(b'S', b"");
+    let broken = [
+        parse("nonsense"),
+        bind.clone(),
+        execute.clone(),
+        sync.clone(),
+    ]
+    .concat();
+    client.send(&broken)?;
+    let tags: Vec<u8> = client.read_until_ready()?.iter().map(|it| it.tag).collect();
+    ensure!(!tags.contains(&b'2') && !tags.contains(&b'C'), "{tags:?}");
+    // Two parameters are bound to a command that has none.
+    let parameters = message(b'B', b"\0\0\0\0\0\x02\0\0\0\x01a\xff\xff\xff\xff\0\0");
+    client.send(
+        &[
+            parse("show cache"),
+            parameters,
+            execute.clone(),
+            sync.clone(),
+        ]
+        .concat(),
+    )?;
+    let refused = client.read_until_ready()?;
+    let refusal = refused
+        .iter()
+        .find(|it| it.tag == b'E')
+        .context("it is not refused")?;
+    ensure!(
+        refusal.field(b'C').as_deref() == Some("08P01"),
+        "{refusal:?}"
+    );
+    // Two rows at a time of the six that there are.
+    let two = message(b'E', b"\0\0\0\0\x02");
+    let four = message(b'E', b"\0\0\0\0\x09");
+    client.send(&[parse("show cache"), bind, two, four, sync].concat())?;
+    let tags: Vec<u8> = client.read_until_ready()?.iter().map(|it| it.tag).collect();
+    let told = String::from_utf8_lossy(&tags).into_owned();
+    ensure!(told.starts_with("12DDsDDDDC"), "{told}");
+    Ok(())
+}
+
+pub(crate) fn what_is_no_message_ends_the_session(world: &World) -> Result<()> {
+    for bytes in [
+        message(b'F', b"\0\0\0\x01\0\0\0\0\0\0"),
+        message(b'Q', b"show\0 more"),
+        message(b'P', b"a"),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        message(b'p', b"another password\0"),
+    ] {
+        let mut client = logged_in(world, "eyes")?;
+        client.send(&bytes)?;
+        ensure!(
+            error(&mut client)? == "08P01",
+            "{:?}",
+            bytes.escape_ascii().to_string()
+        );
+        client.expect_end()?;
+    }
+    let mut client = logged_in(world, "eyes")?;
+    client.send(&message(b'Q', b"\xff\0"))?;
+    ensure!(error(&mut client)? == "22021");
+    client.expect_end()?;
+    said(&console(&world.plain, VIEWER), "show help")?;
+    Ok(())
+}
+
+pub(crate) fn one_session_too_many_is_told_so(world: &World) -> Result<()> {
+    let held: Vec<RawClient> = (0..SESSIONS_MAX)
+        .map(|_| logged_in(world, "eyes"))
+        .collect::<Result<_>>()?;
+    let mut over = prove(world, "ops")?;
+    ensure!(error(&mut over)? == "53300");
+    ensure!(last_refusal(&world.plain)? == "too_many_connections");
+    drop(held);
+    wait_until("there is room again", CHANGE_LIMIT, || {
+        Ok(console(&world.plain, OPERATOR).run("show help")?.ok)
+    })
+}
+
+pub(crate) fn silent_clients_do_not_keep_others_out(world: &World) -> Result<()> {
+    // They have proved nothing, and so have no place among the sessions.
+    let mut silent = Vec::new();
+    for _ in 0..2 * SESSIONS_MAX {
+        let mut client = RawClient::connect(world.plain.port())?;
+        client.startup(PROTOCOL_3_0, &[("user", "ops"), ("database", CONSOLE)])?;
+        client.read()?;
+        silent.push(client);
+    }
+    said(&console(&world.plain, OPERATOR), "show version")?;
+    Ok(())
+}
