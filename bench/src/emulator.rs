@@ -8,7 +8,6 @@
 //! one of those once for each word that it moves, a processor once in all, so the guest is told
 //! that it has none.
 
-mod archive;
 mod guest;
 mod image;
 mod output;

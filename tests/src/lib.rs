@@ -21,6 +21,7 @@
 //! prints and counts.
 
 pub mod account;
+pub mod archive;
 pub mod cast;
 pub mod certificates;
 pub mod cgroup;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
+use postern_tests::archive::Archive;
 use postern_tests::{Server, needs, postern, wait_until};
 
 use super::Plan;
-use super::archive::Archive;
 use super::image::{Image, tail};
 use crate::peers;
 use crate::stage::{self, Stage};
