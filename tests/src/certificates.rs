@@ -20,6 +20,8 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub struct Certificates {
     folder: PathBuf,
     ca: CertifiedIssuer<'static, KeyPair>,
+    /// The names of its servers' certificates.
+    hosts: Vec<String>,
 }
 
 /// A server's certificate and key, as PEM files.
@@ -37,6 +39,14 @@ impl Certificates {
     /// # Errors
     /// If a file cannot be written.
     pub fn new(scratch: &Scratch) -> Result<Self> {
+        Self::for_hosts(scratch, &[])
+    }
+
+    /// As [`Certificates::new`], for servers that are reached by other names or addresses too.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn for_hosts(scratch: &Scratch, hosts: &[&str]) -> Result<Self> {
         let folder = scratch.subfolder("certificates")?;
         let mut params = params("Postern test authority", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,7 +54,9 @@ impl Certificates {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let ca = CertifiedIssuer::self_signed(params, key)?;
         fs::write(folder.join("ca.pem"), ca.pem())?;
-        let certificates = Self { folder, ca };
+        let hosts = LOOPBACK_NAMES.iter().chain(hosts);
+        let hosts = hosts.map(|&it| it.to_owned()).collect();
+        let certificates = Self { folder, ca, hosts };
         open_folder(&certificates.folder)?;
         Ok(certificates)
     }
@@ -55,12 +67,14 @@ impl Certificates {
         self.folder.join("ca.pem")
     }
 
-    /// A certificate for `localhost`, 127.0.0.1 and ::1 whose key belongs to `account`.
+    /// A certificate for `localhost`, 127.0.0.1, ::1 and the other names; its key belongs to
+    /// `account`.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn issue(&self, name: &str, account: &Account) -> Result<ServerCertificate> {
-        self.issue_for(name, &LOOPBACK_NAMES, account)
+        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+        self.issue_for(name, &hosts, account)
     }
 
     /// A certificate for other host names or addresses.

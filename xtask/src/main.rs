@@ -1,6 +1,7 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `ebpf`, `fuzz`, `mutants`,
-//! `deny`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `appliance`, `ebpf`, `fuzz`,
+//! `mutants`, `deny`, `tidy`, `ci`.
 
+mod appliance;
 mod bench;
 mod cargo;
 mod demo;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure what Postern costs, beside its peers on the same machine in the same run.
     Bench(bench::Arguments),
+    /// The bootable image: make it, test it, start it.
+    Appliance(appliance::Arguments),
     /// Build the policy programs for the kernel, which the program carries.
     Ebpf,
     /// Look for bytes that break a property of what reads them.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Appliance(arguments) => appliance::run(&arguments),
         Command::Ebpf => ebpf::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Mutants(arguments) => tools::mutants(&arguments),

@@ -37,6 +37,8 @@ pub(crate) enum Need {
     Perf,
     /// What counts instructions without them, and what its guest is made with; the same holds.
     Emulator,
+    /// What the bootable image is made with and started in.
+    Appliance,
     /// What the suites of others run; each of these is done without where it is missing. Python,
     /// with what makes places for its packages.
     Python,
@@ -81,11 +83,31 @@ const NETWORK: [&str; 6] = ["ip", "tc", "nft", "nsenter", "setpriv", "bpftool"];
 /// The programs of [`Need::Emulator`].
 const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
 
+/// The programs of [`Need::Appliance`].
+const APPLIANCE: [&str; 12] = [
+    "mmdebstrap",
+    "mksquashfs",
+    "veritysetup",
+    "mkfs.vfat",
+    "mcopy",
+    "mke2fs",
+    "sfdisk",
+    "xz",
+    "zstd",
+    "qemu-img",
+    "qemu-system-x86_64",
+    "dpkg-deb",
+];
+
 /// The packages of [`Need::Go`], where Debian puts them.
 const GO: [&str; 2] = [
     "/usr/share/gocode/src/github.com/lib/pq",
     "/usr/share/gocode/src/github.com/jackc/pgx",
 ];
+/// UEFI for virtual machines, where Debian puts it.
+pub(crate) const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// The variables that it begins with.
+pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// The driver of [`Need::Java`], where Debian puts it.
 const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// Succeeds where Tcl has the driver of [`Need::Tcl`].
@@ -182,6 +204,10 @@ fn is_there(need: Need) -> bool {
         Need::Nginx => needs::nginx_stream().is_some(),
         Need::Perf => needs::program("perf").is_some(),
         Need::Emulator => EMULATOR.iter().all(|it| needs::program(it).is_some()),
+        Need::Appliance => {
+            let has_firmware = Path::new(FIRMWARE).exists();
+            has_firmware && APPLIANCE.iter().all(|it| needs::program(it).is_some())
+        }
         Need::Python => runs("python3", &["-c", "import ensurepip, venv"]),
         Need::Node => needs::program("node").is_some() && needs::program("npm").is_some(),
         Need::Go => needs::program("go").is_some() && GO.iter().all(|it| Path::new(it).is_dir()),
@@ -240,6 +266,21 @@ fn packages(need: Need) -> Vec<String> {
         Need::Perf => &["linux-perf", "linux-tools-generic"],
         // The guest is Debian's also where the machine is not.
         Need::Emulator => &["qemu-system-x86", "mmdebstrap", "debian-archive-keyring"],
+        Need::Appliance => &[
+            "mmdebstrap",
+            "debian-archive-keyring",
+            "squashfs-tools",
+            "cryptsetup-bin",
+            "dosfstools",
+            "mtools",
+            "e2fsprogs",
+            "fdisk",
+            "xz-utils",
+            "zstd",
+            "qemu-utils",
+            "qemu-system-x86",
+            "ovmf",
+        ],
         Need::Python => &["python3", "python3-venv"],
         Need::Node => &["nodejs", "npm"],
         Need::Go => &[

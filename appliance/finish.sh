@@ -1,0 +1,102 @@
+#!/bin/sh
+# Makes a root of the packages that were extracted into the folder $1: without their scripts, so
+# what those would have done and is wanted is here. $2 is the program, $3 this folder, $5 the version;
+# what belongs beside the root (kernel, loader, initrd, list of packages) goes to $4.
+set -eu
+root=$1
+program=$2
+here=$3
+out=$4
+version=$5
+export LC_ALL=C
+umask 022
+
+# Packages that only the scripts of others need.
+left_out=$(sed -n 's/^- \([^ :]*\):.*/\1/p' "$here/packages")
+for package in "$root"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --show --showformat='${Package} ${Version}\n' "$package"
+done | sort > "$out/manifest"
+for name in $left_out; do
+    for package in "$root/var/cache/apt/archives/${name}_"*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar --list | grep -v '/$' |
+            (cd "$root" && xargs rm -f)
+    done
+    sed -i "/^$name /d" "$out/manifest"
+done
+
+# What is copied or moved out.
+cp "$root"/boot/vmlinuz-* "$out/kernel"
+cp "$root"/usr/lib/systemd/boot/efi/linuxx64.efi.stub "$out/stub"
+cp "$root"/usr/lib/systemd/boot/efi/systemd-bootx64.efi "$out/loader"
+rm -rf "$root"/boot/* "$root"/usr/lib/systemd/boot
+
+# What nobody reads on an appliance.
+for path in usr/share/doc usr/share/man usr/share/locale usr/share/lintian usr/share/bug \
+    usr/share/bash-completion usr/share/zsh usr/share/initramfs-tools usr/share/i18n \
+    usr/share/perl5 usr/share/debconf usr/share/polkit-1 usr/share/dbus-1 usr/share/pkgconfig \
+    usr/share/base-files usr/lib/kernel usr/lib/udev/hwdb.d usr/lib/x86_64-linux-gnu/gconv \
+    usr/games usr/include usr/src usr/local opt home srv media mnt \
+    etc/init.d etc/rc?.d etc/kernel etc/initramfs-tools etc/default etc/skel etc/dhcp etc/apt \
+    etc/dpkg etc/ssh etc/update-motd.d etc/profile.d etc/dbus-1 etc/motd etc/issue etc/issue.net \
+    etc/debconf.conf etc/binfmt.d etc/X11 etc/pam.d etc/xdg etc/nftables.conf etc/cron.daily; do
+    rm -rf "${root:?}/$path"
+done
+# Nobody logs in, so that nothing asks for a name.
+rm -rf "$root"/usr/lib/systemd/system/*getty* "$root"/usr/lib/systemd/system/getty.target.wants
+for generator in getty ssh gpt-auto debug run tpm2 rc-local sysv; do
+    rm -f "$root/usr/lib/systemd/system-generators/systemd-$generator-generator"
+done
+rm -rf "$root"/var/* "$root"/tmp/* "$root"/usr/lib/klibc "$root"/usr/lib/lsb
+
+# The appliance's own files, at their paths, and the program.
+(cd "$here/root" && find . -type f) | while read -r path; do
+    mode=644
+    [ ! -x "$here/root/$path" ] || mode=755
+    install -D -m "$mode" "$here/root/$path" "$root/$path"
+done
+install -D -m 755 "$program" "$root/usr/bin/postern"
+strip "$root/usr/bin/postern"
+mkdir -p "$root/efi"
+
+printf 'IMAGE_ID=postern\nIMAGE_VERSION=%s\n' "$version" >> "$root/usr/lib/os-release"
+
+# The commands of the appliance's own scripts, as far as no package brings them.
+chroot "$root" busybox --list | while read -r name; do
+    [ -e "$root/usr/bin/$name" ] || [ -e "$root/usr/sbin/$name" ] ||
+        ln -s busybox "$root/usr/bin/$name"
+done
+
+# What the scripts of packages would have made.
+chroot "$root" systemd-sysusers
+rm -f "$root"/etc/*- "$root/etc/.pwd.lock"
+# Each module unpacked: the root is compressed as a whole.
+find "$root/usr/lib/modules" -name '*.ko.xz' -exec xz --decompress {} +
+modules=$(basename "$root"/usr/lib/modules/*)
+chroot "$root" depmod "$modules"
+cat "$root"/usr/share/ca-certificates/mozilla/*.crt > "$root/etc/ssl/certs/ca-certificates.crt"
+rm -rf "$root/usr/share/ca-certificates"
+rm -rf "$root"/etc/systemd/system/*
+chroot "$root" systemctl preset-all --preset-mode=enable-only 2> /dev/null
+chroot "$root" systemctl set-default multi-user.target 2> /dev/null
+# An empty file is where the machine's own id goes, and no sign of a first start.
+: > "$root/etc/machine-id"
+ln -sf ../run/systemd/resolve/resolv.conf "$root/etc/resolv.conf"
+ln -s ../run/postern-settings "$root/etc/postern"
+ln -sf ../proc/self/mounts "$root/etc/mtab"
+
+# What finds the root: a shell, what sets up dm-verity, its libraries, the modules of disks.
+initrd=$out/initrd
+mkdir -p "$initrd/bin" "$initrd/lib64" "$initrd/lib/x86_64-linux-gnu" "$initrd/modules"
+install -m 755 "$here/initrd/init" "$initrd/init"
+install -m 755 "$root/usr/bin/busybox" "$root/usr/sbin/dmsetup" "$initrd/bin"
+cp -L "$root/lib64/ld-linux-x86-64.so.2" "$initrd/lib64"
+chroot "$root" /lib64/ld-linux-x86-64.so.2 --list /usr/sbin/dmsetup |
+    sed -n 's,.* => \(/[^ ]*\) .*,\1,p' | while read -r library; do
+    cp -L "$root/$library" "$initrd/lib/x86_64-linux-gnu"
+done
+for name in $(cat "$here/initrd/modules"); do
+    chroot "$root" modprobe --set-version "$modules" --show-depends "$name"
+done | sed -n 's,^insmod \([^ ]*\).*,\1,p' | awk '!seen[$0]++' | while read -r module; do
+    cp "$root/$module" "$initrd/modules"
+    basename "$module" >> "$initrd/modules/order"
+done

@@ -1,0 +1,185 @@
+//! What is checked.
+
+mod faults;
+mod update;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use postern_tests::cast;
+
+use super::World;
+use super::wait_for_login;
+use crate::appliance::stage::OUTSIDE;
+
+/// A claim and what shows it.
+type Check = (&'static str, fn(&mut World) -> Result<()>);
+
+/// All of them, in the order in which they are run.
+pub(super) const ALL: [Check; 12] = [
+    (
+        "psql through the machine reads as the person",
+        reads_as_the_person,
+    ),
+    (
+        "the fence and the policy are there before the network",
+        policy_before_network,
+    ),
+    ("only the proxy reaches the database", only_the_proxy),
+    (
+        "nothing listens but the proxy and its figures",
+        nothing_else_listens,
+    ),
+    (
+        "the root is read-only and checked by its hash",
+        root_is_sealed,
+    ),
+    ("a killed proxy listens again within a second", killed_proxy),
+    (
+        "a full audit partition lets nobody in, and then does again",
+        faults::full_audit,
+    ),
+    ("after a reboot all is as before", reboot),
+    (
+        "an update runs after the next start, with the state of before",
+        update::forward,
+    ),
+    (
+        "the version before runs again when it is told to go back",
+        update::back,
+    ),
+    (
+        "a wrong configuration leaves the fence up, and the console says why",
+        faults::wrong_configuration,
+    ),
+    (
+        "settings come from a cloud's user-data as well",
+        faults::cloud,
+    ),
+];
+
+/// Since when a proxy that was killed may not have listened.
+const LISTENER_LIMIT: Duration = Duration::from_secs(1);
+
+fn reads_as_the_person(world: &mut World) -> Result<()> {
+    let psql = world.stage.psql(world.guest.port, cast::TESTUSER);
+    let said = psql.query("select current_user")?;
+    ensure!(said == cast::TESTUSER.login, "the role is {said}");
+    let mut wrong = cast::TESTUSER;
+    wrong.password = "wrong";
+    let said = world.stage.psql(world.guest.port, wrong).refused()?;
+    ensure!(said.contains("password authentication failed"), "{said}");
+    Ok(())
+}
+
+fn policy_before_network(world: &mut World) -> Result<()> {
+    let journal = world.guest.run(
+        "journalctl --boot --output short-monotonic _PID=1 | \
+         grep -E '(Starting|Finished|Started) (postern|systemd-networkd.service)'",
+    )?;
+    let at = |text: &str| {
+        let line = journal.lines().find(|it| it.contains(text));
+        let line = line.with_context(|| format!("no {text:?} in\n{journal}"))?;
+        let time = line.trim_start_matches('[').split(']').next();
+        let time: f64 = time.unwrap_or_default().trim().parse()?;
+        anyhow::Ok(time)
+    };
+    let order = [
+        at("Finished postern-fence.service")?,
+        at("Finished postern-closed.service")?,
+        at("Finished postern-policy.service")?,
+        at("Starting systemd-networkd.service")?,
+        at("Started postern.service")?,
+    ];
+    ensure!(order.is_sorted(), "{order:?}");
+    Ok(())
+}
+
+pub(super) fn only_the_proxy(world: &mut World) -> Result<()> {
+    let database = world.stage.postgres.port();
+    let directory = world.stage.directory.tls_port();
+    // What is not protected is reached, so that it is not the network that is missing.
+    let reached = world.guest.run(&connect(directory))?;
+    ensure!(
+        reached.ends_with("reached"),
+        "the directory is not reached: {reached}"
+    );
+    let reached = world.guest.run(&connect(database))?;
+    ensure!(
+        reached.ends_with("refused"),
+        "the database is reached: {reached}"
+    );
+    let status = world
+        .guest
+        .run("postern policy status; echo \"ends with $?\"")?;
+    ensure!(status.ends_with("ends with 0"), "{status}");
+    ensure!(status.contains("foreign_socket"), "{status}");
+    Ok(())
+}
+
+/// A command that says whether root of the guest reaches a port outside.
+fn connect(port: u16) -> String {
+    format!("nc -w 5 {OUTSIDE} {port} < /dev/null > /dev/null 2>&1 && echo reached || echo refused")
+}
+
+fn nothing_else_listens(world: &mut World) -> Result<()> {
+    let said = world.guest.run("netstat -l -n -t -u -w | tail -n +3")?;
+    for line in said.lines() {
+        let mut words = line.split_whitespace();
+        let protocol = words.next().unwrap_or_default();
+        let address = words.nth(2).unwrap_or_default();
+        let port = address.rsplit(':').next().unwrap_or_default();
+        // DHCP answers come to port 68, or 546 by IPv6; ICMPv6 is how routers are found.
+        let is_known = matches!(
+            (protocol, port),
+            ("tcp", "5050" | "9187") | ("udp", "68" | "546") | ("raw", "58")
+        );
+        ensure!(is_known, "{line}");
+    }
+    ensure!(said.contains(":5050"), "{said}");
+    Ok(())
+}
+
+fn root_is_sealed(world: &mut World) -> Result<()> {
+    let said = world
+        .guest
+        .run("dmsetup table root; touch /usr/x; mount | grep ' / '")?;
+    ensure!(said.contains(" verity 1 "), "{said}");
+    ensure!(said.contains("Read-only file system"), "{said}");
+    Ok(())
+}
+
+fn killed_proxy(world: &mut World) -> Result<()> {
+    let said = world.guest.run(
+        "pid=$(systemctl show --value --property MainPID postern.service); \
+         read -r before rest < /proc/uptime; kill -9 $pid; \
+         while [ -d /proc/$pid ]; do :; done; \
+         until netstat -l -n -t | grep -q :5050; do usleep 10000; done; \
+         read -r after rest < /proc/uptime; echo $before $after",
+    )?;
+    let mut times = said.split_whitespace().map(str::parse::<f64>);
+    let (Some(Ok(before)), Some(Ok(after))) = (times.next(), times.next()) else {
+        bail!("{said}");
+    };
+    wait_for_login(&world.stage, &world.guest)?;
+    let status = world
+        .guest
+        .run("postern policy status > /dev/null; echo $?")?;
+    ensure!(status == "0", "the policy is not as configured: {status}");
+    let limit = LISTENER_LIMIT.as_secs_f64();
+    ensure!(after - before <= limit, "after {:.2} s", after - before);
+    Ok(())
+}
+
+fn reboot(world: &mut World) -> Result<()> {
+    let records = "grep -c opened /var/log/postern/audit.jsonl";
+    let before: u64 = world.guest.run(records)?.parse()?;
+    world.guest.reboot()?;
+    wait_for_login(&world.stage, &world.guest)?;
+    let after: u64 = world.guest.run(records)?.parse()?;
+    ensure!(
+        before > 0 && after > before,
+        "{before} logins, then {after}"
+    );
+    only_the_proxy(world)
+}

@@ -1,0 +1,94 @@
+//! What goes wrong on the machine itself, and settings that come another way.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use postern_tests::{cast, wait_until};
+
+use super::super::{World, switch_on, wait_for_login};
+use super::connect;
+use crate::appliance::guest::{START_LIMIT, Settings, shell_setting};
+
+/// The audit file's partition is filled to the last block, and emptied.
+pub(super) fn full_audit(world: &mut World) -> Result<()> {
+    world.guest.run(
+        "dd if=/dev/zero of=/var/fill bs=1M 2> /dev/null; \
+         dd if=/dev/zero of=/var/fill2 bs=4k 2> /dev/null",
+    )?;
+    let psql = world.stage.psql(world.guest.port, cast::TESTUSER);
+    let refused = wait_until("nobody is let in", START_LIMIT, || {
+        Ok(!psql.run("select 1")?.ok)
+    });
+    let said = psql.run("select 1")?.stderr;
+    world.guest.run("rm /var/fill /var/fill2")?;
+    refused?;
+    ensure!(!said.contains("password authentication"), "{said}");
+    wait_for_login(&world.stage, &world.guest).context("after the partition has room again")
+}
+
+/// A configuration that cannot be read comes by a credential of the machine.
+pub(super) fn wrong_configuration(world: &mut World) -> Result<()> {
+    let settings = Settings::Credentials(vec![
+        ("postern.toml".to_owned(), "[perimeter\n".to_owned()),
+        ("postern.shell".to_owned(), shell_setting()),
+    ]);
+    let mut guest = switch_on(&world.stage, "wrong", &world.image, &settings)?;
+    guest.wait_for_page("postern.toml:1")?;
+    let page = guest.page()?;
+    ensure!(page.contains("NOT IN FORCE"), "{page}");
+    ensure!(page.contains("DOWN"), "{page}");
+    let fence = guest.run("nft list tables")?;
+    ensure!(
+        fence.contains("postern-fence"),
+        "the fence is not there: {fence}"
+    );
+    for port in [
+        world.stage.postgres.port(),
+        world.stage.directory.tls_port(),
+    ] {
+        let reached = guest.run(&connect(port))?;
+        ensure!(
+            reached.ends_with("refused"),
+            "something is reached: {reached}"
+        );
+    }
+    guest.switch_off()
+}
+
+/// The files of the drive, as `write_files` of a cloud-config.
+pub(super) fn cloud(world: &mut World) -> Result<()> {
+    let folder = world.stage.scratch.subfolder("cloud")?;
+    let mut text = "#cloud-config\nhostname: gate\nwrite_files:\n".to_owned();
+    let settings = world.stage.settings();
+    for file in files(&settings)? {
+        let name = file.strip_prefix(&settings)?.display();
+        writeln!(text, "  - path: /etc/postern/{name}\n    content: |")?;
+        for line in fs::read_to_string(&file)?.lines() {
+            writeln!(text, "      {line}")?;
+        }
+    }
+    fs::write(folder.join("user-data"), text)?;
+    fs::write(folder.join("meta-data"), "instance-id: gate\n")?;
+    let settings = Settings::Drive("cidata", folder);
+    let guest = switch_on(&world.stage, "cloud-machine", &world.image, &settings)?;
+    let waited = wait_for_login(&world.stage, &guest);
+    waited.with_context(|| guest.page().unwrap_or_default())?;
+    guest.switch_off()
+}
+
+/// The files in a folder and its subfolders.
+fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
