@@ -43,6 +43,14 @@ for path in usr/share/doc usr/share/man usr/share/locale usr/share/lintian usr/s
 done
 # Nobody logs in, so that nothing asks for a name.
 rm -rf "$root"/usr/lib/systemd/system/*getty* "$root"/usr/lib/systemd/system/getty.target.wants
+# What would be made anew at each start of a root that never changes, or has no use here.
+for unit in ldconfig systemd-journal-catalog-update systemd-update-done systemd-hwdb-update \
+    systemd-firstboot systemd-logind systemd-user-sessions systemd-hostnamed; do
+    find "$root/usr/lib/systemd/system" -name "$unit.*" -delete
+done
+# It has no guests, and nothing to do with the clock of its processor.
+rm -rf "$root"/usr/lib/modules/*/kernel/arch/x86/kvm "$root"/usr/lib/modules/*/kernel/virt \
+    "$root"/usr/lib/modules/*/kernel/drivers/cpufreq
 for generator in getty ssh gpt-auto debug run tpm2 rc-local sysv; do
     rm -f "$root/usr/lib/systemd/system-generators/systemd-$generator-generator"
 done

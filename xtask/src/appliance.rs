@@ -4,11 +4,14 @@ mod build;
 mod disk;
 mod figures;
 mod guest;
+mod play;
 mod stage;
 mod test;
 mod tool;
 mod tree;
 mod uki;
+#[cfg(test)]
+mod units;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,8 @@ enum Command {
     Build(build::Arguments),
     /// Start the image in QEMU, with PostgreSQL and OpenLDAP outside, and check it from there.
     Test(test::Arguments),
+    /// Start the image in QEMU, with PostgreSQL and OpenLDAP outside, and stay up until Ctrl-C.
+    Run(play::Arguments),
 }
 
 /// The command.
@@ -37,5 +42,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Build(arguments) => build::run(arguments),
         Command::Test(arguments) => test::run(arguments),
+        Command::Run(arguments) => play::run(arguments),
     }
 }

@@ -23,9 +23,10 @@ pub(super) const UPDATE: &str = "postern.update";
 /// The packages of the image with their versions.
 const MANIFEST: &str = "manifest";
 
-/// What the kernel is told beside where its root is.
+/// What the kernel is told beside where its root is. Its check of the timer asks for more
+/// punctuality than an emulated machine has.
 const KERNEL_OPTIONS: &str = "console=tty1 console=ttyS0 quiet systemd.show_status=no \
-                              systemd.machine_id=firmware panic=10";
+                              systemd.machine_id=firmware panic=10 no_timer_check";
 
 /// Options of `cargo xtask appliance build`.
 #[derive(Debug, clap::Args)]

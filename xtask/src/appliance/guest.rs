@@ -18,7 +18,7 @@ use crate::setup::{FIRMWARE, FIRMWARE_VARIABLES};
 /// The machine's memory, in MiB.
 pub(super) const MEMORY_MIB: u32 = 512;
 /// How long a start may take without hardware's help on a busy machine.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(240);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(600);
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at what the shell has written.
@@ -207,6 +207,14 @@ impl Guest {
             Ok(self.page()?.contains(text))
         });
         waited.with_context(|| format!("not {text:?} but\n{}", self.page().unwrap_or_default()))
+    }
+
+    /// Whether it is switched on.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub(super) fn is_running(&mut self) -> Result<bool> {
+        self.qemu.is_running()
     }
 
     /// Plugs a drive in.

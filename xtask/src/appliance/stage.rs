@@ -5,9 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use postern_tests::account::Account;
+use postern_tests::postgres::SUPERUSER;
+use postern_tests::process::run;
 use postern_tests::{
     Certificates, ConfigFile, DirectoryServer, OpenLdap, Postern, Postgres, Psql, Scratch, cast,
     free_port, openldap, postern,
@@ -19,7 +22,7 @@ use super::guest::{Settings, shell_setting};
 pub(super) const OUTSIDE: &str = "10.0.2.2";
 /// The label of the drive with the settings.
 const LABEL: &str = "postern";
-/// The device whose password the guest's directory service has.
+/// The secrets of the machine.
 const SECRETS: [&str; 4] = [
     "cluster-key",
     "provisioner-password",
@@ -40,7 +43,7 @@ impl Stage {
     ///
     /// # Errors
     /// If one does not start.
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(program: &Path) -> Result<Self> {
         let scratch = Scratch::new()?;
         let certificates = Certificates::for_hosts(&scratch, &[OUTSIDE])?;
         let postgres = Postgres::start(&scratch, &certificates)?;
@@ -49,8 +52,17 @@ impl Stage {
         cast::populate(&directory)?;
         // The schema is installed from outside, as an administrator does.
         let outside = Postern::prepare(&scratch, &certificates, &postgres, free_port()?)?;
-        outside.configure(|config| directory.configure(config));
-        outside.install_schema(&postgres)?;
+        let mut text = String::new();
+        outside.configure(|config| {
+            directory.configure(config);
+            text = config.to_string();
+        });
+        fs::write(outside.config_file(), text)?;
+        let mut install = Command::new(program);
+        install.args(["init-sql", "--admin-user", SUPERUSER, "--config"]);
+        install.arg(outside.config_file()).arg("--admin-host");
+        install.arg(postgres.socket_folder()).arg("--admin-port");
+        run(install.arg(postgres.port().to_string()))?;
         cast::prepare_groups(&postgres)?;
         let stage = Self {
             directory,

@@ -29,6 +29,14 @@ pub(crate) struct Arguments {
     program: Option<PathBuf>,
 }
 
+/// What a machine with servers outside of it needs.
+pub(super) const NEEDED: [Need; 4] = [
+    Need::Compiler,
+    Need::Appliance,
+    Need::Postgres,
+    Need::OpenLdap,
+];
+
 /// What all checks share.
 pub(super) struct World {
     pub(super) stage: Stage,
@@ -46,13 +54,7 @@ pub(super) struct World {
 /// # Errors
 /// If the servers or the machine cannot be started.
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let needed = [
-        Need::Compiler,
-        Need::Appliance,
-        Need::Postgres,
-        Need::OpenLdap,
-    ];
-    if setup::ensure(&needed)? == Outcome::CommandPrinted {
+    if setup::ensure(&NEEDED)? == Outcome::CommandPrinted {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     signals::catch()?;
@@ -118,7 +120,7 @@ pub(super) fn image(given: Option<&std::path::Path>) -> Result<PathBuf> {
 /// Starts everything and waits until somebody has logged in.
 fn start(image: PathBuf, program: PathBuf) -> Result<World> {
     println!("the servers outside");
-    let stage = Stage::start()?;
+    let stage = Stage::start(&program)?;
     println!("the machine");
     let mut guest = switch_on(&stage, "machine", &image, &stage.drive())?;
     let waited = wait_for_login(&stage, &guest);

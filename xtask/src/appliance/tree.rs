@@ -136,6 +136,10 @@ mod tests {
             let has_reason = line.split_once(": ").is_some_and(|it| !it.1.is_empty());
             assert!(is_empty || has_reason, "{line}");
         }
+        let readme = include_str!("../../../appliance/README.md");
+        for name in wanted() {
+            assert!(readme.contains(&format!("| `{name}` | ")), "{name}");
+        }
         assert!(wanted().contains(&"nftables"));
         assert!(!wanted().iter().any(|it| it.contains("dbus")));
     }
