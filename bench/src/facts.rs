@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use postern_tests::Postgres;
 use postern_tests::process::run;
 
 use crate::stage::Stage;
@@ -13,23 +14,32 @@ use crate::stage::Stage;
 /// What stands for a fact that the system does not tell.
 const NOT_KNOWN: &str = "not known";
 
-/// The machine, by name.
+/// The machine, by name, and what it can count.
 ///
 /// # Errors
 /// If the system does not say how many cores it has.
 pub fn machine(stage: &Stage) -> Result<BTreeMap<String, String>> {
-    let cores = std::thread::available_parallelism()?;
+    let mut facts = host(stage.postgres())?;
     let counters = match stage.meter().counts_instructions() {
         true => "yes",
         false => "no",
     };
+    facts.insert("hardware counters".to_owned(), counters.to_owned());
+    Ok(facts)
+}
+
+/// The machine and its database server, by name.
+///
+/// # Errors
+/// If the system does not say how many cores it has.
+pub fn host(postgres: &Postgres) -> Result<BTreeMap<String, String>> {
+    let cores = std::thread::available_parallelism()?;
     let facts = [
         ("cores", cores.to_string()),
         ("processor", processor()),
         ("memory", memory()),
         ("kernel", said(Command::new("uname").arg("-sr"))),
-        ("hardware counters", counters.to_owned()),
-        ("postgresql", postgresql(stage)),
+        ("postgresql", postgresql(postgres)),
     ];
     Ok(facts.map(|(name, fact)| (name.to_owned(), fact)).into())
 }
@@ -55,8 +65,8 @@ pub fn now() -> String {
     said(Command::new("date").args(["-u", "+%FT%TZ"]))
 }
 
-fn postgresql(stage: &Stage) -> String {
-    let version = stage.postgres().sql("show server_version");
+fn postgresql(postgres: &Postgres) -> String {
+    let version = postgres.sql("show server_version");
     version.unwrap_or_else(|_| NOT_KNOWN.to_owned())
 }
 

@@ -18,4 +18,5 @@ pub mod run;
 pub mod sample;
 pub mod scenario;
 pub mod schedule;
+pub mod soak;
 pub mod stage;

@@ -69,3 +69,22 @@ pub const REVOCATION_LOGINS_AT_ONCE: usize = 8;
 /// How long a stranger waits for an answer while the directory hangs: longer than Postern waits
 /// for the directory.
 pub const STRANGER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest soak, in hours: two weeks of samples are a file of some megabytes.
+pub const SOAK_HOURS_MAX: f64 = 336.0;
+/// How long one fault of a soak lasts before what was taken away comes back: longer than Postern
+/// waits for a directory or a database, so that every time limit is met.
+pub const SOAK_FAULT: Duration = Duration::from_secs(12);
+/// How long logins may take to work again after that, by which a fault is over.
+pub const SOAK_RECOVERY: Duration = Duration::from_secs(30);
+/// The shortest and the longest time from one fault of a soak to the next.
+pub const SOAK_FAULT_EVERY_MIN: Duration = Duration::from_secs(30);
+/// As above.
+pub const SOAK_FAULT_EVERY_MAX: Duration = Duration::from_secs(300);
+/// Between two samples of the process: a thousand a quarter hour, and no work for the machine.
+pub const SOAK_SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// How long access may outlast a lost group before that counts as a failure: with OpenLDAP it is
+/// a second at most, on a machine that stalls several.
+pub const SOAK_REVOCATION: Duration = Duration::from_secs(30);
+/// How many failures are told with their words; the others are counted.
+pub const SOAK_EXAMPLES_MAX: usize = 40;

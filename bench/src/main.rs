@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use postern_bench::load::stub;
 use postern_bench::options::Options;
-use postern_bench::run;
+use postern_bench::{run, soak};
 use postern_tests::{signals, wait};
 
 fn main() -> ExitCode {
@@ -19,7 +19,10 @@ fn main() -> ExitCode {
         };
     }
     let options = Options::parse();
-    let outcome = signals::catch().and_then(|()| run::run(&options));
+    let outcome = signals::catch().and_then(|()| match soak::is_asked_for(&options) {
+        true => soak::run(&options),
+        false => run::run(&options),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if wait::is_interrupted() => {

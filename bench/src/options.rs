@@ -23,15 +23,18 @@ pub struct Options {
     /// Measure everything shortly: under five minutes on two cores.
     #[arg(long)]
     pub quick: bool,
-    /// Only the scenarios whose name contains this.
+    /// Only the scenarios whose name contains this; `soak` by its whole name is a run of its own.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Write every raw figure to a file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write a page with plots to a file.
+    /// Write a page with plots to a file; of a soak it is Markdown.
     #[arg(long, value_name = "FILE")]
     pub page: Option<PathBuf>,
+    /// How long a soak lasts after its warm-up; a fraction is for trying it out.
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub hours: f64,
     /// End with a failure if a bar is missed; one that could not be measured is not missed.
     #[arg(long)]
     pub strict: bool,

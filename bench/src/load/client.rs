@@ -141,6 +141,35 @@ impl Client {
         self.answer().await
     }
 
+    /// Sends a COPY that takes data, and the data in messages of one piece each.
+    ///
+    /// # Errors
+    /// The server's error, or that the connection breaks.
+    pub async fn copy_in(&mut self, sql: &str, piece: &[u8], pieces: u32) -> Result<()> {
+        self.ask(sql).await?;
+        loop {
+            let (tag, length) = self.header().await?;
+            if tag == b'E' {
+                let refusal = self.refusal(length).await?;
+                bail!("{}: {}", refusal.sqlstate, refusal.message);
+            }
+            self.skip(length).await?;
+            if tag == b'G' {
+                break;
+            }
+        }
+        let mut message = Vec::new();
+        put(&mut message, b'd', |body| body.extend_from_slice(piece));
+        for _ in 0..pieces {
+            self.send(&message).await?;
+        }
+        message.clear();
+        put(&mut message, b'c', |_| {});
+        self.send(&message).await?;
+        self.answer().await?;
+        Ok(())
+    }
+
     /// Reads until the server is ready for the next query. What a COPY sends out is counted too.
     ///
     /// # Errors
