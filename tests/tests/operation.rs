@@ -6,6 +6,8 @@ mod audit;
 mod commands;
 #[path = "operation/metrics.rs"]
 mod metrics;
+#[path = "operation/monitoring.rs"]
+mod monitoring;
 #[path = "operation/stop.rs"]
 mod stop;
 
@@ -34,6 +36,11 @@ fn main() -> ExitCode {
             metrics::the_process_is_ready_when_everything_that_it_needs_is,
             metrics::silent_clients_do_not_keep_the_numbers_from_others,
             metrics::what_is_not_asked_for_in_http_is_refused,
+            monitoring::every_number_of_the_alerts_and_the_dashboard_is_told,
+            monitoring::every_alert_has_a_test,
+            monitoring::promtool_accepts_the_alerts_and_their_tests,
+            monitoring::promtool_finds_nothing_wrong_with_the_numbers,
+            monitoring::promtool_understands_every_question_of_the_dashboard,
             audit::no_secret_of_a_person_is_in_any_log,
             commands::the_process_may_leave_no_core_file,
             stop::sigterm_tells_live_sessions_and_leaves_nothing,

@@ -17,13 +17,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const SILENT_LIMIT: Duration = Duration::from_secs(6);
 
 /// The status line, the head and the body of an answer.
-struct Answer {
+pub(super) struct Answer {
     status: String,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
-fn ask(port: u16, request: &str) -> Result<Answer> {
+pub(super) fn ask(port: u16, request: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
@@ -60,7 +60,7 @@ fn samples(port: u16) -> Result<BTreeMap<String, f64>> {
         .collect()
 }
 
-fn with_metrics(world: &World, claim: impl FnOnce(u16) -> Result<()>) -> Result<()> {
+pub(super) fn with_metrics(world: &World, claim: impl FnOnce(u16) -> Result<()>) -> Result<()> {
     let port = free_port()?;
     let change = |config: &mut ConfigFile| {
         config.set("metrics", "listen", format!("127.0.0.1:{port}"));
