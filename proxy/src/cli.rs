@@ -179,6 +179,12 @@ pub(crate) enum Command {
     /// Let only the proxy reach the databases, by the kernel; and see that it does.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Write man pages and shell completions into a folder, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// The folder, which is there already.
+        folder: PathBuf,
+    },
 }
 
 /// The configuration file.

@@ -23,7 +23,7 @@ use crate::limits::PASSWORD_INPUT_BYTES_MAX;
 use crate::role_store::RoleStore;
 use crate::sync::Synchronizer;
 use crate::upkeep::Upkeep;
-use crate::{audit, check, explain, logging, random, run};
+use crate::{audit, check, explain, logging, manual, random, run};
 
 /// The exit code of a command that could not start for want of a usable configuration
 /// (`EX_CONFIG` of sysexits.h).
@@ -64,12 +64,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Ok(config) => explain_login(&config, &name, database.as_deref(), json),
             Err(code) => Ok(code),
         },
-        Command::Config(ConfigCommand::Default) => {
-            print!("{}", config::default_text());
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Config(ConfigCommand::Reference) => {
-            print!("{}", config::markdown());
+        Command::Config(wanted) => {
+            print!("{}", configuration_text(wanted));
             Ok(ExitCode::SUCCESS)
         }
         Command::Health { config, json } => match read_config(&config.path) {
@@ -95,6 +91,14 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Local(command) => edit_local(command),
         Command::Audit(AuditCommand::Verify { file, config }) => verify(file, &config.path),
         Command::Policy(command) => policy::execute(&command),
+        Command::Manual { folder } => manual::write(&folder).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn configuration_text(wanted: ConfigCommand) -> String {
+    match wanted {
+        ConfigCommand::Default => config::default_text(),
+        ConfigCommand::Reference => config::markdown(),
     }
 }
 

@@ -30,6 +30,7 @@ mod limits;
 mod listener;
 mod logging;
 mod login;
+mod manual;
 mod metrics;
 mod negotiate;
 mod open;

@@ -92,7 +92,7 @@ fn placeholder(key: &Key) -> &'static str {
 }
 
 /// What holds when a key is left out, in sentences.
-fn absent(key: &Key) -> Vec<String> {
+pub(super) fn absent(key: &Key) -> Vec<String> {
     match key.absent {
         Absent::Required => vec!["Required.".to_owned()],
         Absent::RequiredWhen(when) => vec![format!("Required when {when}.")],

@@ -18,6 +18,7 @@ mod build;
 mod document;
 mod files;
 mod keys;
+mod manual;
 mod problem;
 mod read;
 mod schema;
@@ -31,6 +32,7 @@ pub(crate) use accounts::{
 };
 pub(crate) use document::{default_text, markdown};
 pub(crate) use files::{SecretFileError, secret_file};
+pub(crate) use manual::manual;
 #[cfg(test)]
 mod tests;
 
