@@ -1,10 +1,11 @@
-//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `appliance`, `ebpf`, `fuzz`,
-//! `mutants`, `deny`, `tidy`, `ci`.
+//! Developer commands: `cargo xtask setup`, `demo`, `test`, `bench`, `appliance`, `dist`, `ebpf`,
+//! `fuzz`, `mutants`, `deny`, `tidy`, `ci`.
 
 mod appliance;
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod part;
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Arguments),
     /// The bootable image: make it, test it, start it.
     Appliance(appliance::Arguments),
+    /// Make a Debian package and a static tarball, in target/dist.
+    Dist(dist::Arguments),
     /// Build the policy programs for the kernel, which the program carries.
     Ebpf,
     /// Look for bytes that break a property of what reads them.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Appliance(arguments) => appliance::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Ebpf => ebpf::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Mutants(arguments) => tools::mutants(&arguments),

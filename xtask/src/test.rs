@@ -9,16 +9,17 @@ use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, cargo_test_twice, show};
 use crate::{
-    EXIT_NOT_SET_UP, cargo, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy, tools,
+    EXIT_NOT_SET_UP, cargo, dist, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy,
+    tools,
 };
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, deny,
-    /// asan, fuzz, sql, or the name of an end-to-end test. `suites`, `hostile` and `upkeep` by
-    /// their whole names run in full, and install what they need; otherwise there is a sample of
-    /// them.
+    /// asan, fuzz, sql, dist, or the name of an end-to-end test. `suites`, `hostile`, `upkeep` and
+    /// `dist` by their whole names run in full, and install what they need; otherwise there is a
+    /// sample of them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -26,6 +27,8 @@ pub(crate) struct Arguments {
     no_setup: bool,
 }
 
+/// The part of which there is a sample.
+const DIST: &str = "dist";
 /// The end-to-end test of which there is a sample.
 const SUITES: &str = "suites";
 
@@ -114,6 +117,8 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ("asan".to_owned(), Box::new(sanitizer::check)),
         ("sql".to_owned(), Box::new(sql::check)),
     ];
+    let all_of_dist = arguments.only.as_deref() == Some(DIST);
+    parts.push((DIST.to_owned(), Box::new(move || dist::check(all_of_dist))));
     for directory in ["openldap", "samba", "local"] {
         parts.push((
             format!("demo {directory}"),

@@ -1,0 +1,178 @@
+//! The tree of files that both archives hold, at the paths where they are installed.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use super::{libraries, program};
+use crate::root;
+
+/// What of the appliance's files belongs to the program and not to the image: folders below its
+/// root, of which files count whose name or folder is Postern's.
+const SHARED: [&str; 4] = [
+    "usr/lib/systemd/system",
+    "usr/lib/sysusers.d",
+    "usr/lib/tmpfiles.d",
+    "usr/share/postern/monitoring",
+];
+/// The guides, which the package has too.
+const GUIDES: [&str; 3] = ["operating.md", "configuration.md", "perimeter.md"];
+
+/// Where a package's own documents are.
+const DOCUMENTS: &str = "usr/share/doc/postern";
+
+const FILE_MODE: u32 = 0o644;
+const PROGRAM_MODE: u32 = 0o755;
+
+/// A tree that is laid.
+#[derive(Debug)]
+pub(super) struct Tree {
+    /// Its root.
+    pub(super) folder: PathBuf,
+    /// The program in it.
+    pub(super) program: PathBuf,
+}
+
+impl Tree {
+    /// Lays everything that goes with a program into a folder that is empty.
+    pub(super) fn lay(program: &Path, folder: &Path) -> Result<Self> {
+        let tree = Self {
+            folder: folder.to_owned(),
+            program: folder.join("usr/bin/postern"),
+        };
+        tree.put("usr/bin/postern", &fs::read(program)?)?;
+        set_mode(&tree.program, PROGRAM_MODE)?;
+        let default = program::printed(program, &["config", "default"])?;
+        tree.put("etc/postern/postern.toml", &default)?;
+        for (name, bytes) in program::manual(program)? {
+            tree.put_manual(&name, &bytes)?;
+        }
+        tree.put_shared()?;
+        tree.put_documents()?;
+        Ok(tree)
+    }
+
+    /// Writes a file and the folders above it.
+    pub(super) fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(path);
+        let above = path.parent().context("a file without a folder")?;
+        fs::create_dir_all(above)?;
+        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        set_mode(&path, FILE_MODE)
+    }
+
+    /// Gives every file and folder the same time, and every folder the usual mode, whatever the
+    /// umask is.
+    pub(super) fn settle(&self, epoch_s: u64) -> Result<()> {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(epoch_s);
+        for path in self.paths()? {
+            if path.is_dir() {
+                set_mode(&path, PROGRAM_MODE)?;
+            }
+            fs::File::open(&path)?.set_modified(time)?;
+        }
+        Ok(())
+    }
+
+    /// Everything below the root and the root itself, sorted, what is inside a folder before it.
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = vec![self.folder.clone()];
+        let mut open = vec![self.folder.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    open.push(path.clone());
+                }
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.reverse();
+        Ok(paths)
+    }
+
+    fn put_manual(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match name {
+            "postern.bash" => self.put("usr/share/bash-completion/completions/postern", bytes),
+            "_postern" => self.put("usr/share/zsh/vendor-completions/_postern", bytes),
+            "postern.fish" => self.put("usr/share/fish/vendor_completions.d/postern.fish", bytes),
+            page => match page.rsplit_once('.') {
+                Some((_, section @ ("1" | "5"))) => self.put(
+                    &format!("usr/share/man/man{section}/{page}.gz"),
+                    &gzip(bytes)?,
+                ),
+                _ => bail!("nobody knows where {page} belongs"),
+            },
+        }
+    }
+
+    fn put_shared(&self) -> Result<()> {
+        let from = root()?.join("appliance/root");
+        for folder in SHARED {
+            let is_ours = folder.contains("postern");
+            for entry in fs::read_dir(from.join(folder))? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if is_ours || name.starts_with("postern") {
+                    self.put(&format!("{folder}/{name}"), &fs::read(entry.path())?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_documents(&self) -> Result<()> {
+        let root = root()?;
+        for guide in GUIDES {
+            let text = fs::read(root.join("docs").join(guide))?;
+            self.put(&format!("{DOCUMENTS}/{guide}"), &text)?;
+        }
+        let copyright = fs::read(root.join("appliance/debian/copyright"))?;
+        self.put(&format!("{DOCUMENTS}/copyright"), &copyright)?;
+        let libraries = libraries::text()?;
+        self.put(
+            &format!("{DOCUMENTS}/libraries.gz"),
+            &gzip(libraries.as_bytes())?,
+        )
+    }
+
+    /// The changelog, which only a package has.
+    pub(super) fn put_changelog(&self, text: &str) -> Result<()> {
+        let path = format!("{DOCUMENTS}/changelog.gz");
+        self.put(&path, &gzip(text.as_bytes())?)
+    }
+}
+
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(path, permissions).with_context(|| path.display().to_string())
+}
+
+/// As Debian wants it: as small as it gets, without a name and a time.
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut gzip = Command::new("gzip")
+        .args(["-9", "--no-name", "--stdout"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start gzip")?;
+    let mut input = gzip.stdin.take().context("gzip has no input")?;
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || input.write_all(bytes));
+        let output = gzip.wait_with_output();
+        (writer.join(), output)
+    });
+    let (Ok(Ok(())), Ok(output)) = written else {
+        bail!("gzip does not take what it is given");
+    };
+    if !output.status.success() {
+        bail!("gzip failed: {}", output.status);
+    }
+    Ok(output.stdout)
+}

@@ -1,0 +1,149 @@
+//! The two programs that are packed, and what one of them needs of the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use postern_tests::Scratch;
+use postern_tests::process::run;
+
+use crate::{cargo, root};
+
+/// What both are for. It is named so that what is linked into the program is told from what runs
+/// while it is built.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What the paths of the machine that builds become, so that it makes no difference which one it
+/// was.
+const SOURCES: &str = "/usr/src/postern";
+const LIBRARIES: &str = "/usr/src/cargo";
+
+/// The C library within, too. It is the same one: what `tokio-uring` is made of is not to be had
+/// with musl.
+const STATIC: &str = "-Ctarget-feature=+crt-static";
+
+/// Between the words of `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: char = '\u{1f}';
+
+/// The program as Debian's are, stripped.
+pub(super) fn dynamic(scratch: &Scratch) -> Result<PathBuf> {
+    stripped(&build("target", &[])?, scratch)
+}
+
+/// The program that needs nothing, stripped.
+pub(super) fn fixed(scratch: &Scratch) -> Result<PathBuf> {
+    let program = stripped(&build("target/static", &[STATIC])?, scratch)?;
+    let headers = run(Command::new("objdump").arg("-p").arg(&program))?;
+    ensure!(!headers.contains("NEEDED"), "it is not static: {headers}");
+    Ok(program)
+}
+
+/// A copy without symbols and debugging information, under its own name.
+pub(super) fn stripped(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
+    let copy = scratch.subfolder("stripped")?.join("postern");
+    let mut strip = Command::new("strip");
+    strip.args(["--strip-all", "--enable-deterministic-archives", "-o"]);
+    run(strip.arg(&copy).arg(program))?;
+    Ok(copy)
+}
+
+/// Builds the program in a folder below the root, with more flags for the compiler: other flags
+/// build everything anew, so that each has its own.
+fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
+    let root = root()?;
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let home = home.context("there is no home folder")?;
+    let moved = [(root.as_path(), SOURCES), (home.as_path(), LIBRARIES)]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let flags: Vec<&str> = moved
+        .iter()
+        .map(String::as_str)
+        .chain(flags.iter().copied())
+        .collect();
+    let folder = root.join(folder);
+    let build = ["build", "--release", "--locked", "--package", "postern"];
+    let status = cargo::command(&build)
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(&folder)
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            flags.join(&SEPARATOR.to_string()),
+        )
+        .current_dir(&root)
+        .status()?;
+    if !status.success() {
+        bail!("the program cannot be built");
+    }
+    Ok(folder.join(TARGET).join("release/postern"))
+}
+
+/// The packages of Debian that a program needs, as `Depends:` has them.
+pub(super) fn needed(program: &Path) -> Result<String> {
+    let headers = run(Command::new("objdump").arg("-p").arg(program))?;
+    packages(&headers)
+}
+
+/// The same from what objdump says: every library has to be one that is known.
+fn packages(headers: &str) -> Result<String> {
+    let libraries = headers
+        .lines()
+        .filter_map(|it| it.trim().strip_prefix("NEEDED"));
+    let mut packages = Vec::new();
+    for library in libraries.map(str::trim) {
+        match library {
+            "libc.so.6" | "libm.so.6" | "ld-linux-x86-64.so.2" => {}
+            "libgcc_s.so.1" => packages.push("libgcc-s1".to_owned()),
+            other => bail!("no package is known for {other}"),
+        }
+    }
+    let versions = headers
+        .split_whitespace()
+        .filter_map(|it| it.strip_prefix("GLIBC_"));
+    let numbers = versions.filter_map(|it| {
+        let (major, minor) = it.split_once('.')?;
+        let minor = minor.split('.').next()?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    });
+    let (major, minor) = numbers.max().context("it needs no C library")?;
+    packages.insert(0, format!("libc6 (>= {major}.{minor})"));
+    Ok(packages.join(", "))
+}
+
+/// Runs a program and returns what it prints, as bytes of a file.
+pub(super) fn printed(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    Ok(run(Command::new(program).args(arguments))?.into_bytes())
+}
+
+/// What a program writes into a folder of its own, by the names of the files.
+pub(super) fn manual(program: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let scratch = Scratch::new()?;
+    run(Command::new(program).arg("manual").arg(scratch.path()))?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(scratch.path())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.push((name, fs::read(entry.path())?));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_symbol_decides_which_c_library_is_needed() -> Result<()> {
+        let headers = "Dynamic Section:\n  NEEDED  libgcc_s.so.1\n  NEEDED  libc.so.6\n\
+            Version References:\n  required from libc.so.6:\n\
+            \x20   0x09691a75 0x00 05 GLIBC_2.2.5\n    0x069691b4 0x00 03 GLIBC_2.34\n\
+            \x20   0x069691b9 0x00 03 GLIBC_2.9\n";
+        assert_eq!(packages(headers)?, "libc6 (>= 2.34), libgcc-s1");
+        let strange = "  NEEDED  libssl.so.3\n  GLIBC_2.34\n";
+        assert!(packages(strange).is_err());
+        assert!(packages("").is_err());
+        Ok(())
+    }
+}
