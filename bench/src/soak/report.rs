@@ -170,3 +170,72 @@ impl Report {
 const fn yes(holds: bool) -> &'static str {
     if holds { "yes" } else { "**no**" }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use anyhow::Result;
+
+    use super::*;
+    use crate::soak::process::Series;
+
+    fn report() -> Result<Report> {
+        let series = Series::default();
+        for second in 0..8 {
+            series.add(Duration::from_secs(second), std::process::id())?;
+        }
+        let well = Counts {
+            done: 10,
+            failed_in_faults: 3,
+            failed_outside: 0,
+        };
+        let mut drifts = series.drifts();
+        drifts.iter_mut().for_each(|it| it.holds = true);
+        Ok(Report {
+            began: "2026-01-01T00:00:00Z".to_owned(),
+            commit: "abc".to_owned(),
+            machine: BTreeMap::new(),
+            hours: 1.0,
+            took_s: 3_600.0,
+            fault_every_s: 300.0,
+            faults: Vec::new(),
+            works: [(Work::WarmLogin, well), (Work::Query, well)].into(),
+            examples: Vec::new(),
+            drifts,
+            ended_early: None,
+            samples: series.samples(),
+        })
+    }
+
+    #[test]
+    fn one_login_refused_outside_of_faults_breaks_the_promise() -> Result<()> {
+        let mut report = report()?;
+        assert!(report.holds(), "{}", report.markdown());
+        assert!(!report.markdown().contains("**no**"));
+        if let Some(counts) = report.works.get_mut(&Work::WarmLogin) {
+            counts.failed_outside = 1;
+        }
+        assert!(!report.holds());
+        let page = report.markdown();
+        assert!(
+            page.contains("| logins refused outside of faults: 0 | 1 | **no** |"),
+            "{page}"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_drift_an_early_end_and_no_samples_break_it_too() -> Result<()> {
+        let mut drifted = report()?;
+        drifted.drifts.iter_mut().for_each(|it| it.holds = false);
+        let mut broken = report()?;
+        broken.ended_early = Some("Postern has ended".to_owned());
+        let mut blind = report()?;
+        blind.drifts.clear();
+        for report in [drifted, broken, blind] {
+            assert!(!report.holds(), "{}", report.markdown());
+        }
+        Ok(())
+    }
+}
