@@ -1,8 +1,16 @@
 //! Cargo, run by a program that cargo itself has started.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+
+/// What the workspace's path becomes in programs that are delivered.
+const SOURCES: &str = "/usr/src/postern";
+/// What the path of the libraries' sources becomes.
+const LIBRARIES: &str = "/usr/src/cargo";
+/// Between the words of `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: char = '\u{1f}';
 
 /// The cargo that started us, with arguments.
 pub(crate) fn command(arguments: &[&str]) -> Command {
@@ -16,6 +24,23 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// Flags of the compiler with which no path of this machine is in what it makes: that of the
+/// workspace, and that of the libraries' sources. As `CARGO_ENCODED_RUSTFLAGS` has them, with
+/// more that are given.
+///
+/// # Errors
+/// If there is no home folder.
+pub(crate) fn flags_without_paths(root: &Path, more: &[&str]) -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let home = home.context("there is no home folder")?;
+    let moved = [(root, SOURCES), (&home, LIBRARIES)]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let moved = moved.iter().map(String::as_str);
+    let flags: Vec<&str> = moved.chain(more.iter().copied()).collect();
+    Ok(flags.join(&SEPARATOR.to_string()))
 }
 
 /// What the compiler compiles for by itself, for example `x86_64-unknown-linux-gnu`.

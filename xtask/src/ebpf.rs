@@ -154,17 +154,17 @@ fn compile(root: &Path, compiler: &Compiler, linker: &Path) -> Result<()> {
     }
     // More optimization takes more than the 512 bytes of stack, less makes the verifier follow
     // twice the paths; the types are for who inspects the maps.
+    let linker = format!("-Clinker={}", linker.display());
     let flags = [
         "-Copt-level=2",
         "-Cdebuginfo=2",
         "-Cpanic=abort",
         "-Clink-arg=--btf",
-    ]
-    .join(" ");
-    cargo.env(
-        "RUSTFLAGS",
-        format!("-Clinker={} {flags}", linker.display()),
-    );
+        &linker,
+    ];
+    // Which line each instruction is of goes into the kernel, too.
+    let flags = crate::cargo::flags_without_paths(root, &flags)?;
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
     // A stable compiler is asked for its own unstable features: the target needs build-std.
     cargo
         .env("RUSTC", &compiler.rustc)

@@ -14,17 +14,9 @@ use crate::{cargo, root};
 /// while it is built.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// What the paths of the machine that builds become, so that it makes no difference which one it
-/// was.
-const SOURCES: &str = "/usr/src/postern";
-const LIBRARIES: &str = "/usr/src/cargo";
-
 /// The C library within, too. It is the same one: what `tokio-uring` is made of is not to be had
 /// with musl.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
-
-/// Between the words of `CARGO_ENCODED_RUSTFLAGS`.
-const SEPARATOR: char = '\u{1f}';
 
 /// The program as Debian's are, stripped.
 pub(super) fn dynamic(scratch: &Scratch) -> Result<PathBuf> {
@@ -52,16 +44,6 @@ pub(super) fn stripped(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
 /// build everything anew, so that each has its own.
 fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
     let root = root()?;
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let home = home.context("there is no home folder")?;
-    let moved = [(root.as_path(), SOURCES), (home.as_path(), LIBRARIES)]
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-    let flags: Vec<&str> = moved
-        .iter()
-        .map(String::as_str)
-        .chain(flags.iter().copied())
-        .collect();
     let folder = root.join(folder);
     let build = ["build", "--release", "--locked", "--package", "postern"];
     let status = cargo::command(&build)
@@ -69,7 +51,7 @@ fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
         .arg(&folder)
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            flags.join(&SEPARATOR.to_string()),
+            cargo::flags_without_paths(&root, flags)?,
         )
         .current_dir(&root)
         .status()?;
