@@ -1,7 +1,7 @@
 //! A soak: hours of mixed load with faults now and then, and whether the process stays as it was.
 //!
 //! Memory and file descriptors are sampled all the time. What the last quarter of the time has
-//! more or less than the first is the drift, which must be small; and nobody may be refused
+//! more than the first is the drift, which must be small; and nobody may be refused
 //! outside of the faults. Before the time begins there is a warm-up in which each fault happens
 //! once, so that the first quarter has everything that is made once and kept.
 

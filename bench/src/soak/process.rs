@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::load::float;
 
-/// What the last quarter may have more or less than the first, as a share of the first.
+/// What the last quarter may have more than the first, as a share of the first. What it has less
+/// has been given back; sessions that are lost are counted for themselves.
 pub(super) const DRIFT_MAX: f64 = 0.01;
 
 /// One look at the process.
@@ -93,7 +94,7 @@ fn drift(what: &'static str, values: &[u64]) -> Option<Drift> {
         last,
         range: (float(*values.iter().min()?), float(*values.iter().max()?)),
         share,
-        holds: share.abs() <= DRIFT_MAX,
+        holds: share <= DRIFT_MAX,
     })
 }
 
@@ -121,6 +122,9 @@ mod tests {
         assert_eq!(found, Some((100.0, 101.0, true, (7.0, 900.0))));
         let grown = [100, 100, 100, 100, 100, 100, 102, 102];
         assert_eq!(drift("rss_bytes", &grown).map(|it| it.holds), Some(false));
+        let given_back = [100, 100, 100, 100, 100, 100, 90, 90];
+        let given_back = drift("rss_bytes", &given_back).map(|it| (it.holds, it.share));
+        assert_eq!(given_back, Some((true, -0.1)));
         assert!(drift("rss_bytes", &[1, 2, 3]).is_none());
     }
 
