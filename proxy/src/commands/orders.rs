@@ -85,6 +85,7 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
         Command::Pause(process) => Some((process.config, Order::Pause, process.json)),
         Command::Resume(process) => Some((process.config, Order::Resume, process.json)),
         Command::Kill { .. }
+        | Command::Manual { .. }
         | Command::Run(_)
         | Command::Check { .. }
         | Command::InitSql(_)
