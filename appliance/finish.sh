@@ -46,7 +46,7 @@ rm -rf "$root"/usr/lib/systemd/system/*getty* "$root"/usr/lib/systemd/system/get
 # What would be made anew at each start of a root that never changes, or has no use here.
 for unit in ldconfig systemd-journal-catalog-update systemd-update-done systemd-hwdb-update \
     systemd-firstboot systemd-logind systemd-user-sessions systemd-hostnamed; do
-    find "$root/usr/lib/systemd/system" -name "$unit.*" -delete
+    find "$root/usr/lib/systemd/system" ! -type d -name "$unit.*" -delete
 done
 # It has no guests, and nothing to do with the clock of its processor.
 rm -rf "$root"/usr/lib/modules/*/kernel/arch/x86/kvm "$root"/usr/lib/modules/*/kernel/virt \
@@ -64,7 +64,7 @@ rm -rf "$root"/var/* "$root"/tmp/* "$root"/usr/lib/klibc "$root"/usr/lib/lsb
 done
 install -D -m 755 "$program" "$root/usr/bin/postern"
 strip "$root/usr/bin/postern"
-mkdir -p "$root/efi"
+mkdir -p "$root/efi" "$root/var/tmp"
 
 printf 'IMAGE_ID=postern\nIMAGE_VERSION=%s\n' "$version" >> "$root/usr/lib/os-release"
 

@@ -16,7 +16,8 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 12] = [
+pub(super) const ALL: [Check; 13] = [
+    ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
         reads_as_the_person,
@@ -60,6 +61,14 @@ pub(super) const ALL: [Check; 12] = [
 
 /// Since when a proxy that was killed may not have listened.
 const LISTENER_LIMIT: Duration = Duration::from_secs(1);
+
+fn units_are_up(world: &mut World) -> Result<()> {
+    let failed = world
+        .guest
+        .run("systemctl list-units --failed --plain --no-legend")?;
+    ensure!(failed.is_empty(), "{failed}");
+    Ok(())
+}
 
 fn reads_as_the_person(world: &mut World) -> Result<()> {
     let psql = world.stage.psql(world.guest.port, cast::TESTUSER);
