@@ -66,6 +66,13 @@ pub(crate) fn admit(
     }))
 }
 
+/// Whether a service account that is in would be let in as it came, but for TLS.
+pub(crate) fn still_admits(config: &Config, role: &str, client: IpAddr, replicates: bool) -> bool {
+    let mut accounts = config.service_accounts.iter();
+    let account = accounts.find(|it| it.role(role).is_some());
+    account.is_some_and(|it| it.may_come_from(client) && (it.replication || !replicates))
+}
+
 /// The role of a service account of this name, wherever it may come from.
 pub(crate) fn role_named<'a>(config: &'a Config, name: &str) -> Option<&'a RoleName> {
     let mut accounts = config.service_accounts.iter();

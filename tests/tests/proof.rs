@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             service::nobody_of_the_directory_gets_the_role_of_a_service_account,
             service::a_database_that_asks_for_anything_else_is_refused,
             service::a_service_account_is_revoked_by_an_operator_and_by_nobody_else,
+            service::whoever_a_reload_leaves_without_a_way_in_is_sent_away,
             service::a_service_account_replicates_only_where_the_configuration_says_so,
             service::kill_ends_the_session_of_a_service_account,
             scripted::a_database_that_breaks_the_exchange_is_not_believed,

@@ -398,6 +398,8 @@ labels! {
         Unusable = "unusable",
         /// The directory has been out of reach for longer than sessions may last without it.
         DirectoryAway = "directory_away",
+        /// The configuration does not let the account in any more.
+        Unconfigured = "unconfigured",
         /// An operator holds the person.
         Held = "held",
         /// Another proxy of the same database took it away.

@@ -144,6 +144,7 @@ impl Loss {
             LostReason::DirectoryAway => {
                 "The directory has been out of reach for too long; log in again when it is back."
             }
+            LostReason::Unconfigured => "The proxy's configuration does not let you in any more.",
             LostReason::Held => "An operator has revoked your access.",
             LostReason::OtherProxy => "Your access was revoked.",
         }

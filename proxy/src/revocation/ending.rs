@@ -123,6 +123,34 @@ pub(crate) async fn end_sessions(gate: &Gate, leaver: &Leaver<'_>, ids: &[Sessio
     send_away(gate, &marked, &goodbye);
 }
 
+/// Ends the sessions of somebody, of those that `ends` says yes to, to whom the configuration does
+/// not open any more. The role store is told nothing: another proxy may let them in.
+pub(super) async fn end_unconfigured(
+    gate: &Arc<Gate>,
+    entry: &EntryId,
+    (why, cause): (&str, Cause),
+    ends: impl Fn(&LiveSession) -> bool,
+) {
+    let theirs = gate.sessions.of(entry).into_iter();
+    let theirs = theirs.filter(|(_, it)| it.ending.is_none() && ends(it));
+    let (ids, sessions): (Vec<SessionId>, Vec<LiveSession>) = theirs.unzip();
+    let Some(name) = sessions.first().map(|it| it.principal.name.clone()) else {
+        return;
+    };
+    let leaver = Leaver {
+        entry,
+        name: &name,
+        loss: Loss {
+            reason: LostReason::Unconfigured,
+            detail: why.to_owned(),
+        },
+        cause,
+        session: None,
+    };
+    end_sessions(gate, &leaver, &ids).await;
+    cancel_ended(gate, sessions);
+}
+
 /// The directory has just said, at a login, that no group of the person counts.
 ///
 /// # Errors

@@ -7,9 +7,10 @@ use std::time::{Instant, SystemTime};
 use postern_core::audit::{LostReason, Record};
 use postern_core::mapping::{Grants, RoleName};
 use postern_core::principal::{EntryId, Principal};
+use postern_core::wire::startup::Replication;
 
 use super::cause::{Cause, Heard, Loss};
-use super::ending::{Leaver, end_access, end_sessions, put_on_record};
+use super::ending::{Leaver, end_access, end_sessions, end_unconfigured, put_on_record};
 use crate::config::{LostGroup, MissingGroup};
 use crate::gate::Plane;
 use crate::role_store::{ManagedLogin, MembershipWish, RoleStoreError};
@@ -37,7 +38,7 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
     if let Some(role) = service::role_of(entry) {
         return settle_service(plane, (entry, role), cause).await;
     }
-    if !plane.directories.is_asked_about(entry) {
+    if is_left_to_others(plane, entry, cause).await {
         return Outcome::Settled(None);
     }
     let is_ours = gate.sessions.has(entry) || gate.authenticator.remembers(entry);
@@ -98,8 +99,27 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
     }
 }
 
-/// A service account, about which nobody has a say but an operator.
+/// Whether the configuration leaves a person to others; what is theirs here is ended.
+async fn is_left_to_others(plane: &Plane, entry: &EntryId, cause: Cause) -> bool {
+    let gate = &plane.gate;
+    if !plane.directories.is_asked_about(entry) {
+        // Another proxy may have that source, so that the role stays as it is.
+        let why = "the source of the account is not configured any more";
+        end_unconfigured(gate, entry, (why, cause), |_| true).await;
+        return true;
+    }
+    false
+}
+
+/// A service account, about which nobody has a say but the configuration and an operator.
 async fn settle_service(plane: &Plane, (entry, role): (&EntryId, &str), cause: Cause) -> Outcome {
+    let gate = &plane.gate;
+    let is_shut_out = |it: &LiveSession| {
+        let replicates = it.replication != Replication::No;
+        !service::still_admits(&gate.config, role, it.client.ip(), replicates)
+    };
+    let why = "no service account admits them as they came";
+    end_unconfigured(gate, entry, (why, cause), is_shut_out).await;
     let holds = match plane.role_store.holds().await {
         Ok(holds) => holds,
         Err(error) => return role_store_away(entry, &error),

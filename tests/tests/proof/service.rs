@@ -8,7 +8,10 @@ use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::world::{last_refusal, outcome_of};
 use postern_tests::{ConfigFile, Psql, RawClient, World, wait_until};
 
-use crate::{PROGRAM, last_record, ordered, psql, query_bound, record_of_leaving, service_account};
+use crate::{
+    BREAK_GLASS, PROGRAM, accounts_file, last_record, ordered, psql, query_bound,
+    record_of_leaving, service_account,
+};
 
 const WHO: &str = "select session_user";
 
@@ -29,7 +32,7 @@ impl Session {
         let session = Self(child);
         let is_in = format!(
             "select count(*) = 1 from pg_stat_activity where usename = '{}' and query = '{sleep}'",
-            psql.user
+            psql.user.split('@').next().unwrap_or_default()
         );
         world.wait_for_sql("the session of the program", &is_in)?;
         Ok(session)
@@ -256,6 +259,49 @@ pub(crate) fn a_service_account_is_revoked_by_an_operator_and_by_nobody_else(
     ordered(&world.plain, &["restore", PROGRAM.0])?;
     let said = query_bound(&program, "disable", WHO)?;
     ensure!(said == Ok(PROGRAM.0.to_owned()), "{said:?}");
+    Ok(())
+}
+
+pub(crate) fn whoever_a_reload_leaves_without_a_way_in_is_sent_away(world: &World) -> Result<()> {
+    end_earlier(world)?;
+    let narrowed = |config: &mut ConfigFile| {
+        config.set("service_account", "networks", ["10.99.0.0/16"]);
+    };
+    let without_account = |config: &mut ConfigFile| {
+        config.remove("service_account");
+    };
+    let without_file = |config: &mut ConfigFile| {
+        config.remove("local");
+    };
+    let ways: [(_, &str, fn(&mut ConfigFile)); 3] = [
+        (PROGRAM, "narrowed", narrowed),
+        (PROGRAM, "removed", without_account),
+        (BREAK_GLASS, "without_file", without_file),
+    ];
+    for (who, marker, change) in ways {
+        let mut session = Session::open(world, &psql(world, who), marker)?;
+        let file = accounts_file(world);
+        world.postern.rewrite(change)?;
+        let reloaded = ordered(&world.postern, &["reload"]);
+        let ended = session.expect_end();
+        world.postern.rewrite(|config| {
+            config
+                .remove("service_account")
+                .set("local", "file", &file)
+                .set("local", "domain", "local");
+            service_account(config, PROGRAM.0, "127.0.0.0/8");
+        })?;
+        ordered(&world.postern, &["reload"])?;
+        reloaded?;
+        ended.with_context(|| marker.to_owned())?;
+        let lost = last_record(&world.postern, "access_lost")?;
+        ensure!(lost["reason"] == "unconfigured", "{marker}: {lost}");
+        end_earlier(world)?;
+    }
+    ensure!(
+        world.may_log_in("breakglass")? == "t",
+        "the role was changed"
+    );
     Ok(())
 }
 
