@@ -443,10 +443,16 @@ async fn sync(
     force: bool,
 ) -> Result<Synced, LoginError> {
     visit.go_cold(&plane.gate).map_err(LoginError::Full)?;
-    let synchronizer = &plane.gate.synchronizer;
-    let synced = synchronizer
-        .sync(&plane.role_store, authorized, visit.id, force)
-        .await?;
+    let gate = &plane.gate;
+    let entry = authorized.authenticated().principal().id.clone();
+    let synchronizer = &gate.synchronizer;
+    let synced = synchronizer.sync(&plane.role_store, authorized, visit.id, force);
+    let synced = synced.await;
+    if gate.is_replaced() {
+        // It may have given back what a reload took away, whatever comes of this login.
+        gate.orders.look_at(&entry);
+    }
+    let synced = synced?;
     if !synced.changes().is_empty() {
         if synced.has_revoked() {
             // Other sessions of the person may rest on what has just gone.
