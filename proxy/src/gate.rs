@@ -82,6 +82,9 @@ pub(crate) struct Gate {
     pub(crate) stopping: watch::Sender<bool>,
     /// Set once, when another process accepts the connections.
     pub(crate) handed_over: watch::Sender<bool>,
+    /// Whether what this configuration says of roles is made true in the role store: not while
+    /// another process accepts that may have other rules.
+    pub(crate) has_say: Arc<AtomicBool>,
     /// Which configuration this is, counted from the start, and which is the newest.
     pub(crate) generation: u64,
     /// See `generation`.
@@ -241,6 +244,11 @@ impl Gate {
     /// Whether a reload has put another one in its place.
     pub(crate) fn is_replaced(&self) -> bool {
         self.newest.load(Ordering::Acquire) != self.generation
+    }
+
+    /// Whether another process accepts the connections, so that this one is about its own sessions.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        *self.handed_over.borrow()
     }
 
     /// The backend that serves a database: the one that names it, else the one that names none.

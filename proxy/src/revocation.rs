@@ -199,6 +199,9 @@ impl Watch {
     /// Nobody here has this entry to do with: it may be a group that somebody comes into, or a
     /// person who has a role from earlier.
     fn look_at_unknown(&mut self, id: EntryId, dn: Option<String>) {
+        if self.plane.gate.has_handed_over() {
+            return;
+        }
         if self.tasks.len() >= PEOPLE_AT_ONCE_MAX * 2 {
             return self.compare_soon();
         }

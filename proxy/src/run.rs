@@ -209,6 +209,7 @@ impl Life {
             say_where_it_is(&parts.control.gate(), &self.addresses);
             if let Some(predecessor) = predecessor {
                 let before = predecessor.take_its_place().map_err(RunError::Handover)?;
+                before.have_reloaded();
                 // It is set nowhere else.
                 drop(parts.control.gate().before.set(before));
             }
@@ -256,11 +257,8 @@ impl Life {
                     continue;
                 }
             };
-            if drained.is_some() {
-                tracing::info!(
-                    by = by.name,
-                    "another process serves: nothing is done here any more"
-                );
+            if drained.is_some() && what == Upkeep::Upgrade {
+                tracing::info!(by = by.name, "another process serves already");
                 continue;
             }
             let (said, next) = tokio::select! {

@@ -29,6 +29,10 @@ impl Watch {
 
     /// Everybody who may log in, whether anybody here knows them or not.
     pub(super) fn list_managed(&mut self) {
+        if self.plane.gate.has_handed_over() {
+            // Whoever is not in here is the other process's business.
+            return;
+        }
         let plane = self.plane.clone();
         self.tasks
             .spawn_local(async move { Done::Managed(operator::may_log_in(&plane).await) });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use postern_core::audit::{LostReason, Record};
@@ -99,7 +100,8 @@ pub(super) async fn settle(plane: &Plane, entry: &EntryId, cause: Cause) -> Outc
     }
 }
 
-/// Whether the configuration leaves a person to others; what is theirs here is ended.
+/// Whether a person is left to others: to proxies with their source, whose sessions here are
+/// ended, or to the process that has taken over.
 async fn is_left_to_others(plane: &Plane, entry: &EntryId, cause: Cause) -> bool {
     let gate = &plane.gate;
     if !plane.directories.is_asked_about(entry) {
@@ -108,7 +110,9 @@ async fn is_left_to_others(plane: &Plane, entry: &EntryId, cause: Cause) -> bool
         end_unconfigured(gate, entry, (why, cause), |_| true).await;
         return true;
     }
-    false
+    // The process that has taken over looks after everybody else, by its own rules.
+    let is_begun_here = cause.is_on_record || cause.heard == Heard::Login;
+    gate.has_handed_over() && !is_begun_here && !gate.sessions.has(entry)
 }
 
 /// A service account, about which nobody has a say but the configuration and an operator.
@@ -231,9 +235,9 @@ async fn adjust(
     if !ending.is_empty() {
         end(plane, principal, (cause, reason, lost), &ending).await;
     }
-    if cause.heard == Heard::RoleStore {
-        // Another proxy has just made them as it sees them; two with other rules would chase each
-        // other for ever.
+    if cause.heard == Heard::RoleStore || !gate.has_say.load(Ordering::Acquire) {
+        // Another proxy has just made them as it sees them, or the process that has taken over
+        // does; two with other rules would chase each other for ever.
         return Ok(());
     }
     let wish = MembershipWish {

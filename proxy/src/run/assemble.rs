@@ -1,6 +1,7 @@
 //! Everything that logins share, made from the configuration.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use postern_core::credential::ClusterKey;
@@ -73,6 +74,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         counts: Arc::new(Counts::default()),
         health: Arc::new(Health::default()),
         handed_over: watch::channel(false).0,
+        has_say: Arc::new(AtomicBool::new(true)),
         generation: 0,
         newest: Arc::default(),
         orders: Arc::new(start.orders),

@@ -15,7 +15,9 @@
 //! ```
 //!
 //! Until `serving` the predecessor accepts, and whatever fails leaves it in its place.
-//! After that the successor passes cancel requests on that are none of its own sessions.
+//! After that the successor passes cancel requests on that are none of its own sessions, and has
+//! the predecessor read the configuration again whenever it has done so itself: the sessions of
+//! both are under the same rules.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -24,13 +26,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::{Parts, put_on_record};
+use super::{Parts, Upkeep, put_on_record};
 use crate::cancel::cancel_here;
 use crate::gate::Gate;
 use crate::limits::{CANCEL_LINE_BYTES_MAX, HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT};
@@ -43,6 +46,7 @@ const PREPARED: &str = "prepared";
 const GO: &str = "go";
 const SERVING: &str = "serving";
 const CANCEL: &str = "cancel";
+const RELOAD: &str = "reload";
 
 /// The first descriptor that is passed on (`SD_LISTEN_FDS_START`).
 const FIRST_DESCRIPTOR: i32 = 3;
@@ -113,10 +117,22 @@ impl ProcessBefore {
             tracing::debug!(%error, "a cancel request was not passed on to the process before");
         }
     }
+
+    /// Has the process read the configuration again, which this one has just done. Its sessions
+    /// are ended by the rules of before if it does not hear of it, and get no more by them.
+    pub(crate) fn have_reloaded(&self) {
+        match (&self.0).write_all(format!("{RELOAD}\n").as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                tracing::error!(%error, "the process before goes on with the rules of before");
+            }
+            // It has ended, with its sessions.
+            Err(_) | Ok(()) => {}
+        }
+    }
 }
 
 /// The predecessor's half of that.
-async fn take_cancels(
+async fn take_words(
     gate: Arc<Gate>,
     mut stream: tokio::io::BufReader<tokio::net::UnixStream>,
 ) -> io::Result<()> {
@@ -126,7 +142,14 @@ async fn take_cancels(
         if limited.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        if let Some(asked) = cancel_key(&line) {
+        if line.trim_end() == RELOAD {
+            let upkeep = gate.upkeep.clone();
+            let by = "the process that took over".to_owned();
+            // What came of it is in the log.
+            drop(tokio::spawn(async move {
+                drop(upkeep.order(Upkeep::Reload, by).await);
+            }));
+        } else if let Some(asked) = cancel_key(&line) {
             let gate = gate.clone();
             // Nobody is told what becomes of it.
             drop(tokio::spawn(
@@ -204,6 +227,7 @@ impl Handover {
         }
         let pid = handover.child.id();
         parts.supervisor.tell(&[Tell::MainPid(pid)]);
+        gate.has_say.store(false, Ordering::Release);
         gate.handed_over.send_replace(true);
         let (own, left) = (std::process::id(), gate.sessions.count());
         let patience = gate.config.limits.drain_timeout;
@@ -216,7 +240,7 @@ impl Handover {
             "process {pid} serves now; process {own} keeps {left} sessions for at most {} s",
             patience.as_secs()
         );
-        drop(tokio::spawn(take_cancels(gate.clone(), handover.stream)));
+        drop(tokio::spawn(take_words(gate.clone(), handover.stream)));
         let drained = Drained {
             child: Some(handover.child),
             until: Instant::now() + patience,

@@ -32,6 +32,11 @@ struct Prepared {
 pub(super) async fn reload(parts: &Parts, by: &Operator) -> Answer {
     parts.supervisor.tell(&[Tell::Reloading]);
     let answer = replace(parts, by).await;
+    let gate = parts.control.gate();
+    if gate.has_handed_over() {
+        // The file is what the other process has read.
+        gate.has_say.store(answer.is_ok(), Ordering::Release);
+    }
     let status = match &answer {
         Ok(_) => "The configuration was reloaded".to_owned(),
         Err(why) => {
@@ -71,6 +76,9 @@ async fn replace(parts: &Parts, by: &Operator) -> Answer {
     before.sessions.limit_shares(shares_max);
     parts.control.replace(control);
     before.orders.renew(renewed).await;
+    if let Some(process) = before.before.get() {
+        process.have_reloaded();
+    }
     say_warnings(&parts.control.gate().config);
     tracing::info!(
         by = by.name,

@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::cast::{GROUP_PREFIX, HR_DATABASE, HR_GROUP};
 use postern_tests::needs::is_full;
 use postern_tests::postern::binary;
 use postern_tests::process::run;
@@ -134,6 +134,34 @@ fn upgrade_with_errors(world: &World) -> Result<()> {
     std::io::BufReader::new(stream).read_line(&mut answer)?;
     ensure!(answer.contains("\"Err\""), "{answer}");
     Ok(())
+}
+
+pub(crate) fn sessions_of_before_are_under_the_rules_of_the_next_process(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("overruled", &[HR_GROUP])?;
+    let mut sessions = [world.raw(&person)?, world.raw(&person)?];
+    let successor = Successor::upgrade(world)?;
+    let outcome = (|| {
+        ensure!(sessions[0].query("select 1")? == "1");
+        // The role is in use by the first process, which therefore has to see to it.
+        world.plain.rewrite(|config| {
+            config.set("group_rule", "prefix", "nobody-has-this-");
+        })?;
+        reload(&world.plain)?;
+        for session in &mut sessions {
+            let told = session.read()?;
+            ensure!(told.field(b'C').as_deref() == Some("57P01"), "{told:?}");
+        }
+        wait_until("the role may not log in", CHANGE_LIMIT, || {
+            Ok(world.may_log_in("overruled")? == "f")
+        })
+    })();
+    world.plain.rewrite(|config| {
+        config.set("group_rule", "prefix", GROUP_PREFIX);
+    })?;
+    back(world, &successor)?;
+    outcome
 }
 
 pub(crate) fn sessions_that_stay_too_long_are_ended(world: &World) -> Result<()> {
