@@ -59,8 +59,8 @@ impl Pulse {
         }
     }
 
-    /// Asks for as long as the process runs. On the control thread, which it proves alive by
-    /// itself.
+    /// Asks until the process ends or has handed over, when its login threads end. On the control
+    /// thread, which it proves alive by itself.
     pub(crate) async fn watch(self, current: Arc<CurrentPlane>, supervisor: Arc<Supervisor>) {
         let limit = supervisor.watchdog().unwrap_or(PULSE_INTERVAL * 4);
         // Twice in the manager's time would do; a round that has just missed one is made up for.
@@ -68,6 +68,9 @@ impl Pulse {
         let mut asked: Option<Round> = None;
         loop {
             ticks.tick().await;
+            if current.gate().has_handed_over() {
+                return;
+            }
             match asked.take() {
                 Some(mut round) if !self.late(&round).is_empty() => {
                     self.complain(&mut round, limit);
