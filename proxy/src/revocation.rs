@@ -127,6 +127,8 @@ pub(crate) async fn watch(
     loop {
         watch.start_due();
         watch.end_comparison();
+        let unsettled = watch.due.len() + watch.running.len() + watch.postponed.len();
+        watch.plane.gate.orders.leave_unsettled(unsettled);
         let next = watch.next_time();
         tokio::select! {
             Some(notice) = notices.recv() => watch.hear(notice),

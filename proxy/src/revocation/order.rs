@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use postern_core::principal::EntryId;
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +50,7 @@ impl fmt::Debug for Renewed {
 pub(crate) struct Orders {
     sender: mpsc::Sender<Order>,
     has_overflowed: AtomicBool,
+    unsettled: AtomicUsize,
 }
 
 impl Orders {
@@ -59,6 +60,7 @@ impl Orders {
         let orders = Self {
             sender,
             has_overflowed: AtomicBool::new(false),
+            unsettled: AtomicUsize::new(0),
         };
         (orders, receiver)
     }
@@ -74,6 +76,17 @@ impl Orders {
         if self.sender.try_send(Order::LookAt(entry.clone())).is_err() {
             self.has_overflowed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// How many people the watch is about, or has to look at by themselves: their roles may not be
+    /// as they should yet.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    /// See [`Orders::unsettled`].
+    pub(super) fn leave_unsettled(&self, people: usize) {
+        self.unsettled.store(people, Ordering::Release);
     }
 
     /// Has the watch go on with another configuration.

@@ -341,7 +341,9 @@ fn own_file(gate: &Gate) -> PathBuf {
 
 /// Whether nothing is left that a process that drains waits for.
 pub(crate) fn is_drained(gate: &Gate, threads_ended: bool, until: Instant) -> bool {
-    (threads_ended && gate.sessions.count() == 0) || Instant::now() >= until
+    // Whoever has just lost their sessions may be losing their role still.
+    let is_idle = threads_ended && gate.sessions.count() == 0 && gate.orders.unsettled() == 0;
+    is_idle || Instant::now() >= until
 }
 
 #[cfg(test)]
