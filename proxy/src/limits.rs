@@ -429,6 +429,9 @@ pub(crate) const CHANGES_SHOWN_MAX: usize = 50;
 /// until then the one before it serves.
 pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a process that did not take over may need to be gone, when it is ended.
+pub(crate) const CHILD_END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The longest line between the two, in bytes.
 pub(crate) const HANDOVER_LINE_BYTES_MAX: u64 = 64;
 

@@ -236,14 +236,7 @@ impl Life {
         loop {
             let (what, by, answer) = tokio::select! {
                 ended = &mut watching => return ended,
-                _ = signals.terminate.recv() => {
-                    tracing::info!("SIGTERM: stopping");
-                    return Ok(());
-                }
-                _ = signals.interrupt.recv() => {
-                    tracing::info!("SIGINT: stopping");
-                    return Ok(());
-                }
+                () = told_to_stop(&mut signals.terminate, &mut signals.interrupt) => return Ok(()),
                 _ = signals.hangup.recv() => {
                     let by = Operator::of_process("SIGHUP", "signal");
                     (Upkeep::Reload, by, None)
@@ -264,6 +257,8 @@ impl Life {
             let (said, next) = tokio::select! {
                 obeyed = self.parts.obey(what, &by) => obeyed,
                 ended = &mut watching => return ended,
+                // What is under way is given up, and a process that was started ends with it.
+                () = told_to_stop(&mut signals.terminate, &mut signals.interrupt) => return Ok(()),
             };
             if let Some(answer) = answer {
                 // Whoever asked may have gone; what was done is on record.
@@ -311,6 +306,15 @@ impl Signals {
             hangup: listen(SignalKind::hangup())?,
         })
     }
+}
+
+/// Returns when the process is told to stop.
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    let by = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(by, "stopping");
 }
 
 fn say_where_it_is(gate: &Gate, addresses: &[SocketAddr]) {

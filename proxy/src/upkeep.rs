@@ -1,5 +1,6 @@
 //! What is done to the running process as a whole: another configuration, another program.
 
+mod candidate;
 mod handover;
 mod reload;
 

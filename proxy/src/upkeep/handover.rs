@@ -33,6 +33,7 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::candidate::Candidate;
 use super::{Parts, Upkeep, put_on_record};
 use crate::cancel::cancel_here;
 use crate::gate::Gate;
@@ -173,7 +174,7 @@ fn cancel_key(line: &str) -> Option<CancelKey> {
 
 /// A process that is to take over.
 pub(super) struct Handover {
-    child: Child,
+    child: Candidate,
     stream: tokio::io::BufReader<tokio::net::UnixStream>,
     /// This process writes its own audit file already.
     has_own_file: bool,
@@ -215,7 +216,8 @@ impl Handover {
         let gate = parts.control.gate();
         let program = parts.program.display().to_string();
         put_on_record(&gate, ("upgrade", by), &format!("to {program}")).await?;
-        let mut handover = Self::start(parts).map_err(|error| format!("{program}: {error}"))?;
+        let started = Self::start(parts).await;
+        let mut handover = started.map_err(|error| format!("{program}: {error}"))?;
         let taken = timeout(HANDOVER_TIMEOUT, handover.converse(&gate)).await;
         let taken = taken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if let Err(error) = taken {
@@ -225,7 +227,7 @@ impl Handover {
                  are in the log"
             ));
         }
-        let pid = handover.child.id();
+        let pid = handover.child.pid;
         parts.supervisor.tell(&[Tell::MainPid(pid)]);
         gate.has_say.store(false, Ordering::Release);
         gate.handed_over.send_replace(true);
@@ -242,13 +244,13 @@ impl Handover {
         );
         drop(tokio::spawn(take_words(gate.clone(), handover.stream)));
         let drained = Drained {
-            child: Some(handover.child),
+            child: handover.child.into_child(),
             until: Instant::now() + patience,
         };
         Ok((vec![line], drained))
     }
 
-    fn start(parts: &Parts) -> io::Result<Self> {
+    async fn start(parts: &Parts) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut passed: Vec<(&str, OwnedFd)> = Vec::new();
         for socket in &parts.listeners {
@@ -281,7 +283,7 @@ impl Handover {
         });
         let mapped = command.fd_mappings(mappings.collect());
         mapped.map_err(|error| io::Error::other(error.to_string()))?;
-        let child = command.spawn()?;
+        let child = Candidate::start(command).await?;
         ours.set_nonblocking(true)?;
         let stream = tokio::net::UnixStream::from_std(ours)?;
         Ok(Self {
@@ -316,10 +318,9 @@ impl Handover {
 
     /// The other process must be gone before its audit file is taken back.
     async fn take_back(&mut self, gate: &Gate) {
-        // It has ended by itself when this fails.
-        drop(self.child.kill());
-        if let Err(error) = self.child.wait() {
-            tracing::warn!(%error, "the end of the other process was not seen");
+        if !self.child.end().await {
+            tracing::error!("the other process does not end, and may have the audit file");
+            return;
         }
         if !self.has_own_file {
             return;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -122,6 +123,40 @@ pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(
     ensure!(session.query("select 2")? == "2");
     world.plain.stop()?;
     world.plain.start_again()
+}
+
+pub(crate) fn a_process_stops_while_another_one_is_starting(world: &World) -> Result<()> {
+    let program = world.scratch.path().join("postern-that-hangs");
+    let started = program.with_extension("pid");
+    fs::copy(binary()?, &program)?;
+    world.plain.stop()?;
+    world.plain.start_as(&program)?;
+    fs::remove_file(&program)?;
+    let script = format!(
+        "#!/bin/sh\necho $$ > {}\nexec sleep 300\n",
+        started.display()
+    );
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let mut upgrade = world.plain.command(&["upgrade"])?.spawn()?;
+    let pid = || {
+        let text = fs::read_to_string(&started).unwrap_or_default();
+        text.trim().parse().map(Pid::from_raw).ok()
+    };
+    wait_until("it starts", CHANGE_LIMIT, || Ok(pid().is_some()))?;
+    let begun = Instant::now();
+    let stopped = world.plain.stop();
+    let took = begun.elapsed();
+    upgrade.wait()?;
+    let hanging = Successor(pid().context("it has not started")?);
+    let is_left = hanging.runs();
+    hanging.end()?;
+    world.plain.start_again()?;
+    ensure!(stopped?.success(), "it did not end in order");
+    ensure!(!is_left, "what was starting is left");
+    // It would be waited for 30 s.
+    ensure!(took < Duration::from_secs(25), "{took:?}");
+    Ok(())
 }
 
 /// The command itself reads the configuration, so that the running process is asked directly.
