@@ -164,12 +164,17 @@ impl AuditLog {
     }
 
     /// Goes on in another file: what was queued before is written to the file of before, which is
-    /// made to last and unlocked. Returns when that is done.
+    /// made to last and unlocked. Returns when that is done, at once if it has been; if the future
+    /// is dropped before, nothing changes.
     ///
     /// # Errors
     ///
     /// The other file cannot be gone on with, or this one not be ended; then nothing has changed.
     pub(crate) async fn go_on_in(&self, path: &Path) -> Result<(), AuditError> {
+        let current = self.queue.changed_to();
+        if current.as_deref().unwrap_or(&self.path) == path {
+            return Ok(());
+        }
         let (next, key) = (path.to_owned(), self.key.clone());
         // A disk that hangs must not hold up the thread that asks.
         let opened = tokio::task::spawn_blocking(move || file::open(&next, &key)).await;

@@ -363,6 +363,8 @@ async fn a_log_goes_on_in_another_file_and_comes_back() {
     let log = open(&main).unwrap();
     log.write("s", &refused("one")).await.unwrap();
     log.write_detached("s", closed(1)).unwrap();
+    // Once more is no change, and no second lock.
+    log.go_on_in(&own).await.unwrap();
     log.go_on_in(&own).await.unwrap();
     log.write("s", &refused("two")).await.unwrap();
     assert_eq!((records(&main), records(&own)), (2, 1));

@@ -54,6 +54,8 @@ struct State {
     requests: VecDeque<Request>,
     detached: VecDeque<Entry>,
     next: Option<Next>,
+    /// The file that the writer has gone on in, if it has in another one than the first.
+    changed_to: Option<PathBuf>,
     /// What the next `recovered` record has to say.
     dropped_bytes: u64,
     lost_records: u64,
@@ -75,6 +77,7 @@ impl Queue {
             requests: VecDeque::new(),
             detached: VecDeque::new(),
             next: None,
+            changed_to: None,
             dropped_bytes,
             lost_records: 0,
             broken: false,
@@ -129,6 +132,11 @@ impl Queue {
         drop(state);
         self.work.notify_one();
         Ok(())
+    }
+
+    /// See `State::changed_to`.
+    pub(super) fn changed_to(&self) -> Option<PathBuf> {
+        self.lock().changed_to.clone()
     }
 
     pub(super) fn ask_alive(&self) -> u64 {
@@ -220,15 +228,23 @@ impl Writer {
         }
     }
 
-    /// Only a file to which all has been written is left behind.
+    /// Only a file to which all has been written is left behind, and only if that is still asked
+    /// for.
     fn change_to(&mut self, next: Next, outcome: &io::Result<()>) {
         let Next { path, opened, done } = next;
         let answer = match outcome {
             Ok(()) => {
+                let queue = Arc::clone(&self.queue);
+                // Who gives up asks under the same lock which file it is.
+                let mut state = queue.lock();
+                if done.is_closed() {
+                    return;
+                }
                 self.file = opened.file;
                 self.chain = opened.chain;
-                self.path = path;
-                self.queue.lock().dropped_bytes += opened.dropped_bytes;
+                self.path.clone_from(&path);
+                state.changed_to = Some(path);
+                state.dropped_bytes += opened.dropped_bytes;
                 Ok(())
             }
             Err(error) => Err(AuditError::Write {
@@ -236,7 +252,7 @@ impl Writer {
                 why: error.to_string(),
             }),
         };
-        // Whoever asked may have given up; the file is then as the writer has it.
+        // Whoever asked may have given up just now, and sees that it was done.
         let _ = done.send(answer);
     }
 

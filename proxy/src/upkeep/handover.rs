@@ -176,7 +176,7 @@ fn cancel_key(line: &str) -> Option<CancelKey> {
 pub(super) struct Handover {
     child: Candidate,
     stream: tokio::io::BufReader<tokio::net::UnixStream>,
-    /// This process writes its own audit file already.
+    /// This process writes its own audit file already, or may.
     has_own_file: bool,
 }
 
@@ -296,10 +296,10 @@ impl Handover {
     /// The predecessor's half of the conversation.
     async fn converse(&mut self, gate: &Gate) -> io::Result<()> {
         self.hear(PREPARED).await?;
-        let audit = &gate.audit;
-        let moved = audit.go_on_in(&own_file(gate)).await;
-        moved.map_err(|error| io::Error::other(error.to_string()))?;
+        // It may be given up in between.
         self.has_own_file = true;
+        let moved = gate.audit.go_on_in(&own_file(gate)).await;
+        moved.map_err(|error| io::Error::other(error.to_string()))?;
         let go = format!("{GO}\n");
         self.stream.get_mut().write_all(go.as_bytes()).await?;
         self.hear(SERVING).await
