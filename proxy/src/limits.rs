@@ -309,8 +309,7 @@ pub(crate) const ANSWER_IS_CURRENT: Duration = Duration::from_secs(1);
 /// How many times a revocation asks whether backends are left; each waits [`REVOKE_WAIT_MS`].
 pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
 /// How long the login threads may take to end when the process is told to stop.
-/// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon after that
-/// hangs.
+/// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon then hangs.
 pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// How long the last records may take to be written and made to last when the process stops.
@@ -318,8 +317,7 @@ pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 pub(crate) const AUDIT_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a login waits for its record to be written.
-/// A write takes well under a millisecond; a disk that hangs refuses logins instead of holding
-/// them.
+/// A write takes well under a millisecond; a disk that hangs refuses logins, and holds none.
 pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(3);
 
 /// How often is looked for what the process waits for while it stops.
@@ -363,8 +361,7 @@ pub(crate) const POLICY_FINDING_AGE_MAX: Duration = Duration::from_secs(30);
 /// The longest finding that is read, in bytes. A difference is a line of at most some hundred.
 pub(crate) const POLICY_FINDING_BYTES_MAX: u64 = 65_536;
 
-/// Changes of the directory that may wait to be looked at; more become one comparison of
-/// everybody.
+/// Changes of the directory that may wait to be looked at; more become one comparison.
 pub(crate) const FEED_NOTICES_MAX: usize = 1_024;
 
 /// Changes of the role store that may wait to be looked at.
@@ -425,8 +422,7 @@ pub(crate) const UPKEEP_WAITING_MAX: usize = 16;
 /// How many changes of a reload are told one by one.
 pub(crate) const CHANGES_SHOWN_MAX: usize = 50;
 
-/// How long a process that is to take over may need until it serves. It starts within a second;
-/// until then the one before it serves.
+/// How long a process that is to take over may need until it serves: a second, usually.
 pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a process that did not take over may need to be gone, when it is ended.
@@ -437,6 +433,12 @@ pub(crate) const HANDOVER_LINE_BYTES_MAX: u64 = 64;
 
 /// The longest line of a cancel request between the two, in bytes: a key has 256 at most.
 pub(crate) const CANCEL_LINE_BYTES_MAX: u64 = 1_024;
+
+/// How often a process that has handed over starts another one in the place of one that died.
+pub(crate) const SUCCESSOR_STARTS_MAX: u32 = 5;
+
+/// How long it waits after one that did not take over.
+pub(crate) const SUCCESSOR_RETRY: Duration = Duration::from_secs(2);
 
 /// How often a process that has handed over looks whether its last session has ended.
 pub(crate) const DRAIN_POLL: Duration = Duration::from_millis(200);

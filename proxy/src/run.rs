@@ -34,7 +34,7 @@ use crate::pulse::Pulse;
 use crate::revocation::{self, Order, Orders};
 use crate::supervisor::{Supervisor, Tell};
 use crate::upkeep::{
-    Drained, Next, Parts, Predecessor, Upkeep, UpkeepOrder, UpkeepOrders, is_drained,
+    Drained, Next, Parts, Predecessor, Successor, Upkeep, UpkeepOrder, UpkeepOrders, is_drained,
 };
 
 /// What a gate begins with besides its configuration.
@@ -174,9 +174,14 @@ struct Life {
 
 /// What a process listens to besides its clients.
 struct Signals {
+    stopping: Stopping,
+    hangup: Signal,
+}
+
+/// What tells it to stop.
+struct Stopping {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Life {
@@ -225,9 +230,13 @@ impl Life {
     async fn serve(
         &mut self,
         mut inbox: Inbox,
-        mut signals: Signals,
+        signals: Signals,
         serving: Serving,
     ) -> Result<(), RunError> {
+        let Signals {
+            stopping: mut signals,
+            mut hangup,
+        } = signals;
         let mut watching = pin!(revocation::watch(self.parts.control.get(), inbox.orders));
         let (mut serving, mut drained) = (Some(serving), None::<Drained>);
         let mut ticks = interval(DRAIN_POLL);
@@ -236,14 +245,20 @@ impl Life {
         loop {
             let (what, by, answer) = tokio::select! {
                 ended = &mut watching => return ended,
-                () = told_to_stop(&mut signals.terminate, &mut signals.interrupt) => return Ok(()),
-                _ = signals.hangup.recv() => {
+                () = told_to_stop(&mut signals) => return Ok(()),
+                _ = hangup.recv() => {
                     let by = Operator::of_process("SIGHUP", "signal");
                     (Upkeep::Reload, by, None)
                 }
                 Some((what, by, answer)) = inbox.upkeep.recv() => (what, by, Some(answer)),
                 _ = ticks.tick(), if drained.is_some() => {
-                    if drained.as_mut().is_none_or(|it| self.is_drained(it)) {
+                    let Some(drained) = &mut drained else { continue };
+                    let is_over = tokio::select! {
+                        is_over = self.look_after(drained) => is_over,
+                        ended = &mut watching => return ended,
+                        () = told_to_stop(&mut signals) => return Ok(()),
+                    };
+                    if is_over {
                         tracing::info!("nothing is left that this process would be needed for");
                         return Ok(());
                     }
@@ -258,7 +273,7 @@ impl Life {
                 obeyed = self.parts.obey(what, &by) => obeyed,
                 ended = &mut watching => return ended,
                 // What is under way is given up, and a process that was started ends with it.
-                () = told_to_stop(&mut signals.terminate, &mut signals.interrupt) => return Ok(()),
+                () = told_to_stop(&mut signals) => return Ok(()),
             };
             if let Some(answer) = answer {
                 // Whoever asked may have gone; what was done is on record.
@@ -271,20 +286,34 @@ impl Life {
         }
     }
 
-    /// The sockets are another process's from now on, and the file of the control socket too.
+    /// The sockets are another process's from now on, and the file of the control socket too. They
+    /// are kept, and passed on again if that process dies.
     fn leave_sockets(&mut self, serving: Option<Serving>) {
         drop(serving);
         if let Some(file) = self.socket_file.take() {
             file.leave();
         }
+    }
+
+    /// Whoever connects is to be refused when no process will accept.
+    fn close_sockets(&mut self) {
         self.parts.listeners.clear();
         self.parts.metrics = None;
         self.parts.cluster = None;
         self.parts.socket = None;
     }
 
-    fn is_drained(&self, drained: &mut Drained) -> bool {
-        drained.look_after_successor();
+    /// Starts another process if the one that took over has died, and returns whether this one is
+    /// needed for nothing any more.
+    async fn look_after(&mut self, drained: &mut Drained) -> bool {
+        let is_followed = match drained.look_after_successor() {
+            Successor::Runs => true,
+            Successor::Ended => false,
+            Successor::Died => drained.start_another(&self.parts).await,
+        };
+        if !is_followed {
+            self.close_sockets();
+        }
         let mut threads = self.login_threads.iter();
         let threads_ended = threads.all(LoginThread::has_ended);
         is_drained(&self.parts.control.gate(), threads_ended, drained.until)
@@ -300,19 +329,22 @@ impl Signals {
                 error,
             })
         };
-        Ok(Self {
+        let stopping = Stopping {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+        };
+        Ok(Self {
+            stopping,
             hangup: listen(SignalKind::hangup())?,
         })
     }
 }
 
 /// Returns when the process is told to stop.
-async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
+async fn told_to_stop(signals: &mut Stopping) {
     let by = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        _ = signals.terminate.recv() => "SIGTERM",
+        _ = signals.interrupt.recv() => "SIGINT",
     };
     tracing::info!(by, "stopping");
 }

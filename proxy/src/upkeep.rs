@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::handover::Handover;
-pub(crate) use self::handover::{Drained, Predecessor, ProcessBefore, is_drained};
+pub(crate) use self::handover::{Drained, Predecessor, ProcessBefore, Successor, is_drained};
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::UPKEEP_WAITING_MAX;
 use crate::listener::Bound;

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             upgrade::another_process_takes_over_and_sessions_end_in_their_own_time,
             upgrade::a_program_that_does_not_start_leaves_the_old_one_in_place,
             upgrade::a_process_stops_while_another_one_is_starting,
+            upgrade::a_process_that_dies_after_it_took_over_is_replaced,
             upgrade::sessions_of_before_are_under_the_rules_of_the_next_process,
             upgrade::sessions_that_stay_too_long_are_ended,
             upgrade::nobody_is_refused_while_configurations_and_processes_come_and_go,

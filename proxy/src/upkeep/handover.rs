@@ -31,13 +31,16 @@ use std::time::Instant;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::candidate::Candidate;
 use super::{Parts, Upkeep, put_on_record};
 use crate::cancel::cancel_here;
 use crate::gate::Gate;
-use crate::limits::{CANCEL_LINE_BYTES_MAX, HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT};
+use crate::limits::{
+    CANCEL_LINE_BYTES_MAX, HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT, SUCCESSOR_RETRY,
+    SUCCESSOR_STARTS_MAX,
+};
 use crate::listener::inherited::{CLIENT, CLUSTER, CONTROL, HANDOVER, METRICS};
 use crate::operators::Operator;
 use crate::session::CancelKey;
@@ -186,20 +189,59 @@ pub(crate) struct Drained {
     child: Option<Child>,
     /// When the sessions that are left are ended.
     pub(crate) until: Instant,
+    /// How many processes may be started in the place of those that die.
+    starts_left: u32,
+}
+
+/// What has become of the process that took over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Successor {
+    /// It runs, as far as is known.
+    Runs,
+    /// It has ended in order: it was told to, or another one has taken over from it.
+    Ended,
+    /// It has died, and nobody accepts; another one is to be started.
+    Died,
 }
 
 impl Drained {
-    /// Looks whether the other process is still there, and says once if it is not.
-    pub(crate) fn look_after_successor(&mut self) {
+    /// Looks whether the other process is still there; says its end, and tells it, once.
+    pub(crate) fn look_after_successor(&mut self) -> Successor {
         let status = self
             .child
             .as_mut()
             .and_then(|it| it.try_wait().ok())
             .flatten();
-        if let Some(status) = status {
-            self.child = None;
-            tracing::error!(%status, "the process that took over has ended");
+        let Some(status) = status else {
+            return Successor::Runs;
+        };
+        self.child = None;
+        if status.success() {
+            tracing::warn!("the process that took over has ended in order");
+            return Successor::Ended;
         }
+        tracing::error!(%status, "the process that took over has died, and nobody accepts");
+        Successor::Died
+    }
+
+    /// Starts another process in the place of one that died, with the sockets that this one has
+    /// kept; returns whether one serves.
+    pub(crate) async fn start_another(&mut self, parts: &Parts) -> bool {
+        while self.starts_left > 0 {
+            self.starts_left -= 1;
+            match Handover::begin(parts, "the process before the one that died").await {
+                Ok((_, another)) => {
+                    self.child = another.child;
+                    return true;
+                }
+                Err(why) => tracing::error!(why, "another process did not take over either"),
+            }
+            sleep(SUCCESSOR_RETRY).await;
+        }
+        tracing::error!(
+            "no process accepts any more, and none is started again: restart the service"
+        );
+        false
     }
 }
 
@@ -246,6 +288,7 @@ impl Handover {
         let drained = Drained {
             child: handover.child.into_child(),
             until: Instant::now() + patience,
+            starts_left: SUCCESSOR_STARTS_MAX,
         };
         Ok((vec![line], drained))
     }
@@ -322,7 +365,8 @@ impl Handover {
             tracing::error!("the other process does not end, and may have the audit file");
             return;
         }
-        if !self.has_own_file {
+        if !self.has_own_file || gate.has_handed_over() {
+            // Where one has died that had taken over, the next one may take the file at once.
             return;
         }
         if let Err(error) = gate.audit.go_on_in(gate.audit.path()).await {

@@ -171,6 +171,42 @@ fn upgrade_with_errors(world: &World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn a_process_that_dies_after_it_took_over_is_replaced(world: &World) -> Result<()> {
+    let person = world.person("undeterred", &[HR_GROUP])?;
+    let first = world.plain.pid()?;
+    let mut session = world.raw(&person)?;
+    let dying = Successor::upgrade(world)?;
+    kill(dying.0, Signal::SIGKILL)?;
+    let started = wait_until("another one is started", CHANGE_LIMIT, || {
+        Ok(pids_of_children(first)?.iter().any(|it| *it != dying.0))
+    });
+    started?;
+    let next = pids_of_children(first)?;
+    let next = next.into_iter().find(|it| *it != dying.0);
+    let successor = Successor(next.context("it is gone")?);
+    let outcome = (|| {
+        // Whoever connected meanwhile has waited in the queue of the socket.
+        let mut later = world.raw(&person)?;
+        ensure!(later.query("select 2")? == "2");
+        ensure!(session.query("select 1")? == "1");
+        Ok(())
+    })();
+    back(world, &successor)?;
+    outcome
+}
+
+/// The processes that any thread of a process has started.
+fn pids_of_children(of: u32) -> Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    for task in fs::read_dir(format!("/proc/{of}/task"))? {
+        // A thread may end meanwhile.
+        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        let children = children.split_ascii_whitespace();
+        pids.extend(children.filter_map(|it| it.parse().ok()).map(Pid::from_raw));
+    }
+    Ok(pids)
+}
+
 pub(crate) fn sessions_of_before_are_under_the_rules_of_the_next_process(
     world: &World,
 ) -> Result<()> {
