@@ -127,11 +127,27 @@ pub(crate) fn run(config: Config, config_file: PathBuf, levels: Levels) -> Resul
 }
 
 /// Where the program is. Asked at the start, because what is there may be replaced.
+///
+/// As it was called, where that leads to what runs: a link on the way may lead to another version
+/// later.
 fn program() -> Result<PathBuf, RunError> {
-    std::env::current_exe().map_err(|error| RunError::System {
+    let running = std::env::current_exe().map_err(|error| RunError::System {
         what: "path of the program",
         error,
-    })
+    })?;
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let called = called.unwrap_or_default();
+    let candidates = match called.components().count() {
+        1 => {
+            let folders = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::env::split_paths(&folders);
+            folders.map(|folder| folder.join(&called)).collect()
+        }
+        // A path that begins with a slash stays as it is.
+        _ => vec![std::env::current_dir().unwrap_or_default().join(&called)],
+    };
+    let is_running = |it: &PathBuf| it.canonicalize().is_ok_and(|it| it == running);
+    Ok(candidates.into_iter().find(is_running).unwrap_or(running))
 }
 
 /// What an operator should know of a configuration, whenever it comes to hold.
