@@ -78,6 +78,11 @@ fn one(
     configured: Option<SocketAddr>,
     inherited: Option<TcpListener>,
 ) -> Result<Option<TcpListener>, RunError> {
+    if let Some(passed) = inherited.as_ref().and_then(|it| it.local_addr().ok())
+        && configured.is_none_or(|it| it.port() != 0 && it.port() != passed.port())
+    {
+        say_unnamed(key, passed);
+    }
     let (Some(address), None) = (configured, &inherited) else {
         return Ok(inherited);
     };
@@ -87,6 +92,16 @@ fn one(
         error,
     };
     TcpListener::bind(address).map(Some).map_err(failed)
+}
+
+/// Whoever closes a socket by the configuration has to learn that it is open.
+fn say_unnamed(key: &str, address: SocketAddr) {
+    tracing::warn!(
+        key,
+        %address,
+        "listened on, because the socket was passed on, although the configuration does not name \
+         it: a restart closes it, without a socket unit that opens it"
+    );
 }
 
 type Clients = (Vec<Vec<Bound>>, Vec<Bound>);
@@ -111,6 +126,13 @@ fn clients(
                      count instead"
                 );
             }
+        }
+        let is_named = |it: &Bound| {
+            let mut wanted = configured.iter();
+            wanted.any(|wanted| wanted.port() == 0 || covers(&it.address(), wanted))
+        };
+        for unnamed in inherited.iter().filter(|it| !is_named(it)) {
+            say_unnamed("listen.addresses", unnamed.address());
         }
         let groups = listener::share(&inherited, threads);
         let groups = groups.map_err(|error| RunError::Listen {
