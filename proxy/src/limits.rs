@@ -258,8 +258,7 @@ pub(crate) const CANCELS_MAX: usize = 64;
 pub(crate) const SERVICE_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Exchanges of service accounts under way at once; the next ones wait for their turn.
-/// Each holds a backend before anything is proved, and PostgreSQL has 100 by default; an honest
-/// one takes milliseconds.
+/// Each holds a backend before anything is proved, of 100 by default, for milliseconds if honest.
 pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
 
 /// Cancel requests of Postern's own under way at once, for sessions that it ends: beside those of
@@ -267,8 +266,7 @@ pub(crate) const SERVICE_EXCHANGES_MAX: usize = 32;
 pub(crate) const ENDED_CANCELS_MAX: usize = 32;
 
 /// How long it goes on to ask for the queries of ended sessions to be cancelled. With a database
-/// that answers, thousands take a second; one that does not has to notice by itself that its
-/// clients have gone.
+/// that answers, thousands take a second; one that does not has to notice their end by itself.
 pub(crate) const ENDED_CANCELS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a cancel request may take to reach its backend.
@@ -298,8 +296,7 @@ pub(crate) const CONNECT_SHARE_MIN: Duration = Duration::from_secs(1);
 /// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
 pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long the logins under way, and then the live sessions, may take to end when the process is
-/// told to stop.
+/// How long the logins under way, and then the live sessions, may take to end at a stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an answer of the directory is its present word, on which a role may be changed.
@@ -427,6 +424,9 @@ pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a process that did not take over may need to be gone, when it is ended.
 pub(crate) const CHILD_END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the service manager is tried to be told which process is the main one.
+pub(crate) const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest line between the two, in bytes.
 pub(crate) const HANDOVER_LINE_BYTES_MAX: u64 = 64;

@@ -9,9 +9,12 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::sleep;
+
+use crate::limits::{STOP_POLL, TELL_TIMEOUT};
 
 /// The service manager, if there is one.
 #[derive(Debug)]
@@ -63,15 +66,34 @@ impl Supervisor {
 
     /// Tells it these things together. It may have gone; that is no reason to stop serving.
     pub(crate) fn tell(&self, things: &[Tell<'_>]) {
-        let Some(socket) = &self.socket else { return };
+        if let Err(error) = self.send(things) {
+            tracing::debug!(%error, "the service manager was not told");
+        }
+    }
+
+    /// As [`Supervisor::tell`], for what must not be lost: a manager that has many datagrams
+    /// waiting is tried again for a while.
+    pub(crate) async fn tell_surely(&self, things: &[Tell<'_>]) {
+        let deadline = Instant::now() + TELL_TIMEOUT;
+        while let Err(error) = self.send(things) {
+            if Instant::now() >= deadline {
+                tracing::error!(%error, ?things, "the service manager was not told");
+                return;
+            }
+            sleep(STOP_POLL).await;
+        }
+    }
+
+    fn send(&self, things: &[Tell<'_>]) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
         let mut text = String::new();
         for thing in things {
             text.push_str(&line(*thing));
             text.push('\n');
         }
-        if let Err(error) = socket.send(text.as_bytes()) {
-            tracing::debug!(%error, "the service manager was not told");
-        }
+        socket.send(text.as_bytes()).map(drop)
     }
 }
 

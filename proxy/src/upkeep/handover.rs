@@ -270,7 +270,9 @@ impl Handover {
             ));
         }
         let pid = handover.child.pid;
-        parts.supervisor.tell(&[Tell::MainPid(pid)]);
+        // Or it would take this process's end for the service's.
+        let told = [Tell::MainPid(pid)];
+        parts.supervisor.tell_surely(&told).await;
         gate.has_say.store(false, Ordering::Release);
         gate.handed_over.send_replace(true);
         let (own, left) = (std::process::id(), gate.sessions.count());
