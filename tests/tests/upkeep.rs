@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             manager::a_process_that_stands_still_is_not_called_alive,
             upgrade::another_process_takes_over_and_sessions_end_in_their_own_time,
             upgrade::a_program_that_does_not_start_leaves_the_old_one_in_place,
+            upgrade::a_link_to_another_program_is_followed,
             upgrade::a_process_stops_while_another_one_is_starting,
             upgrade::a_process_that_dies_after_it_took_over_is_replaced,
             upgrade::sessions_of_before_are_under_the_rules_of_the_next_process,

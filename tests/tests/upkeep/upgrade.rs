@@ -1,7 +1,7 @@
 //! `postern upgrade`: another process in the place of the running one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -123,6 +123,24 @@ pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(
     ensure!(session.query("select 2")? == "2");
     world.plain.stop()?;
     world.plain.start_again()
+}
+
+pub(crate) fn a_link_to_another_program_is_followed(world: &World) -> Result<()> {
+    let folder = world.scratch.path();
+    let (link, other) = (folder.join("postern-link"), folder.join("postern-other"));
+    symlink(binary()?, &link)?;
+    world.plain.stop()?;
+    world.plain.start_as(&link)?;
+    fs::write(&other, "#!/bin/sh\nexit 3\n")?;
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755))?;
+    fs::remove_file(&link)?;
+    symlink(&other, &link)?;
+    let (code, text) = outcome_of(&mut world.plain.command(&["upgrade"])?)?;
+    world.plain.stop()?;
+    world.plain.start_again()?;
+    // The old program would have taken over.
+    ensure!(code == 1 && text.contains("did not take over"), "{text}");
+    Ok(())
 }
 
 pub(crate) fn a_process_stops_while_another_one_is_starting(world: &World) -> Result<()> {
