@@ -148,7 +148,7 @@ async fn take_words(
         }
         if line.trim_end() == RELOAD {
             let upkeep = gate.upkeep.clone();
-            let by = "the process that took over".to_owned();
+            let by = Operator::of_process("the process that took over", "hand-over");
             // What came of it is in the log.
             drop(tokio::spawn(async move {
                 drop(upkeep.order(Upkeep::Reload, by).await);
@@ -227,9 +227,10 @@ impl Drained {
     /// Starts another process in the place of one that died, with the sockets that this one has
     /// kept; returns whether one serves.
     pub(crate) async fn start_another(&mut self, parts: &Parts) -> bool {
+        let by = Operator::of_process("the process before the one that died", "hand-over");
         while self.starts_left > 0 {
             self.starts_left -= 1;
-            match Handover::begin(parts, "the process before the one that died").await {
+            match Handover::begin(parts, &by).await {
                 Ok((_, another)) => {
                     self.child = another.child;
                     return true;

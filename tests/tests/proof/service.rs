@@ -273,8 +273,8 @@ pub(crate) fn whoever_a_reload_leaves_without_a_way_in_is_sent_away(world: &Worl
     let without_file = |config: &mut ConfigFile| {
         config.remove("local");
     };
-    let ways: [(_, &str, fn(&mut ConfigFile)); 3] = [
-        (PROGRAM, "narrowed", narrowed),
+    let ways = [
+        (PROGRAM, "narrowed", narrowed as fn(&mut ConfigFile)),
         (PROGRAM, "removed", without_account),
         (BREAK_GLASS, "without_file", without_file),
     ];
