@@ -39,7 +39,7 @@ const UPDATE_ID: &str = "4e455700";
 /// What the appliance knows an update by.
 const UPDATE_LABEL: &str = "postern-new";
 /// What the file system of an update needs for itself; FAT32 has 32 MiB or more.
-const UPDATE_MARGIN_MIB: u64 = 8;
+const UPDATE_MARGIN_MIB: u64 = 40;
 
 /// The partitions, in their order: name, kind, MiB.
 const PARTITIONS: [(&str, &str, u64); 6] = [
