@@ -140,7 +140,6 @@ pub(super) fn make_state(folder: &Path) -> Result<PathBuf> {
     format.args(["-q", "-t", "ext4", "-m", "0", "-L", "postern-state"]);
     format.args(["-U", STATE_ID, "-E"]);
     format.arg(format!("hash_seed={STATE_ID},lazy_itable_init=1"));
-    // Without its clock the tool would take the time of the build.
     format.args(["-O", "^metadata_csum_seed"]);
     run(format.arg(&image).arg(format!("{STATE_MIB}M")))?;
     Ok(image)

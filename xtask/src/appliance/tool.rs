@@ -9,6 +9,8 @@ use crate::root;
 
 /// What tools take for the present, <https://reproducible-builds.org/specs/source-date-epoch/>.
 const VARIABLE: &str = "SOURCE_DATE_EPOCH";
+/// What mke2fs took for it before its version 1.47.1.
+const OF_MKE2FS: &str = "E2FSPROGS_FAKE_TIME";
 /// The time of an archive of the sources, which has no history: the first of January 2026.
 const WITHOUT_HISTORY: &str = "1767225600";
 
@@ -29,6 +31,8 @@ static TIME: LazyLock<String> = LazyLock::new(|| {
 /// A program whose present is the time of the sources.
 pub(super) fn tool(program: &str) -> Command {
     let mut command = Command::new(program);
-    command.env(VARIABLE, TIME.as_str());
+    command
+        .env(VARIABLE, TIME.as_str())
+        .env(OF_MKE2FS, TIME.as_str());
     command
 }
