@@ -19,7 +19,7 @@ const ESP_MIB: u64 = 128;
 const ROOT_MIB: u64 = 192;
 /// Their hashes: less than a hundredth.
 const VERITY_MIB: u64 = 4;
-/// State, journal and audit file; it grows with the disk at a start.
+/// State, journal and audit file.
 const STATE_MIB: u64 = 256;
 /// Where the first partition begins, and the room behind the last.
 const MARGIN_MIB: u64 = 1;
