@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::process::run;
 use postern_tests::raw::SSL_REQUEST;
@@ -71,7 +71,8 @@ pub(crate) fn without_descriptors_clients_are_told_and_nothing_spins(world: &Wor
         }
         // Those that came too late are told at once, and so is everybody who comes now.
         for _ in 0..30 {
-            let told = RawClient::connect(port)?.read()?;
+            let told = RawClient::connect(port)?.read();
+            let told = told.context("somebody who came too late was told nothing")?;
             ensure!(told.field(b'C').as_deref() == Some("53300"), "{told:?}");
             let text = told.field(b'M');
             let own = "sorry, too many clients already";
@@ -88,7 +89,8 @@ pub(crate) fn without_descriptors_clients_are_told_and_nothing_spins(world: &Wor
         ensure!(is_told > 0 && is_told < LEFT, "{is_told} were told");
         ensure!(elapsed > HELD / 3, "nobody held a descriptor: {elapsed:?}");
         ensure!(spent < elapsed / 5, "{spent:?} of {elapsed:?} busy");
-        ensure!(live.query("select count(*) from employees")? == "3");
+        let answer = live.query("select count(*) from employees");
+        ensure!(answer.context("the live session is over")? == "3");
         wait_until("there is room again", CHANGE_LIMIT, || {
             let (login, password) = (&person.login, &person.password);
             Ok(RawClient::log_in(port, login, HR_DATABASE, password)?.is_ok())

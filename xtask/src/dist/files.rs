@@ -12,13 +12,18 @@ use anyhow::{Context, Result, bail};
 use super::{libraries, program};
 use crate::root;
 
-/// What of the appliance's files belongs to the program and not to the image: folders below its
-/// root, of which files count whose name or folder is Postern's.
-const SHARED: [&str; 4] = [
-    "usr/lib/systemd/system",
-    "usr/lib/sysusers.d",
-    "usr/lib/tmpfiles.d",
-    "usr/share/postern/monitoring",
+/// What of the appliance's files belongs to the program and not to the image.
+const SHARED: [&str; 10] = [
+    "usr/lib/systemd/system/postern.service",
+    "usr/lib/systemd/system/postern.slice",
+    "usr/lib/systemd/system/postern.socket",
+    "usr/lib/systemd/system/postern-closed.service",
+    "usr/lib/systemd/system/postern-policy.service",
+    "usr/lib/systemd/system/postern-watch.service",
+    "usr/lib/sysusers.d/postern.conf",
+    "usr/lib/tmpfiles.d/postern.conf",
+    "usr/share/postern/monitoring/alerts.yml",
+    "usr/share/postern/monitoring/dashboard.json",
 ];
 /// The guides, which the package has too.
 const GUIDES: [&str; 3] = ["operating.md", "configuration.md", "perimeter.md"];
@@ -114,15 +119,9 @@ impl Tree {
 
     fn put_shared(&self) -> Result<()> {
         let from = root()?.join("appliance/root");
-        for folder in SHARED {
-            let is_ours = folder.contains("postern");
-            for entry in fs::read_dir(from.join(folder))? {
-                let entry = entry?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if is_ours || name.starts_with("postern") {
-                    self.put(&format!("{folder}/{name}"), &fs::read(entry.path())?)?;
-                }
-            }
+        for path in SHARED {
+            let bytes = fs::read(from.join(path)).with_context(|| path.to_owned())?;
+            self.put(path, &bytes)?;
         }
         Ok(())
     }

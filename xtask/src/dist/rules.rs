@@ -13,7 +13,7 @@ use super::archive::ARCHITECTURE;
 use crate::part::Counts;
 
 /// What somebody who installs it looks for.
-const EXPECTED: [&str; 18] = [
+const EXPECTED: [&str; 19] = [
     "etc/postern/postern.toml",
     "usr/bin/postern",
     "usr/lib/systemd/system/postern.service",
@@ -21,6 +21,7 @@ const EXPECTED: [&str; 18] = [
     "usr/lib/systemd/system/postern-policy.service",
     "usr/lib/systemd/system/postern-watch.service",
     "usr/lib/systemd/system/postern.slice",
+    "usr/lib/systemd/system/postern.socket",
     "usr/lib/sysusers.d/postern.conf",
     "usr/lib/tmpfiles.d/postern.conf",
     "usr/share/bash-completion/completions/postern",
