@@ -277,7 +277,7 @@ pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const LAST_WORD_READ_BYTES: usize = 2_048;
 
 /// The pause after an accept that failed for want of descriptors or memory.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Connections that wait in the kernel to be accepted, a login thread.
 pub(crate) const LISTEN_BACKLOG: i32 = 4_096;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::reserve::{Reserve, is_exhaustion, last_word};
+use self::reserve::{is_exhaustion, last_word};
 use crate::error::Full;
 use crate::gate::CurrentPlane;
 use crate::limits::{ACCEPT_PAUSE, LISTEN_BACKLOG, STOP_TIMEOUT};
@@ -151,7 +151,7 @@ pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
     let (under_way, mut all_ended) = mpsc::channel::<Infallible>(1);
     let gate = current.gate();
     let (mut stopping, mut handed_over) = (gate.stopping.subscribe(), gate.handed_over.subscribe());
-    let mut reserve = Reserve::take();
+    reserve::keep();
     loop {
         let accepted = tokio::select! {
             // accept is cancel safe: a connection is either returned or still in the queue.
@@ -166,7 +166,7 @@ pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
                 admit(&current, socket, client, &under_way);
             }
             Err(error) => {
-                if is_exhaustion(&error) && reserve.turn_away(&current.gate(), &listener).await {
+                if is_exhaustion(&error) && reserve::turn_away(&current.gate(), &listener).await {
                     continue;
                 }
                 // Memory has run out, or others are quicker to take what gets free, or the client

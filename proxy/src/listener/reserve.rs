@@ -9,7 +9,8 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::task::Poll;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use nix::errno::Errno;
 use tokio::net::TcpListener;
@@ -19,34 +20,51 @@ use crate::gate::Gate;
 use crate::limits::LAST_WORD_READ_BYTES;
 use crate::report::report;
 
-/// The descriptor that is kept back; none while others have it.
-pub(super) struct Reserve(Option<File>);
+/// The descriptor that is kept back; none while it is lent, or others have it.
+///
+/// There is one for the process: two that were lent at the same time would be room for a connection,
+/// which keeps them, and nobody could be told anything any more.
+static RESERVE: Mutex<Option<File>> = Mutex::new(None);
 
-impl Reserve {
-    /// Takes one.
-    pub(super) fn take() -> Self {
-        Self(File::open("/dev/null").ok())
+/// Keeps one back.
+pub(super) fn keep() {
+    let mut reserve = reserve();
+    if reserve.is_none() {
+        *reserve = File::open("/dev/null").ok();
     }
+}
 
-    /// Tells the client that has waited longest that there are too many, and closes.
-    ///
-    /// False when the descriptor was taken by something else meanwhile: then accepting has to wait.
-    pub(super) async fn turn_away(&mut self, gate: &Gate, listener: &TcpListener) -> bool {
-        self.0 = None;
-        // With a descriptor this either has a connection, or finds that there is none, and then
-        // the listener is not ready any more.
-        let accepted = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await;
-        if let Poll::Ready(Ok((socket, _))) = accepted {
+/// Tells the client that has waited longest that there are too many, and closes.
+///
+/// False when the descriptor was taken by something else meanwhile: then accepting has to wait.
+pub(super) async fn turn_away(gate: &Gate, listener: &TcpListener) -> bool {
+    poll_fn(|context| Poll::Ready(turn_one_away(gate, listener, context))).await
+}
+
+fn turn_one_away(gate: &Gate, listener: &TcpListener, context: &mut Context<'_>) -> bool {
+    let mut reserve = reserve();
+    *reserve = None;
+    // With a descriptor this either has a connection, or finds that there is none, and then the
+    // listener is not ready any more.
+    let accepted = listener.poll_accept(context);
+    let is_none = accepted.is_pending();
+    let is_told = match accepted {
+        Poll::Ready(Ok((socket, _))) => {
             match socket.into_std() {
                 Ok(socket) => last_word(gate, &socket),
                 Err(error) => tracing::debug!(%error, "a client could not be turned away"),
             }
-            *self = Self::take();
-            return self.0.is_some();
+            true
         }
-        *self = Self::take();
-        self.0.is_some() && accepted.is_pending()
-    }
+        Poll::Ready(Err(_)) | Poll::Pending => false,
+    };
+    *reserve = File::open("/dev/null").ok();
+    reserve.is_some() && (is_told || is_none)
+}
+
+/// It is a descriptor or none, so a panic elsewhere does not spoil it.
+fn reserve() -> MutexGuard<'static, Option<File>> {
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether something failed because there are no file descriptors left, in the process or in the

@@ -200,8 +200,8 @@ fn every_record_is_json_whose_event_is_its_name() {
 fn a_whole_log_verifies_and_is_summed_up() {
     let lines = log(&one_of_each());
     let summary = verify(lines.concat().as_bytes()).unwrap();
-    assert_eq!((summary.records, summary.seq), (15, Some((1, 15))));
-    assert!(lines[14].contains(&summary.last_hash.unwrap()));
+    assert_eq!((summary.records, summary.seq), (16, Some((1, 16))));
+    assert!(lines[15].contains(&summary.last_hash.unwrap()));
     let empty = verify(b"").unwrap();
     assert_eq!((empty.records, empty.seq, empty.last_hash), (0, None, None));
 }
@@ -209,14 +209,14 @@ fn a_whole_log_verifies_and_is_summed_up() {
 #[test]
 fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
     let mut lines = log(&one_of_each());
-    let mut chain = Chain::resume(&key(1), lines[14].as_bytes()).unwrap();
+    let mut chain = Chain::resume(&key(1), lines[15].as_bytes()).unwrap();
     let before = chain.position().clone();
     chain.seal(0, "s-2", &refused("never written"));
     chain.rewind(before);
     lines.push(chain.seal(0, "s-2", &refused("written")));
     assert_eq!(
         verify(lines.concat().as_bytes()).unwrap().seq,
-        Some((1, 16))
+        Some((1, 17))
     );
 
     let resume = |key_byte, line: &str| {
@@ -224,8 +224,8 @@ fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
             .err()
             .map(|error| error.0)
     };
-    assert_eq!(resume(2, &lines[14]), Some(Why::Edited));
-    assert_eq!(resume(1, lines[14].trim_end()), Some(Why::Unfinished));
+    assert_eq!(resume(2, &lines[15]), Some(Why::Edited));
+    assert_eq!(resume(1, lines[15].trim_end()), Some(Why::Unfinished));
     assert_eq!(resume(1, "{}\n"), Some(Why::NotARecord));
     assert_eq!(resume(1, "hello\n"), Some(Why::NotJson));
     assert_eq!(resume(1, ""), Some(Why::Unfinished));
