@@ -151,7 +151,8 @@ pub(crate) async fn accept(current: Arc<CurrentPlane>, listener: TcpListener) {
     let (under_way, mut all_ended) = mpsc::channel::<Infallible>(1);
     let gate = current.gate();
     let (mut stopping, mut handed_over) = (gate.stopping.subscribe(), gate.handed_over.subscribe());
-    reserve::keep();
+    // Without one from the start, the first connection is told so.
+    let _is_kept = reserve::keep();
     loop {
         let accepted = tokio::select! {
             // accept is cancel safe: a connection is either returned or still in the queue.
@@ -226,6 +227,8 @@ fn admit(
             return;
         }
     };
+    // A connection that took what was lent for telling others gives it back.
+    let over = over.or_else(|| (!reserve::keep()).then_some(Full::Descriptors));
     let mut visit = Visit::new(gate.sessions.identify(), client);
     visit.arrival = arrival.unwrap_or_default();
     visit.place = Some(permit);

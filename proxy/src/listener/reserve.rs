@@ -22,16 +22,17 @@ use crate::report::report;
 
 /// The descriptor that is kept back; none while it is lent, or others have it.
 ///
-/// There is one for the process: two that were lent at the same time would be room for a connection,
-/// which keeps them, and nobody could be told anything any more.
+/// There is one for the process: two that were lent at the same time would be room for a
+/// connection, which keeps them, and nobody could be told anything any more.
 static RESERVE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Keeps one back.
-pub(super) fn keep() {
+/// Keeps one back, if there is none; false when there is none to be had.
+pub(super) fn keep() -> bool {
     let mut reserve = reserve();
     if reserve.is_none() {
         *reserve = File::open("/dev/null").ok();
     }
+    reserve.is_some()
 }
 
 /// Tells the client that has waited longest that there are too many, and closes.
