@@ -227,8 +227,13 @@ fn admit(
             return;
         }
     };
-    // A connection that took what was lent for telling others gives it back.
-    let over = over.or_else(|| (!reserve::keep()).then_some(Full::Descriptors));
+    if !reserve::keep() {
+        // It took what was lent for telling others, and gives it back at once.
+        if let Some(socket) = stream.socket() {
+            last_word(gate, socket);
+        }
+        return;
+    }
     let mut visit = Visit::new(gate.sessions.identify(), client);
     visit.arrival = arrival.unwrap_or_default();
     visit.place = Some(permit);

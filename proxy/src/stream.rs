@@ -110,6 +110,11 @@ impl Stream {
         }
     }
 
+    /// The socket, for a last word past everything else.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        self.socket.as_ref()
+    }
+
     /// True when TLS is in place.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
