@@ -20,19 +20,29 @@ use crate::gate::Gate;
 use crate::limits::LAST_WORD_READ_BYTES;
 use crate::report::report;
 
+/// What the descriptor that is kept back is of.
+const ANY_FILE: &str = "/dev/null";
+
 /// The descriptor that is kept back; none while it is lent, or others have it.
 ///
 /// There is one for the process: two that were lent at the same time would be room for a
 /// connection, which keeps them, and nobody could be told anything any more.
 static RESERVE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Keeps one back, if there is none; false when there is none to be had.
+/// Keeps one back, if there is none; false when there is no descriptor left to be kept.
 pub(super) fn keep() -> bool {
     let mut reserve = reserve();
-    if reserve.is_none() {
-        *reserve = File::open("/dev/null").ok();
+    if reserve.is_some() {
+        return true;
     }
-    reserve.is_some()
+    match File::open(ANY_FILE) {
+        Ok(file) => {
+            *reserve = Some(file);
+            true
+        }
+        // Whatever else is wrong with that file must keep nobody out.
+        Err(error) => !is_exhaustion(&error),
+    }
 }
 
 /// Tells the client that has waited longest that there are too many, and closes.
@@ -59,7 +69,7 @@ fn turn_one_away(gate: &Gate, listener: &TcpListener, context: &mut Context<'_>)
         }
         Poll::Ready(Err(_)) | Poll::Pending => false,
     };
-    *reserve = File::open("/dev/null").ok();
+    *reserve = File::open(ANY_FILE).ok();
     reserve.is_some() && (is_told || is_none)
 }
 
