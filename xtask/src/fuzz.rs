@@ -6,6 +6,7 @@
 //! sanitizer is needed.
 
 mod one;
+mod record;
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +31,8 @@ const FLAGS: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
 ];
+/// What runs have come to, from the folder of the workspace.
+const RECORD: &str = "proxy/fuzz/RECORD.md";
 /// How long each target runs as a part of the tests.
 const TEST_TIME: Duration = Duration::from_secs(3);
 
@@ -45,6 +48,9 @@ pub(crate) struct Arguments {
     /// Add to the committed corpus what reaches code that nothing in it reaches.
     #[arg(long)]
     keep: bool,
+    /// Add the runs to proxy/fuzz/RECORD.md.
+    #[arg(long)]
+    record: bool,
 }
 
 /// The command.
@@ -62,7 +68,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let mut all = Found::default();
     for target in &targets {
-        all.add(target.run(time)?);
+        let before = record::cpu_time_of_children()?;
+        let found = target.run(time)?;
+        all.add(found);
+        if arguments.record {
+            let cpu = record::cpu_time_of_children()? - before;
+            record::add(&root()?.join(RECORD), &target.name, cpu, found)?;
+        }
         if arguments.keep {
             target.keep()?;
         }
