@@ -45,8 +45,20 @@ done
 rm -rf "$root"/usr/lib/systemd/system/*getty* "$root"/usr/lib/systemd/system/getty.target.wants
 # What would be made anew at each start of a root that never changes, or has no use here.
 for unit in ldconfig systemd-journal-catalog-update systemd-update-done systemd-hwdb-update \
-    systemd-firstboot systemd-logind systemd-user-sessions systemd-hostnamed; do
+    systemd-firstboot systemd-logind systemd-user-sessions systemd-hostnamed systemd-remount-fs \
+    systemd-binfmt proc-sys-fs-binfmt_misc systemd-initctl systemd-sysext systemd-creds \
+    systemd-networkd-persistent-storage systemd-udev-load-credentials kmod-static-nodes \
+    systemd-tmpfiles-setup-dev systemd-tmpfiles-setup-dev-early 'systemd-pcr*' 'systemd-tpm2*' \
+    'systemd-hibernate*' 'systemd-ask-password-*' systemd-pstore run-lock dev-hugepages \
+    dev-mqueue sys-kernel-debug sys-kernel-tracing sys-kernel-config sys-fs-fuse-connections; do
     find "$root/usr/lib/systemd/system" ! -type d -name "$unit.*" -delete
+done
+# It has no sound, no camera, no screen but a page of text, and nobody at a seat.
+for kind in alsa autosuspend btrfs camera drm evdev fido-id infiniband input input-id iocost joystick \
+    mouse probe_mtd seat sensor serial sound-card storage-mtd storage-tape touchpad uaccess v4l \
+    seat-late persistent-alsa persistent-input persistent-storage-mtd persistent-storage-tape \
+    persistent-v4l; do
+    find "$root/usr/lib/udev/rules.d" -name "[0-9][0-9]-$kind.rules" -delete
 done
 # It has no guests, and nothing to do with the clock of its processor.
 rm -rf "$root"/usr/lib/modules/*/kernel/arch/x86/kvm "$root"/usr/lib/modules/*/kernel/virt \
@@ -102,9 +114,16 @@ chroot "$root" /lib64/ld-linux-x86-64.so.2 --list /usr/sbin/dmsetup |
     sed -n 's,.* => \(/[^ ]*\) .*,\1,p' | while read -r library; do
     cp -L "$root/$library" "$initrd/lib/x86_64-linux-gnu"
 done
-for name in $(cat "$here/initrd/modules"); do
-    chroot "$root" modprobe --set-version "$modules" --show-depends "$name"
-done | sed -n 's,^insmod \([^ ]*\).*,\1,p' | awk '!seen[$0]++' | while read -r module; do
-    cp "$root/$module" "$initrd/modules"
-    basename "$module" >> "$initrd/modules/order"
-done
+grep -v '^#' "$here/initrd/modules" > "$out/drivers"
+while read -r names; do
+    for name in $names; do
+        listed=$(chroot "$root" modprobe --set-version "$modules" --show-depends "$name")
+        for module in $(echo "$listed" | sed -n 's,^insmod \([^ ]*\).*,\1,p'); do
+            file=$(basename "$module")
+            [ ! -e "$initrd/modules/$file" ] || continue
+            cp "$root/$module" "$initrd/modules"
+            printf '%s ' "$file"
+        done
+    done
+    echo
+done < "$out/drivers" > "$initrd/modules/order"
