@@ -1,5 +1,6 @@
 //! `cargo xtask appliance`: the bootable image, its test and a machine to play with.
 
+mod accelerator;
 mod build;
 mod disk;
 mod figures;

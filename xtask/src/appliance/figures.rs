@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
+use super::accelerator::Accelerator;
 use super::build;
 use super::test::World;
 
@@ -31,7 +32,8 @@ pub(super) fn print(world: &mut World) -> Result<()> {
     println!("figure                         seen    promised");
     println!("image, compressed           {image_mb:>4} MB  {IMAGE_MB_MAX:>4} MB");
     let first_login = world.first_login.as_secs_f64();
-    println!("first login, by TCG        {first_login:>5.1} s   {FIRST_LOGIN_S_MAX:>4} s");
+    let how = Accelerator::for_image(&world.image)?.name();
+    println!("first login, by {how}        {first_login:>5.1} s   {FIRST_LOGIN_S_MAX:>4} s");
     println!("memory in use              {used_mb:>5} MB  {IDLE_MB_MAX:>4} MB");
     println!("{start}");
     Ok(())

@@ -13,6 +13,7 @@ use postern_tests::account::Account;
 use postern_tests::process::run;
 use postern_tests::{Server, free_port, needs, wait_until};
 
+use super::accelerator::Accelerator;
 use crate::setup::{FIRMWARE, FIRMWARE_VARIABLES};
 
 /// The machine's memory, in MiB.
@@ -25,6 +26,10 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 const READ_WAIT: Duration = Duration::from_millis(100);
 /// Where the shell is, in the guest.
 const SHELL_PORT: &str = "/dev/virtio-ports/postern.shell";
+/// The machine's disk, in its folder.
+const DISK: &str = "disk.qcow2";
+/// What its firmware remembers.
+const VARIABLES: &str = "variables";
 /// The port of the proxy, in the guest.
 const PROXY_PORT: u16 = 5050;
 
@@ -55,13 +60,10 @@ impl Guest {
     /// # Errors
     /// If QEMU cannot be started.
     pub(super) fn start(folder: &Path, image: &Path, settings: &Settings) -> Result<Self> {
-        let disk = folder.join("disk.qcow2");
-        let mut make = Command::new("qemu-img");
-        make.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
-        run(make.arg(fs::canonicalize(image)?).arg(&disk))?;
-        fs::copy(FIRMWARE_VARIABLES, folder.join("variables"))?;
+        let accelerator = Accelerator::for_image(image)?;
+        copy_disk(folder, image)?;
         let port = free_port()?;
-        let mut command = machine(folder)?;
+        let mut command = machine(folder, accelerator)?;
         command.args(["-display", "none", "-serial"]);
         command.arg(format!("file:{}", folder.join("console").display()));
         command.arg("-nic").arg(format!(
@@ -263,29 +265,34 @@ impl Guest {
     }
 }
 
+/// Gives a machine a disk that begins as an image and leaves that as it is, and what its firmware
+/// remembers.
+///
+/// # Errors
+/// If they cannot be made.
+pub(super) fn copy_disk(folder: &Path, image: &Path) -> Result<()> {
+    let mut make = Command::new("qemu-img");
+    make.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
+    run(make.arg(fs::canonicalize(image)?).arg(folder.join(DISK)))?;
+    fs::copy(FIRMWARE_VARIABLES, folder.join(VARIABLES))?;
+    Ok(())
+}
+
 /// The machine without what belongs to one use of it.
 ///
 /// # Errors
 /// If QEMU is not installed.
-pub(super) fn machine(folder: &Path) -> Result<Command> {
+pub(super) fn machine(folder: &Path, accelerator: Accelerator) -> Result<Command> {
     let qemu = needs::program("qemu-system-x86_64").context("QEMU is not installed")?;
     let mut command = Account::own().command(&qemu, "KILL");
-    command.args([
-        "-machine",
-        "q35",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-    ]);
+    command.args(["-machine", "q35", "-smp", "2"]);
+    command.args(accelerator.arguments());
     command.args(["-m", &MEMORY_MIB.to_string(), "-nodefaults"]);
     let pflash =
         |file: &Path, more: &str| format!("if=pflash,format=raw,file={}{more}", file.display());
     command.args(["-drive", &pflash(Path::new(FIRMWARE), ",readonly=on")]);
-    command.args(["-drive", &pflash(&folder.join("variables"), "")]);
-    let disk = folder.join("disk.qcow2");
+    command.args(["-drive", &pflash(&folder.join(VARIABLES), "")]);
+    let disk = folder.join(DISK);
     command.arg("-drive").arg(format!(
         "if=virtio,format=qcow2,cache=unsafe,file={}",
         disk.display()
