@@ -1,9 +1,12 @@
 //! What the loader needs to be allowed, and what it says when it is not.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::slice::from_ref;
 
 use anyhow::{Result, ensure};
+use postern_tests::account::Account;
 use postern_tests::policy::{Policy, Said, said};
 use postern_tests::process::through;
 
@@ -13,6 +16,7 @@ use crate::stage::Stage;
 pub(crate) const TESTS: &[Test] = tests![
     three_capabilities_are_enough_for_everything,
     a_missing_capability_is_named_and_nothing_is_touched,
+    with_them_the_record_of_denials_is_written_where_the_folder_is_roots,
 ];
 
 /// What the loader needs, as setpriv(1) calls it.
@@ -64,6 +68,33 @@ fn a_missing_capability_is_named_and_nothing_is_touched(stage: &Stage) -> Result
         ensure!(said.code != 0 && said.stderr.contains(&name), "{said:?}");
         ensure!(!policy.pins().exists(), "without {name} something was made");
         stage.expect(&[stage.application()], true)?;
+    }
+    Ok(())
+}
+
+fn with_them_the_record_of_denials_is_written_where_the_folder_is_roots(
+    stage: &Stage,
+) -> Result<()> {
+    let [ours, theirs] =
+        ["ours", "theirs"].map(|name| stage.scratch.subfolder(&format!("record-{name}")));
+    let (ours, theirs) = (ours?, theirs?);
+    for folder in [&ours, &theirs] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o750))?;
+    }
+    // As `/var/log/postern` is the proxy's.
+    Account::unprivileged()?.own_path(&theirs)?;
+    for (folder, is_written) in [(ours, true), (theirs, false)] {
+        let record = folder.join("perimeter.jsonl");
+        let policy = stage.gateway(|config| {
+            config.set("perimeter", "audit_file", &record);
+        })?;
+        policy.load()?;
+        let said = run_with(&policy, &NEEDED, &["watch", "--once-idle-ms", "1"])?;
+        ensure!((said.code == 0) == is_written, "{said:?}");
+        ensure!(record.is_file() == is_written, "{said:?}");
+        let path = record.display().to_string();
+        ensure!(is_written || said.stderr.contains(&path), "{said:?}");
+        policy.unload()?;
     }
     Ok(())
 }

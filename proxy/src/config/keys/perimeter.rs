@@ -119,13 +119,15 @@ pub(super) static PERIMETER: Table = Table {
             Kind::File(FileUse::Append),
             Absent::Unset {
                 meaning: "Denials are not recorded.",
-                example: r#""/var/log/postern/perimeter.jsonl""#,
+                example: r#""/var/log/postern-policy/perimeter.jsonl""#,
             },
             &[
                 "Where `postern policy watch` records denials, as a chain that shows edits.",
                 "It is a file of its own because each chain has one writer; \
                  `postern audit verify --file` checks it.",
-                "The key is that of `credential.cluster_key_file`.",
+                "Its folder belongs to root, as the watch's own does, `/var/log/postern-policy`: \
+                 the watch has no capability that would let it write into the proxy's.",
+                "The key is that of `credential.cluster_key_file`, which the watch reads as well.",
             ],
         ),
     ],
