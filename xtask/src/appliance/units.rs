@@ -120,6 +120,22 @@ fn a_unit_that_starts_again_and_again_does_not_stop_trying() -> Result<()> {
 }
 
 #[test]
+fn the_proxy_of_the_package_starts_where_there_is_no_perimeter() -> Result<()> {
+    for unit in ["postern.service", "postern.socket"] {
+        let text = fs::read_to_string(root()?.join("appliance/root").join(UNITS).join(unit))?;
+        let mut pulls = text.lines().filter(|it| {
+            let pulls = ["Wants=", "Requires=", "BindsTo=", "Requisite="];
+            pulls.iter().any(|begin| it.starts_with(begin))
+        });
+        // Without `[perimeter]` each of these fails.
+        let perimeter = ["postern-closed", "postern-policy", "postern-watch"];
+        let pulled = pulls.find(|it| perimeter.iter().any(|name| it.contains(name)));
+        ensure!(pulled.is_none(), "{unit}: {pulled:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_watch_has_a_folder_of_its_own_for_the_record_of_denials() -> Result<()> {
     let read = |path: &str| fs::read_to_string(root()?.join(path)).context(path.to_owned());
     let unit = read("appliance/root/usr/lib/systemd/system/postern-watch.service")?;
