@@ -52,7 +52,7 @@ const TOLERATED: &str = "bogus-mail-host,bogus-mail-host-in-debian-changelog,\
 /// One rule: what it claims, and whether that holds of a package.
 type Rule = (&'static str, fn(&Unpacked) -> Result<()>);
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     (
         "the package has every file that is looked for",
         has_every_file,
@@ -72,6 +72,10 @@ const RULES: [Rule; 6] = [
     (
         "the scripts are understood and start nothing",
         starts_nothing,
+    ),
+    (
+        "a removal leaves no unit enabled and nobody listening",
+        stops_everything,
     ),
     ("the completions are understood by their shells", completes),
 ];
@@ -249,6 +253,26 @@ fn starts_nothing(package: &Unpacked) -> Result<()> {
             ensure!(found.is_none(), "{script}: {line}");
         }
     }
+    Ok(())
+}
+
+fn stops_everything(package: &Unpacked) -> Result<()> {
+    let script = package.control("prerm")?;
+    for entry in std::fs::read_dir(package.root().join("usr/lib/systemd/system"))? {
+        let entry = entry?;
+        let unit = entry.file_name().to_string_lossy().into_owned();
+        let is_enabled = std::fs::read_to_string(entry.path())?.contains("[Install]");
+        ensure!(
+            !is_enabled || script.contains(&unit),
+            "prerm leaves {unit} enabled"
+        );
+    }
+    // A connection would start the service again.
+    let first = "systemctl disable --now postern.socket postern.service ";
+    ensure!(
+        script.contains(first),
+        "prerm does not stop the socket first"
+    );
     Ok(())
 }
 
