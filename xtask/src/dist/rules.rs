@@ -206,6 +206,9 @@ fn describes_itself(package: &Unpacked) -> Result<()> {
     }
     let needed = package.field("Depends")?;
     ensure!(needed.starts_with("libc6 (>= 2."), "Depends: {needed}");
+    let breaks = package.field("Breaks")?;
+    // Older ones do not know `notify-reload` (253) and `RestartSteps=` (254), and pass over them.
+    ensure!(breaks == "systemd (<< 254)", "Breaks: {breaks}");
     for script in ["control", "postinst", "prerm", "postrm"] {
         let text = package.control(script)?;
         ensure!(
