@@ -33,14 +33,22 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 /// # Errors
 /// If there is no home folder.
 pub(crate) fn flags_without_paths(root: &Path, more: &[&str]) -> Result<String> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let home = home.context("there is no home folder")?;
-    let moved = [(root, SOURCES), (&home, LIBRARIES)]
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let moved =
+        places(root)?.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     let moved = moved.iter().map(String::as_str);
     let flags: Vec<&str> = moved.chain(more.iter().copied()).collect();
     Ok(flags.join(&SEPARATOR.to_string()))
+}
+
+/// The paths of this machine that sources are below, and what each becomes.
+///
+/// # Errors
+/// If there is no home folder.
+pub(crate) fn places(root: &Path) -> Result<[(PathBuf, &'static str); 2]> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let home = home.context("there is no home folder")?;
+    Ok([(root.to_owned(), SOURCES), (home, LIBRARIES)])
 }
 
 /// What the compiler compiles for by itself, for example `x86_64-unknown-linux-gnu`.

@@ -7,7 +7,7 @@ mod archive;
 mod bare;
 mod files;
 mod libraries;
-mod program;
+pub(crate) mod program;
 mod rules;
 
 use std::fs;

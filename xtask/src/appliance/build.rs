@@ -12,8 +12,9 @@ use super::disk::{self, Verity};
 use super::tool::tool;
 use super::tree::Tree;
 use super::uki;
+use crate::dist::program;
 use crate::setup::{self, Need, Outcome};
-use crate::{EXIT_NOT_SET_UP, cargo, ebpf, root};
+use crate::{EXIT_NOT_SET_UP, ebpf, root};
 
 /// The disk, as it is written to a machine's, and packed.
 pub(super) const DISK: &str = "postern.raw";
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     /// A program that is built already.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Build the image a second time and compare.
+    /// Make the image a second time, of the same program, and compare.
     #[arg(long)]
     twice: bool,
 }
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let folder = folder()?;
     let program = match &arguments.program {
         Some(program) => Some(program.clone()),
-        None => program()?,
+        None => built()?,
     };
     let Some(program) = program else {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             if first != second {
                 bail!("{name} differs between two builds: {first} and {second}");
             }
-            println!("{first}  {name}, twice");
+            println!("{first}  {name}, twice of one program");
         }
         fs::remove_dir_all(again)?;
     }
@@ -89,25 +90,12 @@ pub(super) fn folder() -> Result<PathBuf> {
     Ok(root()?.join("target/appliance"))
 }
 
-/// Builds the program; none if what it needs cannot be installed.
-fn program() -> Result<Option<PathBuf>> {
+/// Builds the program as it is delivered; none if what it needs cannot be installed.
+fn built() -> Result<Option<PathBuf>> {
     if ebpf::build()? == Outcome::CommandPrinted {
         return Ok(None);
     }
-    let mut build = cargo::command(&["build", "--release", "--locked", "--package", "postern"]);
-    let status = build.stdout(std::io::stderr()).status();
-    if !status.context("cannot start cargo")?.success() {
-        bail!("postern does not build");
-    }
-    Ok(Some(built_program()?))
-}
-
-/// The program that was built for an image.
-///
-/// # Errors
-/// If the workspace is not found.
-pub(super) fn built_program() -> Result<PathBuf> {
-    Ok(root()?.join("target/release/postern"))
+    Ok(Some(program::built()?))
 }
 
 /// Makes an image of a version in a folder: the disk, the packed disk and the update.

@@ -9,8 +9,9 @@ use postern_tests::{cast, signals, wait, wait_until};
 
 use super::guest::Guest;
 use super::stage::Stage;
-use super::{build, test};
+use super::test;
 use crate::EXIT_NOT_SET_UP;
+use crate::dist::program;
 use crate::setup::{self, Outcome};
 
 /// Options of `cargo xtask appliance run`.
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let image = test::image(arguments.image.as_deref())?;
     let program = match &arguments.program {
         Some(program) => program.clone(),
-        None => build::built_program()?,
+        None => program::place()?,
     };
     eprintln!("Starting PostgreSQL, OpenLDAP and the machine");
     let stage = Stage::start(&program)?;

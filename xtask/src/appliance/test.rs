@@ -13,6 +13,7 @@ use super::guest::{Guest, START_LIMIT, Settings};
 use super::stage::Stage;
 use super::{build, figures};
 use crate::EXIT_NOT_SET_UP;
+use crate::dist::program;
 use crate::setup::{self, Need, Outcome};
 
 /// Options of `cargo xtask appliance test`.
@@ -61,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let image = image(arguments.image.as_deref())?;
     let program = match &arguments.program {
         Some(program) => program.clone(),
-        None => build::built_program()?,
+        None => program::place()?,
     };
     let mut world = start(image, program)?;
     let (mut passed, mut failed) = (0, 0);

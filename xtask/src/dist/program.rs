@@ -18,14 +18,34 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// with musl.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
+/// The folder of everything that is built, and that of what is built with the C library within.
+const FOLDER: &str = "target";
+const STATIC_FOLDER: &str = "target/static";
+
+/// Builds the program that is delivered, in the package and in the image; it has its symbols yet.
+///
+/// # Errors
+/// If it does not compile, or has paths of this machine in it.
+pub(crate) fn built() -> Result<PathBuf> {
+    build(FOLDER, &[])
+}
+
+/// Where [`built`] leaves it.
+///
+/// # Errors
+/// If the workspace is not found.
+pub(crate) fn place() -> Result<PathBuf> {
+    Ok(below(&root()?.join(FOLDER)))
+}
+
 /// The program as Debian's are, stripped.
 pub(super) fn dynamic(scratch: &Scratch) -> Result<PathBuf> {
-    stripped(&build("target", &[])?, scratch)
+    stripped(&built()?, scratch)
 }
 
 /// The program that needs nothing, stripped.
 pub(super) fn fixed(scratch: &Scratch) -> Result<PathBuf> {
-    let program = stripped(&build("target/static", &[STATIC])?, scratch)?;
+    let program = stripped(&build(STATIC_FOLDER, &[STATIC])?, scratch)?;
     let headers = run(Command::new("objdump").arg("-p").arg(&program))?;
     ensure!(!headers.contains("NEEDED"), "it is not static: {headers}");
     Ok(program)
@@ -41,7 +61,8 @@ pub(super) fn stripped(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
 }
 
 /// Builds the program in a folder below the root, with more flags for the compiler: other flags
-/// build everything anew, so that each has its own.
+/// build everything anew, so that each has its own. Cargo's for the target is another one than
+/// that of `cargo build --release`, which has paths in what it makes.
 fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
     let root = root()?;
     let folder = root.join(folder);
@@ -58,7 +79,37 @@ fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
     if !status.success() {
         bail!("the program cannot be built");
     }
-    Ok(folder.join(TARGET).join("release/postern"))
+    let program = below(&folder);
+    let scratch = Scratch::new()?;
+    let delivered = fs::read(stripped(&program, &scratch)?)?;
+    for (place, _) in cargo::places(&root)? {
+        ensure!(
+            !has_path(&delivered, &place),
+            "{} is in the program, which is to have no path of this machine",
+            place.display()
+        );
+    }
+    Ok(program)
+}
+
+/// Where cargo leaves a program.
+fn below(folder: &Path) -> PathBuf {
+    folder.join(TARGET).join("release/postern")
+}
+
+/// Whether a program names a file below a folder; and not one of the same name elsewhere.
+fn has_path(program: &[u8], folder: &Path) -> bool {
+    let wanted = format!("{}/", folder.display());
+    let mut before = b' ';
+    let mut rest = program;
+    while let Some((first, after)) = rest.split_first() {
+        let is_inner = before.is_ascii_alphanumeric() || b"-_./".contains(&before);
+        if !is_inner && rest.starts_with(wanted.as_bytes()) {
+            return true;
+        }
+        (before, rest) = (*first, after);
+    }
+    false
 }
 
 /// The packages of Debian that a program needs, as `Depends:` has them.
@@ -115,6 +166,18 @@ pub(super) fn manual(program: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_the_builders_is_found_and_no_other() {
+        let has = |program: &[u8]| has_path(program, Path::new("/postern"));
+        assert!(has(b"\0/postern/proxy/src/main.rs"));
+        assert!(has(b"/postern/proxy"));
+        assert!(!has(
+            b"/usr/src/postern/proxy/src/main.rs /var/log/postern/audit.jsonl"
+        ));
+        assert!(!has(b"/postern.slice /postern"));
+        assert!(!has(b""));
+    }
 
     #[test]
     fn the_newest_symbol_decides_which_c_library_is_needed() -> Result<()> {
