@@ -5,6 +5,7 @@ mod lexer;
 mod markdown;
 mod regions;
 mod rust;
+mod security;
 mod specification;
 mod sql;
 mod tree;
@@ -126,6 +127,7 @@ fn findings(root: &Path) -> Result<(usize, Vec<Finding>)> {
         test_modules: &test_modules,
     };
     findings.extend(specification::check(&sources));
+    findings.extend(security::check(&sources));
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap_or_default();
     findings.extend(tree::check(root, &files, &architecture));
     findings.sort();

@@ -87,13 +87,14 @@ pub(super) fn check(sources: &Sources<'_>) -> Vec<Finding> {
 }
 
 impl Sources<'_> {
-    fn text(&self, path: &str) -> Option<&str> {
+    /// What a file holds, if it is one of those.
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
         let mut texts = self.texts.iter();
         texts.find(|it| it.0 == Path::new(path)).map(|it| it.1)
     }
 
     /// The names of all functions that are tests, or that tests call.
-    fn tests(&self) -> BTreeSet<String> {
+    pub(super) fn tests(&self) -> BTreeSet<String> {
         let mut tests = BTreeSet::new();
         let rust = self.texts.iter();
         for (path, text) in rust.filter(|it| it.0.extension().is_some_and(|it| it == "rs")) {
@@ -148,7 +149,7 @@ fn rows(page: &str) -> Vec<(usize, Kind, Vec<&str>)> {
 }
 
 /// What stands in backquotes.
-fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+pub(super) fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
