@@ -83,10 +83,20 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
     put("postern.toml.5", config::manual().as_bytes())?;
     for (shell, name) in COMPLETIONS {
         let mut text = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), NAME, &mut text);
+        clap_complete::generate(shell, &mut shown(), NAME, &mut text);
         put(name, &text)?;
     }
     Ok(())
+}
+
+/// The command line without the commands that are hidden, which completions would offer as well.
+fn shown() -> clap::Command {
+    let whole = Cli::command();
+    let commands = whole.get_subcommands().filter(|it| !it.is_hide_set());
+    clap::Command::new(NAME)
+        .version(crate::VERSION)
+        .args(whole.get_arguments())
+        .subcommands(commands)
 }
 
 /// The page of the program itself.
@@ -139,10 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_has_no_page() -> Result<()> {
+    fn what_is_hidden_has_no_page_and_is_not_completed() -> Result<()> {
         let folder = tempfile::tempdir()?;
         write(folder.path())?;
         assert!(!folder.path().join("postern-manual.1").exists());
+        for (_, name) in COMPLETIONS {
+            let text = fs::read_to_string(folder.path().join(name))?;
+            let lines = text.lines().filter(|it| it.contains("manual"));
+            assert_eq!(lines.collect::<Vec<_>>(), Vec::<&str>::new(), "{name}");
+            assert!(text.contains("version"), "{name}");
+        }
         Ok(())
     }
 }
