@@ -12,7 +12,7 @@ use postern_core::wire::startup::StartupError;
 use crate::backend::BackendError;
 use crate::directory::DirectoryError;
 use crate::role_store::RoleStoreError;
-use crate::session::ShareFull;
+use crate::session::{KeptOut, ShareFull};
 use crate::stream::StreamError;
 
 /// Why a login ended before the splice.
@@ -140,6 +140,15 @@ pub(crate) enum Full {
 impl From<ShareFull> for LoginError {
     fn from(full: ShareFull) -> Self {
         Self::ShareFull(full)
+    }
+}
+
+impl From<KeptOut> for LoginError {
+    fn from(kept: KeptOut) -> Self {
+        match kept {
+            KeptOut::Lost => Self::Revoked,
+            KeptOut::Draining => Self::Draining,
+        }
     }
 }
 

@@ -47,7 +47,7 @@ use crate::open::{Arrived, Entrant, enter, open};
 use crate::phases::{Phase, Phases};
 use crate::revocation::end_at_login;
 use crate::service::{admit, role_named};
-use crate::session::{SessionId, Share};
+use crate::session::{KeptOut, SessionId, Share};
 use crate::splice::splice;
 use crate::stream::Stream;
 use crate::sync::Synced;
@@ -295,20 +295,24 @@ async fn person(
         let dialled = (Phase::Dial, ready.dialled_in());
         visit.phases.end_after(dialled, Phase::BackendLogin);
         let entrant = Entrant::person(&synced);
-        if enter(gate, visit, &entrant, &ready) {
-            return Ok(Arrived {
-                entrant,
-                ready,
-                place,
-                server_final,
-            });
+        match enter(gate, visit, &entrant, &ready) {
+            Ok(()) => {
+                return Ok(Arrived {
+                    entrant,
+                    ready,
+                    place,
+                    server_final,
+                });
+            }
+            Err(kept @ KeptOut::Draining) => return Err(kept.into()),
+            Err(KeptOut::Lost) => {}
         }
         authorized = synced.into_authorized();
         // This very login may have given back what was taken away meanwhile.
         gate.orders
             .look_at(&authorized.authenticated().principal().id);
     }
-    Err(LoginError::Revoked)
+    Err(KeptOut::Lost.into())
 }
 
 /// A role that matches, by memory or by the role store.

@@ -16,7 +16,7 @@ use crate::gate::Gate;
 use crate::login::Visit;
 use crate::phases::Phase;
 use crate::service::{Admitted, principal};
-use crate::session::{LiveSession, Place};
+use crate::session::{KeptOut, LiveSession, Place};
 use crate::sync::Synced;
 
 /// A login that has come through: among the live sessions, and not on record as opened yet.
@@ -101,10 +101,18 @@ impl Opened {
     }
 }
 
-/// Enters a login among the live sessions; false if the person has lost something since the
-/// directory was asked. From now on whoever ends the person's sessions ends this one.
-#[must_use]
-pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &BackendReady) -> bool {
+/// Enters a login among the live sessions. From now on whoever ends the person's sessions ends
+/// this one.
+///
+/// # Errors
+///
+/// [`KeptOut`]: it is not entered.
+pub(crate) fn enter(
+    gate: &Gate,
+    visit: &Visit,
+    entrant: &Entrant,
+    ready: &BackendReady,
+) -> Result<(), KeptOut> {
     let live = LiveSession {
         role: entrant.role.clone(),
         principal: entrant.principal.clone(),
@@ -120,7 +128,8 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
         opened: Instant::now(),
         ending: None,
     };
-    let is_in = gate.sessions.open(visit.id, live, entrant.asked_at);
+    let entered = (visit.id, live);
+    gate.sessions.open(entered, entrant.asked_at, &gate.door)?;
     // Nobody knew the person while the directory was asked, so that what it told meanwhile was
     // not heard; and when the account ends is not known.
     let is_unheard = gate.config.directory.is_followed() && entrant.is_news;
@@ -129,10 +138,10 @@ pub(crate) fn enter(gate: &Gate, visit: &Visit, entrant: &Entrant, ready: &Backe
         .sessions
         .was_looked_at(&entrant.principal.id, entrant.asked_at);
     // A reload may have changed the rules by which they were let in.
-    if is_in && (is_unheard || is_outdated || gate.is_replaced()) {
+    if is_unheard || is_outdated || gate.is_replaced() {
         gate.orders.look_at(&entrant.principal.id);
     }
-    is_in
+    Ok(())
 }
 
 /// Writes the record.

@@ -17,6 +17,7 @@ use self::shares::Shares;
 pub(crate) use self::shares::{Most, Share, ShareFull};
 use crate::backend::Target;
 use crate::config::SharesMax;
+use crate::door::Door;
 use crate::limits::FENCE_LIFE;
 use crate::random;
 
@@ -172,6 +173,15 @@ impl Fence {
     }
 }
 
+/// Why a login that has come through is not entered among the live sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeptOut {
+    /// The person has lost something since the directory was asked.
+    Lost,
+    /// Since the login passed the door, no more sessions begin.
+    Draining,
+}
+
 /// A place for one session, given back when it is dropped.
 pub(crate) struct Place {
     sessions: Arc<Sessions>,
@@ -230,13 +240,27 @@ impl Sessions {
     }
 
     /// Enters a session that rests on what the directory was asked at a moment, before its first
-    /// byte is spliced; false if the person has lost something since.
-    #[must_use]
-    pub(crate) fn open(&self, id: SessionId, session: LiveSession, asked_at: Instant) -> bool {
+    /// byte is spliced.
+    ///
+    /// The door is looked at under the lock, so that whoever closes it and then counts the sessions
+    /// has counted all that there will be.
+    ///
+    /// # Errors
+    ///
+    /// [`KeptOut`]: the session is not entered.
+    pub(crate) fn open(
+        &self,
+        (id, session): (SessionId, LiveSession),
+        asked_at: Instant,
+        door: &Door,
+    ) -> Result<(), KeptOut> {
         let mut live = self.live();
+        if door.is_draining() {
+            return Err(KeptOut::Draining);
+        }
         let fence = live.fences.get(session.entry());
         if fence.is_some_and(|fence| fence.keeps_out(asked_at, &session.granted)) {
-            return false;
+            return Err(KeptOut::Lost);
         }
         if let Some(cancel) = &session.cancel
             && live
@@ -248,7 +272,7 @@ impl Sessions {
             live.by_cancel_key.remove(&cancel.client);
         }
         live.sessions.insert(id, session);
-        true
+        Ok(())
     }
 
     /// The directory was asked about a person at a moment, and this is what they may have: from

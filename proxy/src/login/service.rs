@@ -93,15 +93,13 @@ pub(super) async fn line(
     let ready = ready.map_err(|_| BackendError::TimedOut { host })??;
     let dialled = (Phase::Dial, ready.dialled_in());
     visit.phases.end_after(dialled, Phase::BackendLogin);
-    match enter(gate, visit, &entrant, &ready) {
-        true => Ok(Arrived {
-            entrant,
-            ready,
-            place,
-            server_final: Some(server_final),
-        }),
-        false => Err(LoginError::Revoked),
-    }
+    enter(gate, visit, &entrant, &ready)?;
+    Ok(Arrived {
+        entrant,
+        ready,
+        place,
+        server_final: Some(server_final),
+    })
 }
 
 /// A place for the session, with its share, and one among the logins.

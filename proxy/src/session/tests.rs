@@ -1,5 +1,6 @@
 //! Live sessions, fences and cancel keys.
 
+use std::thread;
 use std::time::Duration;
 
 use super::*;
@@ -40,6 +41,11 @@ fn session(pid: u32) -> LiveSession {
     }
 }
 
+/// Through an open door.
+fn enter(sessions: &Sessions, id: SessionId) -> Result<(), KeptOut> {
+    sessions.open((id, session(7)), Instant::now(), &Door::new())
+}
+
 fn roles(names: &[&str]) -> Arc<[RoleName]> {
     names
         .iter()
@@ -58,27 +64,54 @@ fn an_answer_from_before_a_loss_opens_no_session() {
     };
     let open = |granted: &[&str], asked_at| {
         let id = sessions.identify();
-        sessions.open(id, asking(granted), asked_at)
+        sessions.open((id, asking(granted)), asked_at, &Door::new())
     };
-    assert!(open(&["hr", "it"], before));
+    assert_eq!(open(&["hr", "it"], before), Ok(()));
     sessions.fence(&entry, before + Duration::from_millis(1), roles(&["it"]));
     assert!(sessions.is_fenced(&entry, before, &roles(&["hr"])));
-    assert!(!open(&["hr", "it"], before));
-    assert!(open(&["it"], before), "nothing that was lost");
-    assert!(open(&["hr", "it"], after), "given back since");
+    assert_eq!(open(&["hr", "it"], before), Err(KeptOut::Lost));
+    assert_eq!(open(&["it"], before), Ok(()), "nothing that was lost");
+    assert_eq!(open(&["hr", "it"], after), Ok(()), "given back since");
     sessions.fence(&entry, before, roles(&["hr", "it"]));
-    assert!(
-        !open(&["hr"], before),
+    assert_eq!(
+        open(&["hr"], before),
+        Err(KeptOut::Lost),
         "a late word does not outrank a newer one"
     );
     assert_eq!(sessions.count(), 3);
 }
 
 #[test]
+fn a_drain_has_counted_every_session_that_there_will_be() {
+    let (sessions, door) = (Sessions::new(1, SharesMax::default()), Door::new());
+    let enter = || {
+        let entered = (sessions.identify(), session(7));
+        sessions.open(entered, Instant::now(), &door)
+    };
+    thread::scope(|scope| {
+        let logins: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| while enter().is_ok() {}))
+            .collect();
+        while sessions.count() == 0 {
+            thread::yield_now();
+        }
+        door.drain(None);
+        let counted = sessions.count();
+        for login in logins {
+            assert!(login.join().is_ok());
+        }
+        assert_eq!(sessions.count(), counted);
+    });
+    assert_eq!(enter(), Err(KeptOut::Draining));
+    assert!(door.resume());
+    assert_eq!(enter(), Ok(()));
+}
+
+#[test]
 fn who_ended_a_session_first_is_on_its_record() {
     let sessions = Sessions::new(2, SharesMax::default());
     let id = sessions.identify();
-    assert!(sessions.open(id, session(7), Instant::now()));
+    assert_eq!(enter(&sessions, id), Ok(()));
     let (first, second) = (Arc::from(*b"first"), Arc::from(*b"second"));
     assert_eq!(sessions.end(Ending::Revoked, &first, |_, _| true), [id]);
     assert_eq!(sessions.end(Ending::Ended, &second, |_, _| true), []);
@@ -91,7 +124,7 @@ fn who_ended_a_session_first_is_on_its_record() {
 fn a_cancel_key_leads_to_its_backend_until_the_session_closes() {
     let sessions = Sessions::new(2, SharesMax::default());
     let id = sessions.identify();
-    assert!(sessions.open(id, session(7), Instant::now()));
+    assert_eq!(enter(&sessions, id), Ok(()));
     let found = sessions.to_cancel(&key(7, 1)).map(|it| it.key);
     assert_eq!(found, Some(key(7, 9)));
     for wrong in [key(7, 2), key(8, 1), key(7, 9)] {
@@ -128,7 +161,7 @@ fn a_key_that_two_sessions_happen_to_share_cancels_neither() {
     let sessions = Sessions::new(2, SharesMax::default());
     let (old, new) = (sessions.identify(), sessions.identify());
     for id in [old, new] {
-        assert!(sessions.open(id, session(7), Instant::now()));
+        assert_eq!(enter(&sessions, id), Ok(()));
     }
     assert!(sessions.to_cancel(&key(7, 1)).is_none());
     sessions.close(old);

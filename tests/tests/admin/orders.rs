@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use postern_tests::cast::HR_GROUP;
 use postern_tests::process::run;
-use postern_tests::raw::Message;
+use postern_tests::raw::{Message, PROTOCOL_3_0};
 use postern_tests::world::{CHANGE_LIMIT, last_refusal, outcome_of};
 use postern_tests::{Postern, RawClient, World, wait_until};
 
@@ -147,10 +147,7 @@ pub(crate) fn a_drain_refuses_logins_and_ends_what_is_left_in_time(world: &World
     let port = world.plain.port();
     let refusal = {
         let mut client = RawClient::connect(port)?;
-        client.startup(
-            postern_tests::raw::PROTOCOL_3_0,
-            &[("user", &person.login), ("database", "hr")],
-        )?;
+        client.startup(PROTOCOL_3_0, &[("user", &person.login), ("database", "hr")])?;
         client.read()?
     };
     ensure!(
@@ -168,6 +165,29 @@ pub(crate) fn a_drain_refuses_logins_and_ends_what_is_left_in_time(world: &World
     said(&psql, "resume")?;
     ensure!(world.raw(&person)?.query("select 1")? == "1");
     ensure!(!readiness(&world.plain)?.contains("draining"));
+    Ok(())
+}
+
+pub(crate) fn who_is_asked_before_a_drain_is_not_in_after_it(world: &World) -> Result<()> {
+    let psql = console(&world.plain, OPERATOR);
+    let person = world.person("undecided", &[HR_GROUP])?;
+    // From memory too, which asks nobody.
+    drop(world.raw(&person)?);
+    let mut asked = RawClient::connect(world.plain.port())?;
+    asked.startup(PROTOCOL_3_0, &[("user", &person.login), ("database", "hr")])?;
+    ensure!(asked.read()?.tag == b'R');
+    wait_until("no session is left", CHANGE_LIMIT, || {
+        Ok(said(&psql, "show sessions")?.0.is_empty())
+    })?;
+    let (_, notice) = said(&psql, "drain")?;
+    ensure!(notice.contains("0 sessions left"), "{notice}");
+    asked.password(person.password.as_bytes())?;
+    let answer = asked.read_until_ready()?;
+    let told = answer.iter().find(|it| it.tag == b'E');
+    let told = told.and_then(|it| it.field(b'C'));
+    said(&psql, "resume")?;
+    ensure!(told.as_deref() == Some("57P03"), "{answer:?}");
+    ensure!(last_refusal(&world.plain)? == "draining");
     Ok(())
 }
 
