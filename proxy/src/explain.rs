@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::config::{Config, CredentialMode};
 use crate::control::{self, CacheAnswer, Question};
 use crate::directory::Directories;
+use crate::printable::printable;
 use crate::role_store::{Action, RoleStore, Wish};
 use crate::service;
 use crate::sync::Synchronizer;
@@ -263,7 +264,7 @@ impl Explanation {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |label: &str, value: &str| {
-            text.push_str(&format!("{label:<13}{value}\n"));
+            text.push_str(&format!("{label:<13}{}\n", printable(value)));
         };
         line("login", &self.login);
         if let Some(entry) = &self.entry {

@@ -217,9 +217,7 @@ async fn line(plane: &Plane, client: &mut Stream, visit: &mut Visit) -> Result<E
     };
     visit.phases.end(Phase::Tls);
     visit.login = Some(startup.user().to_owned());
-    visit.application_name = startup
-        .get("application_name")
-        .map(|name| String::from_utf8_lossy(name).into_owned());
+    visit.application_name = startup.application_name();
     visit.tls = client.encryption();
     attempted(plane, visit, &startup).await?;
 

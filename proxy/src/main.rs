@@ -37,6 +37,7 @@ mod open;
 mod operators;
 mod phases;
 mod policy;
+mod printable;
 mod pulse;
 mod random;
 mod rates;
@@ -60,6 +61,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use self::printable::printable_lines;
+
 /// The program's allocator: small, fast with many threads, and it gives memory back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -71,7 +74,8 @@ fn main() -> ExitCode {
     match commands::execute(cli::Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("postern: {error:#}");
+            let why = printable_lines(&format!("{error:#}"));
+            eprintln!("postern: {why}");
             ExitCode::FAILURE
         }
     }

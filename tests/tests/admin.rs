@@ -45,6 +45,7 @@ fn main() -> ExitCode {
             login::the_console_is_there_while_directory_and_database_are_not,
             show::every_table_is_shown_and_has_its_columns,
             show::sessions_clients_and_servers_tell_of_a_live_session,
+            show::what_a_client_calls_itself_is_short_and_makes_no_row,
             show::the_configuration_is_shown_without_secrets,
             show::the_same_tables_come_by_the_control_socket,
             show::a_person_sees_aligned_columns,

@@ -63,6 +63,8 @@ fn check_startup(startup: &Startup, data: &[u8]) {
 
 /// Of what a proxy changes in a packet, the rest stays.
 fn check_changes(startup: &Startup) {
+    let name = startup.application_name().unwrap_or_default();
+    assert!(name.len() <= APPLICATION_NAME_BYTES_MAX && !name.contains(|c: char| !is_plain(c)));
     let without = startup.clone().without(&SETTINGS);
     for (name, value) in without.parameters() {
         assert!(!SETTINGS.iter().any(|it| it.eq_ignore_ascii_case(name)));
@@ -90,6 +92,10 @@ fn check_changes(startup: &Startup) {
             Err(error) => assert!(matches!(error, StartupError::Length(_)), "{error}"),
         }
     }
+}
+
+fn is_plain(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
 }
 
 /// Whatever PostgreSQL would set, `options_may_set` says of it that it may be set.

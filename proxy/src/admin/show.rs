@@ -8,6 +8,7 @@ use postern_core::console::{Cell, Kind, Right, Shown, Statement, Table};
 use postern_core::limits::CONSOLE_ROWS_MAX;
 
 use crate::gate::Gate;
+use crate::printable::printable;
 
 /// A column: its name, and what its values are.
 type Columns = &'static [(&'static str, Kind)];
@@ -93,7 +94,8 @@ pub(super) fn columns(what: Shown) -> Columns {
 /// A table for people: columns are aligned, and numbers stand to the right.
 pub(crate) fn text(table: &Table) -> String {
     let heading: Vec<String> = table.columns.iter().map(|it| it.name.clone()).collect();
-    let shown = |row: &Row| row.iter().map(Cell::shown).collect::<Vec<String>>();
+    let cell = |it: &Cell| printable(&it.shown());
+    let shown = |row: &Row| row.iter().map(cell).collect::<Vec<String>>();
     let rows: Vec<Vec<String>> = std::iter::once(heading)
         .chain(table.rows.iter().map(shown))
         .collect();
@@ -174,5 +176,14 @@ mod tests {
         let rows = [row("é", Cell::Integer(7)), row("longer", Cell::Null)];
         let text = text(&table.with(rows, 9));
         assert_eq!(text, "name    count\né           7\nlonger\n");
+    }
+
+    #[test]
+    fn no_value_of_a_table_makes_a_row_or_commands_the_terminal() {
+        let table = Table::new(&[("name", Kind::Text), ("other", Kind::Text)]);
+        let row = vec![Cell::text("a\nb\u{1b}[2J"), Cell::text("\u{202e}c")];
+        let text = text(&table.with([row], 9));
+        let shown = "name           other\na\\nb\\u{1b}[2J  \\u{202e}c\n";
+        assert_eq!(text, shown);
     }
 }

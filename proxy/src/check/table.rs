@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Outcome, Probe, failed};
+use crate::printable::printable;
 
 /// The widest first columns, in characters; a longer text moves its result to the next line.
 const WHAT_CHARS_MAX: usize = 44;
@@ -63,12 +64,6 @@ fn push(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// A peer's text without what would command the terminal.
-fn printable(text: &str) -> String {
-    let clean = |char: char| if char.is_control() { '\u{fffd}' } else { char };
-    text.chars().map(clean).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +88,7 @@ ok    kernel     io_uring           works
 warn  listener   certificate        ends in 9 days
                                     -> renew it
 FAIL  directory  ldaps://dc1: bind  49
-                                    second \u{fffd}[1m
+                                    second \\u{{1b}}[1m
                                     -> look
 ok    audit      {long}
                                     fine

@@ -14,6 +14,7 @@ use crate::config::{self, Config, Control, SslMode};
 use crate::control::Question;
 use crate::directory::Directories;
 use crate::operators::OrderError;
+use crate::printable::{printable, printable_lines};
 use crate::revocation::Command;
 use crate::role_store::connect::Connector;
 use crate::schema::{self, Install, adopt::connect_and_adopt};
@@ -38,7 +39,7 @@ pub(super) fn tell(path: &Path, question: &Question) -> Result<ExitCode> {
     match answer {
         Ok(lines) => {
             for line in lines {
-                println!("{line}");
+                println!("{}", printable_lines(&line));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -85,7 +86,7 @@ pub(super) fn adopt(command: &Adopt) -> Result<ExitCode> {
         let principal = principal.with_context(|| format!("the directory, asked for {name}"))?;
         put_on_record(&config, &role, name)?;
         connect_and_adopt(&connector, &admin, &role, &principal.id).await?;
-        anyhow::Ok(principal.dn)
+        anyhow::Ok(printable(&principal.dn))
     })?;
     println!("{role} is the role of {entry}; its next login sets its secret and memberships");
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use crate::cli::{Command, ConfigFile};
 use crate::config::Config;
 use crate::control::Question;
 use crate::operators::OrderError;
+use crate::printable::printable;
 use crate::revocation::Command as Order;
 
 /// Prints a table of the running process.
@@ -40,7 +41,9 @@ pub(super) fn give(command: Command) -> Result<ExitCode> {
     let lines = answer?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&lines)?),
-        false => lines.iter().for_each(|line| println!("{line}")),
+        false => lines
+            .iter()
+            .for_each(|line| println!("{}", printable(line))),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::gate::Gate;
 use crate::limits::TRAFFIC_WAIT;
+use crate::printable::printable;
 use crate::session::{LiveSession, SessionId};
 
 /// One live session, in the answer to [`Question::Sessions`](super::Question).
@@ -96,9 +97,9 @@ pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
     rows.extend(sessions.iter().map(|session| {
         [
             session.session.clone(),
-            session.role.clone(),
-            session.groups.join(","),
-            session.database.clone(),
+            printable(&session.role),
+            printable(&session.groups.join(",")),
+            printable(&session.database),
             session.client.clone(),
             session.backend.clone(),
             session

@@ -3,12 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use postern_tests::World;
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::process::run;
+use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::{RawClient, World};
 use serde_json::Value;
 
-use crate::{VIEWER, bound, console, said};
+use crate::{VIEWER, bound, console, last_record, said};
 
 /// Every table, and how its heading begins.
 const TABLES: [(&str, &str); 12] = [
@@ -68,6 +69,32 @@ pub(crate) fn sessions_clients_and_servers_tell_of_a_live_session(world: &World)
     ensure!(
         stats.lines().any(|it| it.starts_with("sessions_opened|")),
         "{stats}"
+    );
+    Ok(())
+}
+
+pub(crate) fn what_a_client_calls_itself_is_short_and_makes_no_row(world: &World) -> Result<()> {
+    let person = world.person("forger", &[HR_GROUP])?;
+    let name = format!("a\n\u{1b}[2J{}", "\u{fc}".repeat(4_000));
+    let mut client = RawClient::connect(world.plain.port())?;
+    let parameters = [
+        ("user", person.login.as_str()),
+        ("database", HR_DATABASE),
+        ("application_name", &name),
+    ];
+    client.startup(PROTOCOL_3_0, &parameters)?;
+    let client = client.finish(&person.password)?;
+    ensure!(client.is_ok(), "{client:?}");
+    let shown = r"a\x0a\x1b[2J".to_owned() + &r"\xc3\xbc".repeat(6);
+    let rows = run(&mut world.plain.command(&["show", "clients"])?)?;
+    let row = rows.lines().find(|it| it.contains(" forger "));
+    let row = row.with_context(|| rows.clone())?;
+    ensure!(row.contains(&shown), "{row}");
+    let record = last_record(&world.plain, "opened")?;
+    let recorded = record["application_name"].as_str().unwrap_or_default();
+    ensure!(
+        recorded.starts_with(&shown) && recorded.len() == 63,
+        "{record}"
     );
     Ok(())
 }

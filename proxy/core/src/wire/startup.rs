@@ -167,6 +167,22 @@ impl Startup {
             .map(|(_, value)| value.as_slice())
     }
 
+    /// What the client calls itself, as PostgreSQL 16 and later show it: what is not printable
+    /// ASCII is written as `\xNN`, and what is longer than [`APPLICATION_NAME_BYTES_MAX`] is cut.
+    pub fn application_name(&self) -> Option<String> {
+        let given = self.get("application_name")?;
+        let mut shown = String::new();
+        // No byte becomes less than one.
+        for byte in given.iter().take(APPLICATION_NAME_BYTES_MAX) {
+            match byte {
+                b' '..=b'~' => shown.push(char::from(*byte)),
+                other => shown += &format!("\\x{other:02x}"),
+            }
+        }
+        shown.truncate(APPLICATION_NAME_BYTES_MAX);
+        Some(shown)
+    }
+
     /// Whether the client wants replication.
     ///
     /// PostgreSQL knows the parameter by its exact name only; another spelling of it is refused,

@@ -242,6 +242,25 @@ fn replication_is_read_as_postgresql_reads_it() {
 }
 
 #[test]
+fn an_application_name_is_short_printable_ascii_as_postgresql_shows_it() {
+    let named = |name: &[u8]| {
+        let body = [b"user\0a\0application_name\0", name, b"\0\0"].concat();
+        startup(&body).unwrap().application_name()
+    };
+    assert_eq!(startup(b"user\0a\0\0").unwrap().application_name(), None);
+    for (name, shown) in [
+        (&b""[..], "".to_owned()),
+        (b"psql", "psql".to_owned()),
+        ("\u{fc}~ \\".as_bytes(), r"\xc3\xbc~ \".to_owned()),
+        (b"a\nb\x1b[2J\x7f", r"a\x0ab\x1b[2J\x7f".to_owned()),
+        (&[b'x'; 64], "x".repeat(63)),
+        (&[0xff; 9_000], r"\xff".repeat(15) + r"\xf"),
+    ] {
+        assert_eq!(named(name), Some(shown), "{name:?}");
+    }
+}
+
+#[test]
 fn the_clients_address_stands_whole_behind_the_application_name() {
     let ipv6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
     for (sent, address, named) in [

@@ -16,6 +16,7 @@ use super::super::machine;
 use super::super::netlink;
 use crate::config::Perimeter;
 use crate::limits::{CGROUPS_NAMED_MAX, CGROUPS_WALKED_MAX};
+use crate::printable::printable;
 
 /// A denial, as the kernel sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,12 +280,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-/// A process chooses its name: nothing of it may command the terminal.
-fn printable(text: &str) -> String {
-    let clean = |char: char| if char.is_control() { '\u{fffd}' } else { char };
-    text.chars().map(clean).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use postern_core::perimeter::octets;
@@ -343,7 +338,7 @@ mod tests {
         assert_eq!(
             named(call, None, Some("/user.slice")).text("T"),
             "T  seen  connect  foreign_socket      - -> [fd00:20::5]:5432                       \
-             pid 77 ps\u{fffd}ql  /user.slice"
+             pid 77 ps\\u{1b}ql  /user.slice"
         );
     }
 
