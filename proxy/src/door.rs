@@ -3,13 +3,16 @@
 //! Live sessions are not touched by any of it, and neither is the admin console, which opens the
 //! door again.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::arrivals::Arrivals;
 use crate::error::{Full, LoginError};
-use crate::limits::{PAUSE_WAIT, PAUSED_LOGINS_MAX};
+use crate::limits::{PAUSE_WAIT, PAUSED_LOGINS_MAX, PAUSED_LOGINS_PER_ADDRESS_MAX};
 
 /// Whether new logins go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +31,11 @@ pub(crate) enum State {
 }
 
 /// The way in for new logins.
-#[derive(Debug)]
 pub(crate) struct Door {
     state: watch::Sender<State>,
     waiting: Semaphore,
+    /// Those that wait, by address: nobody has proved anything yet.
+    waiting_of: Arc<Arrivals>,
 }
 
 impl Door {
@@ -40,6 +44,7 @@ impl Door {
         Self {
             state: watch::channel(State::Open).0,
             waiting: Semaphore::new(PAUSED_LOGINS_MAX),
+            waiting_of: Arrivals::new(PAUSED_LOGINS_PER_ADDRESS_MAX),
         }
     }
 
@@ -62,18 +67,21 @@ impl Door {
     ///
     /// # Errors
     ///
-    /// [`Full::Paused`]: [`PAUSED_LOGINS_MAX`] wait already; [`LoginError::Paused`]: it has waited
-    /// for [`PAUSE_WAIT`]; [`LoginError::Draining`].
-    pub(crate) async fn pass(&self) -> Result<Duration, LoginError> {
-        self.pass_within(PAUSE_WAIT).await
+    /// [`Full::Paused`]: [`PAUSED_LOGINS_MAX`] wait already; [`Full::PausedAddress`]: so many of
+    /// its address as one may have; [`LoginError::Paused`]: it has waited for [`PAUSE_WAIT`];
+    /// [`LoginError::Draining`].
+    pub(crate) async fn pass(&self, client: IpAddr) -> Result<Duration, LoginError> {
+        self.pass_within(PAUSE_WAIT, client).await
     }
 
-    async fn pass_within(&self, limit: Duration) -> Result<Duration, LoginError> {
+    async fn pass_within(&self, limit: Duration, client: IpAddr) -> Result<Duration, LoginError> {
         match self.state() {
             State::Open => return Ok(Duration::ZERO),
             State::Draining { .. } => return Err(LoginError::Draining),
             State::Paused => {}
         }
+        let of_address = self.waiting_of.enter(client);
+        let _of_address = of_address.map_err(|_| LoginError::Full(Full::PausedAddress))?;
         let place = self.waiting.try_acquire();
         let _place = place.map_err(|_| LoginError::Full(Full::Paused))?;
         let begun = Instant::now();
@@ -127,17 +135,19 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::net::Ipv4Addr;
 
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[tokio::test]
     async fn a_login_waits_while_the_door_is_paused_and_goes_on_when_it_is_open() {
         let door = Arc::new(Door::new());
-        assert!(matches!(door.pass().await, Ok(Duration::ZERO)));
+        assert!(matches!(door.pass(CLIENT).await, Ok(Duration::ZERO)));
         assert!(door.pause());
         let of_login = door.clone();
-        let login = tokio::spawn(async move { of_login.pass().await.is_ok() });
+        let login = tokio::spawn(async move { of_login.pass(CLIENT).await.is_ok() });
         while door.waiting() == 0 {
             tokio::task::yield_now().await;
         }
@@ -152,7 +162,7 @@ mod tests {
     async fn a_login_is_refused_that_has_waited_long_enough() {
         let door = Door::new();
         assert!(door.pause());
-        let refused = door.pass_within(Duration::from_millis(20)).await;
+        let refused = door.pass_within(Duration::from_millis(20), CLIENT).await;
         assert!(matches!(refused, Err(LoginError::Paused)));
     }
 
@@ -162,8 +172,36 @@ mod tests {
         assert!(door.pause());
         let all = u32::try_from(PAUSED_LOGINS_MAX).unwrap_or(u32::MAX);
         let _all = door.waiting.try_acquire_many(all);
-        let refused = door.pass().await;
+        let refused = door.pass(CLIENT).await;
         assert!(matches!(refused, Err(LoginError::Full(Full::Paused))));
+    }
+
+    #[tokio::test]
+    async fn an_address_leaves_waiting_places_to_others() {
+        let door = Arc::new(Door::new());
+        assert!(door.pause());
+        let wait = |client| {
+            let door = door.clone();
+            tokio::spawn(async move { door.pass(client).await })
+        };
+        let one: Vec<_> = (0..=PAUSED_LOGINS_PER_ADDRESS_MAX)
+            .map(|_| wait(CLIENT))
+            .collect();
+        let other = wait(IpAddr::from([192, 0, 2, 1]));
+        while door.waiting() <= PAUSED_LOGINS_PER_ADDRESS_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert!(door.resume());
+        let mut refused = 0;
+        for login in one {
+            match login.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(LoginError::Full(Full::PausedAddress))) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(refused, 1);
+        assert!(matches!(other.await, Ok(Ok(_))));
     }
 
     #[tokio::test]
@@ -171,7 +209,7 @@ mod tests {
         let door = Arc::new(Door::new());
         assert!(door.pause());
         let of_login = door.clone();
-        let login = tokio::spawn(async move { of_login.pass().await });
+        let login = tokio::spawn(async move { of_login.pass(CLIENT).await });
         while door.waiting() == 0 {
             tokio::task::yield_now().await;
         }
@@ -181,6 +219,6 @@ mod tests {
         let second = door.drain(Some(Duration::from_secs(1)));
         assert_ne!(first, second);
         assert!(door.resume());
-        assert!(door.pass().await.is_ok());
+        assert!(door.pass(CLIENT).await.is_ok());
     }
 }

@@ -133,6 +133,8 @@ pub(crate) enum Full {
     Rate,
     /// [`crate::limits::PAUSED_LOGINS_MAX`]: logins that wait until they are not paused any more.
     Paused,
+    /// [`crate::limits::PAUSED_LOGINS_PER_ADDRESS_MAX`]: those of them that are of one address.
+    PausedAddress,
     /// [`crate::limits::CONSOLE_SESSIONS_MAX`]: sessions of the admin console.
     Console,
 }

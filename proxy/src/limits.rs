@@ -16,7 +16,9 @@ pub(crate) use self::console::{
     CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT, CONSOLE_SESSIONS_MAX,
     CONSOLE_STATEMENTS_MAX,
 };
-pub(crate) use self::door::{BUDGETS_MAX, LOGIN_RATE_WINDOW, PAUSE_WAIT, PAUSED_LOGINS_MAX};
+pub(crate) use self::door::{
+    BUDGETS_MAX, LOGIN_RATE_WINDOW, PAUSE_WAIT, PAUSED_LOGINS_MAX, PAUSED_LOGINS_PER_ADDRESS_MAX,
+};
 
 /// The longest configuration file, in bytes.
 /// As many prefixes as a policy may have are two thirds of it; a device or a log given by mistake

@@ -229,11 +229,10 @@ async fn line(plane: &Plane, client: &mut Stream, visit: &mut Visit) -> Result<E
         let entered = Box::pin(console.enter(gate, visit, asked)).await?;
         return Ok(End::Console(Box::new(entered)));
     }
-    let deadline = deadline + gate.door.pass().await?;
-    gate.rates
-        .begin(visit.client.ip())
-        .map_err(LoginError::Full)?;
     let (user, from) = (startup.user(), visit.client.ip());
+    // Who is too fast is to hold no place among those who wait.
+    gate.rates.begin(from).map_err(LoginError::Full)?;
+    let deadline = deadline + gate.door.pass(from).await?;
     if let Some(admitted) = admit(&gate.config, user, from, client.is_encrypted())? {
         let startup = &startup;
         let wish = service::Wish { startup, deadline };

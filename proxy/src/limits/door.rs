@@ -10,6 +10,10 @@ pub(crate) const LOGIN_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// without it would have let in.
 pub(crate) const PAUSED_LOGINS_MAX: usize = 1_000;
 
+/// Those of them that may be of one address, of IPv6 of one subnet: a quarter, so that no address
+/// keeps all others from waiting, and the pool of a large application finds room.
+pub(crate) const PAUSED_LOGINS_PER_ADDRESS_MAX: usize = PAUSED_LOGINS_MAX / 4;
+
 /// How long a login waits while logins are paused; then it is refused, before the time limits that
 /// clients have themselves.
 pub(crate) const PAUSE_WAIT: Duration = Duration::from_secs(30);

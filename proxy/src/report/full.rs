@@ -24,6 +24,10 @@ pub(super) fn verdict(full: Full) -> (Told, Reason, String) {
             "limits.logins_per_address_and_minute_max",
         ),
         Full::Paused => (everybody, "logins that wait while they are paused"),
+        Full::PausedAddress => (
+            "too many logins from this address wait already",
+            "logins of one address that wait while they are paused",
+        ),
         Full::Console => (
             "too many sessions of the admin console",
             "sessions of the admin console",

@@ -6,7 +6,7 @@ use postern_tests::raw::{Message, PROTOCOL_3_0};
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{RawClient, Someone, World, wait_until};
 
-use crate::{VIEWER, console, last_record, said};
+use crate::{OPERATOR, VIEWER, console, last_record, said};
 
 /// Runs a claim about the Postern that allows plaintext, with one more limit.
 fn with_limit(
@@ -106,16 +106,26 @@ pub(crate) fn one_address_begins_no_more_logins_a_minute(world: &World) -> Resul
         for _ in 0..3 {
             world.raw(&person)?;
         }
-        let mut client = RawClient::connect(world.plain.port())?;
-        let parameters = [("user", person.login.as_str()), ("database", HR_DATABASE)];
-        client.startup(PROTOCOL_3_0, &parameters)?;
-        let refusal = client.read()?;
-        ensure!(
-            refusal.field(b'C').as_deref() == Some("53300"),
-            "{refusal:?}"
-        );
-        let told = refusal.field(b'M').unwrap_or_default();
-        ensure!(told.contains("too many logins from this address"), "{told}");
+        let too_fast = || {
+            let mut client = RawClient::connect(world.plain.port())?;
+            let parameters = [("user", person.login.as_str()), ("database", HR_DATABASE)];
+            client.startup(PROTOCOL_3_0, &parameters)?;
+            let refusal = client.read()?;
+            ensure!(
+                refusal.field(b'C').as_deref() == Some("53300"),
+                "{refusal:?}"
+            );
+            let told = refusal.field(b'M').unwrap_or_default();
+            ensure!(told.contains("too many logins from this address"), "{told}");
+            Ok(())
+        };
+        too_fast()?;
+        // Nor does one too many take a place of those who wait.
+        let operator = console(&world.plain, OPERATOR);
+        said(&operator, "pause")?;
+        let told = too_fast();
+        said(&operator, "resume")?;
+        told?;
         // Whoever may lift the limit is not kept out by it.
         let row = shown(world, "limits.logins_per_address_and_minute_max")?;
         ensure!(row.contains("|3|"), "{row}");
