@@ -246,6 +246,9 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<CancelReques
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, Result};
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{CertificateDer, UnixTime};
+    use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
     use super::*;
     use crate::check::Outcome;
@@ -294,6 +297,79 @@ mod tests {
             matches!(probe.outcome, Outcome::Warning { .. }),
             "{probe:?}"
         );
+        Ok(())
+    }
+
+    /// Believes any server, as somebody does who only wants to be listened to.
+    #[derive(Debug)]
+    struct Credulous;
+
+    impl ServerCertVerifier for Credulous {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp_response: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    }
+
+    /// What a proxy hears of somebody who shows a key and believes everybody.
+    async fn heard(key: &str) -> Result<(io::Result<CancelRequest>, Result<(), String>)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let acceptor = peers("01ab", &[])?.acceptor;
+        let key = ClusterKey::parse(key.repeat(16).as_bytes())?;
+        let mut config = ClientConfig::clone(&tls::peer_configs(&key)?.client);
+        let dangerous = &mut config.dangerous();
+        dangerous.set_certificate_verifier(Arc::new(Credulous));
+        let connector = TlsConnector::from(Arc::new(config));
+        let answering = async {
+            let (socket, _) = listener.accept().await?;
+            let mut tls = acceptor.accept(socket).await?;
+            let request = receive(&mut tls).await?;
+            tls.shutdown().await?;
+            Ok(request)
+        };
+        let packet = cancel_request(7, b"1234");
+        Ok(tokio::join!(answering, ask(&connector, &address, &packet)))
+    }
+
+    #[tokio::test]
+    async fn whoever_shows_another_key_is_not_heard_whatever_they_believe() -> Result<()> {
+        let (request, asked) = heard("01ab").await?;
+        assert_eq!((request?.pid, asked), (7, Ok(())));
+        let (request, asked) = heard("02cd").await?;
+        assert!(request.is_err() && asked.is_err(), "{request:?}, {asked:?}");
         Ok(())
     }
 
