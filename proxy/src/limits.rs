@@ -13,8 +13,8 @@ pub(crate) use self::cluster::{
     PEER_RETRY_AFTER, PEER_TIMEOUT, PEERS_MAX,
 };
 pub(crate) use self::console::{
-    CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT, CONSOLE_SESSIONS_MAX,
-    CONSOLE_STATEMENTS_MAX,
+    COMMAND_TIMEOUT, CONSOLE_IDLE_TIMEOUT, CONSOLE_OPEN_ANSWERS_MAX, CONSOLE_SEND_BYTES,
+    CONSOLE_SEND_TIMEOUT, CONSOLE_SESSIONS_MAX, CONSOLE_STATEMENTS_MAX, TRAFFIC_WAIT,
 };
 pub(crate) use self::door::{
     BUDGETS_MAX, LOGIN_RATE_WINDOW, PAUSE_WAIT, PAUSED_LOGINS_MAX, PAUSED_LOGINS_PER_ADDRESS_MAX,
@@ -451,12 +451,6 @@ pub(crate) const CONTROL_ASKERS_MAX: usize = 16;
 /// How long a revocation waits for the splice threads to have ended its sessions, before the
 /// database ends their backends.
 pub(crate) const OBEYED_WAIT: Duration = Duration::from_millis(500);
-
-/// How long whoever asks for the sessions waits for what has flowed through them.
-pub(crate) const TRAFFIC_WAIT: Duration = Duration::from_millis(200);
-
-/// How long an operator's command may take; a comparison of thousands of people is the longest.
-pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How long a login waits for another one of the same person that brings another password, or
 /// another spelling of the name; such logins are few, and a directory answers in milliseconds.

@@ -107,6 +107,10 @@ pub const CONSOLE_WORD_BYTES_MAX: usize = AUDIT_TEXT_BYTES_MAX;
 /// The most words of one statement of the admin console; the longest command has six.
 pub const CONSOLE_WORDS_MAX: usize = 64;
 
+/// The most statements of one query to the admin console. A script sends them one by one, and what
+/// a person puts on a line is a few.
+pub const CONSOLE_QUERY_STATEMENTS_MAX: usize = 64;
+
 /// The most rows that one command of the admin console answers with; the rest is counted.
 /// Nobody reads more, and all of them are in memory at once.
 pub const CONSOLE_ROWS_MAX: usize = 10_000;

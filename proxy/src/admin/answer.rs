@@ -53,6 +53,7 @@ impl From<CommandError> for Refusal {
     fn from(error: CommandError) -> Self {
         let sqlstate = match error {
             CommandError::Sql => Sqlstate::FEATURE_NOT_SUPPORTED,
+            CommandError::TooMany => Sqlstate::LIMIT_EXCEEDED,
             CommandError::Unknown
             | CommandError::Expected(_)
             | CommandError::Unterminated

@@ -19,7 +19,8 @@ use super::Account;
 use super::answer::{Answer, Refusal, columns_of, parameters};
 use crate::gate::CurrentPlane;
 use crate::limits::{
-    CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT, CONSOLE_STATEMENTS_MAX,
+    CONSOLE_IDLE_TIMEOUT, CONSOLE_OPEN_ANSWERS_MAX, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT,
+    CONSOLE_STATEMENTS_MAX,
 };
 use crate::operators::Operator;
 use crate::stream::{Stream, StreamError};
@@ -56,6 +57,12 @@ pub(super) struct Portal {
     formats: Vec<Format>,
     /// What is left of its answer, once it was run: rows, and what is said after them.
     left: Option<(VecDeque<Vec<Cell>>, String)>,
+}
+
+impl Portal {
+    fn has_rows_left(&self) -> bool {
+        self.left.as_ref().is_some_and(|(rows, _)| !rows.is_empty())
+    }
 }
 
 /// Why a session ends, and what the client is told first.
@@ -97,9 +104,7 @@ impl Session {
         while let Some((request, length)) = query::read(rest).map_err(|it| broken(&it))? {
             self.traffic.received_bytes += u64::try_from(length).unwrap_or_default();
             self.answer(request).await?;
-            if self.out.len() >= CONSOLE_SEND_BYTES {
-                self.flush().await?;
-            }
+            self.flush_if_large().await?;
             rest = rest.get(length..).unwrap_or_default();
         }
         self.client.consume(received.len() - rest.len());
@@ -129,6 +134,13 @@ impl Session {
                     last: Some((Sqlstate::IDLE_SESSION_TIMEOUT, text)),
                 })
             }
+        }
+    }
+
+    async fn flush_if_large(&mut self) -> Result<(), End> {
+        match self.out.len() >= CONSOLE_SEND_BYTES {
+            true => self.flush().await,
+            false => Ok(()),
         }
     }
 
@@ -213,6 +225,7 @@ impl Session {
                             break;
                         }
                     }
+                    self.flush_if_large().await?;
                 }
             }
         }
@@ -292,6 +305,11 @@ impl Session {
             return Ok(Ok(()));
         };
         if portal.left.is_none() {
+            let open = self.portals.values().filter(|it| it.has_rows_left());
+            if rows_max > 0 && open.count() >= CONSOLE_OPEN_ANSWERS_MAX {
+                let text = format!("{CONSOLE_OPEN_ANSWERS_MAX} portals at most have rows left");
+                return Ok(Err(Refusal::new(Sqlstate::LIMIT_EXCEEDED, &text)));
+            }
             let answer = match self.say(&statement).await? {
                 Ok(answer) => answer,
                 Err(refusal) => return Ok(Err(refusal)),
@@ -316,7 +334,11 @@ impl Session {
             put_row(&mut self.out, &row, &portal.formats);
         }
         match rows.is_empty() {
-            true => self.out.extend(query::command_complete(tag)),
+            true => {
+                // Nor does it hold the memory that they had.
+                rows.shrink_to_fit();
+                self.out.extend(query::command_complete(tag));
+            }
             false => self.out.extend(PORTAL_SUSPENDED),
         }
         Ok(Ok(()))

@@ -1,4 +1,4 @@
-//! The limits of the admin console.
+//! The limits of the admin console, and of what operators ask and order.
 
 use std::time::Duration;
 
@@ -17,5 +17,15 @@ pub(crate) const CONSOLE_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Drivers that keep statements for later keep some dozens.
 pub(crate) const CONSOLE_STATEMENTS_MAX: usize = 256;
 
-/// The longest answer that is gathered before it is sent, in bytes.
+/// Portals of a session of the admin console that may have rows left, each of which holds a whole
+/// table. Drivers read one to its end before they begin another.
+pub(crate) const CONSOLE_OPEN_ANSWERS_MAX: usize = 4;
+
+/// The longest answer that is gathered before it is sent, in bytes; one of a table is whole.
 pub(crate) const CONSOLE_SEND_BYTES: usize = 65_536;
+
+/// How long whoever asks for the sessions waits for what has flowed through them.
+pub(crate) const TRAFFIC_WAIT: Duration = Duration::from_millis(200);
+
+/// How long an operator's command may take; a comparison of thousands of people is the longest.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);

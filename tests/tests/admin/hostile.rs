@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use postern_core::scram::{ChannelBinding, ClientExchange, Keys};
-use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::raw::{Message, PROTOCOL_3_0};
 use postern_tests::world::{CHANGE_LIMIT, last_refusal};
-use postern_tests::{RawClient, World, wait_until};
+use postern_tests::{ConfigFile, RawClient, World, wait_until};
 
 use crate::{CONSOLE, OPERATOR, VIEWER, console, last_record, password_of, said};
 
@@ -13,6 +13,12 @@ const SESSIONS_MAX: usize = 16;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16_384;
+
+/// The most statements of a query.
+const STATEMENTS_MAX: usize = 64;
+
+/// The most portals of a session that have rows left.
+const OPEN_ANSWERS_MAX: usize = 4;
 
 /// A message with a tag.
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -133,6 +139,92 @@ pub(crate) fn an_error_is_skipped_to_the_next_sync(world: &World) -> Result<()> 
     let tags: Vec<u8> = client.read_until_ready()?.iter().map(|it| it.tag).collect();
     let told = String::from_utf8_lossy(&tags).into_owned();
     ensure!(told.starts_with("12DDsDDDDC"), "{told}");
+    Ok(())
+}
+
+/// The rows of an answer, and the SQLSTATE of its error.
+fn rows_and_error(answer: &[Message]) -> (usize, Option<String>) {
+    let rows = answer.iter().filter(|it| it.tag == b'D').count();
+    let error = answer.iter().find(|it| it.tag == b'E');
+    (rows, error.and_then(|it| it.field(b'C')))
+}
+
+pub(crate) fn a_query_of_too_many_statements_is_refused_whole(world: &World) -> Result<()> {
+    let mut client = logged_in(world, "eyes")?;
+    let most = "select 1;".repeat(STATEMENTS_MAX);
+    client.send_query(&most)?;
+    let told = rows_and_error(&client.read_until_ready()?);
+    ensure!(told == (STATEMENTS_MAX, None), "{told:?}");
+    client.send_query(&format!("{most}select 1"))?;
+    let told = rows_and_error(&client.read_until_ready()?);
+    ensure!(told == (0, Some("53400".to_owned())), "{told:?}");
+    Ok(())
+}
+
+pub(crate) fn a_long_answer_is_sent_before_the_next_statement_is_done(world: &World) -> Result<()> {
+    let patience = |config: &mut ConfigFile| {
+        let directory = config.set("directory", "operation_timeout_ms", 60_000);
+        directory.set("directory", "total_timeout_ms", 60_000);
+    };
+    let ended = || {
+        let records = world.plain.audit()?.into_iter();
+        let ended = records.filter(|it| it["event"] == "order_ended" && it["order"] == "restore");
+        anyhow::Ok(ended.count())
+    };
+    world.with_plain_config(patience, || {
+        let mut client = logged_in(world, "ops")?;
+        let before = ended()?;
+        let shows = "show config;".repeat(STATEMENTS_MAX - 1);
+        world.directory.pause()?;
+        let sent = client.send_query(&format!("{shows} restore unasked"));
+        let first = sent.and_then(|()| client.read());
+        let meanwhile = ended();
+        world.directory.resume()?;
+        ensure!(
+            first?.tag == b'T' && meanwhile? == before,
+            "it was gathered"
+        );
+        let (rows, error) = rows_and_error(&client.read_until_ready()?);
+        ensure!(
+            rows > 1_000 && error.as_deref() == Some("42704"),
+            "{rows} {error:?}"
+        );
+        ensure!(ended()? == before + 1);
+        Ok(())
+    })
+}
+
+pub(crate) fn no_more_portals_than_four_have_rows_left(world: &World) -> Result<()> {
+    let mut client = logged_in(world, "eyes")?;
+    client.query("begin").map(drop)?;
+    let parse = message(b'P', b"s\0show cache\0\0\0");
+    let open = |portal: usize| {
+        let bind = format!("{portal}\0s\0\0\0\0\0\0\0");
+        let execute = format!("{portal}\0\0\0\0\x01");
+        [
+            message(b'B', bind.as_bytes()),
+            message(b'E', execute.as_bytes()),
+        ]
+        .concat()
+    };
+    let sync = message(b'S', b"");
+    let mut said = |messages: Vec<u8>| {
+        client.send(&[messages.as_slice(), &sync].concat())?;
+        anyhow::Ok(rows_and_error(&client.read_until_ready()?))
+    };
+    let all = (0..OPEN_ANSWERS_MAX).flat_map(open).collect();
+    let told = said([parse, all].concat())?;
+    ensure!(told == (OPEN_ANSWERS_MAX, None), "{told:?}");
+    let told = said(open(OPEN_ANSWERS_MAX))?;
+    ensure!(told == (0, Some("53400".to_owned())), "{told:?}");
+    // Whoever reads one to its end may begin another.
+    let told = said(message(b'E', b"0\0\0\0\0\0"))?;
+    ensure!(told == (5, None), "{told:?}");
+    let told = said(message(
+        b'E',
+        format!("{OPEN_ANSWERS_MAX}\0\0\0\0\x01").as_bytes(),
+    ))?;
+    ensure!(told == (1, None), "{told:?}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Right;
 use super::words::{Word, statements};
+use crate::limits::CONSOLE_QUERY_STATEMENTS_MAX;
 
 /// One statement of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,9 @@ pub enum CommandError {
     /// A word is too long, or there are too many.
     #[error("syntax error: too long")]
     TooLong,
+    /// There are too many statements in it.
+    #[error("a query has {CONSOLE_QUERY_STATEMENTS_MAX} statements at most")]
+    TooMany,
     /// A control character stands in a word.
     #[error("syntax error: a control character")]
     Control,

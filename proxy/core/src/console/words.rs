@@ -1,7 +1,7 @@
 //! A query cut into words.
 
 use super::CommandError;
-use crate::limits::{CONSOLE_WORD_BYTES_MAX, CONSOLE_WORDS_MAX};
+use crate::limits::{CONSOLE_QUERY_STATEMENTS_MAX, CONSOLE_WORD_BYTES_MAX, CONSOLE_WORDS_MAX};
 
 /// A part of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,10 @@ pub(super) fn statements(query: &str) -> Result<Vec<Cut>, CommandError> {
     }
     statements.push(cut);
     statements.retain(|it| !it.words.is_empty());
-    Ok(statements)
+    match statements.len() <= CONSOLE_QUERY_STATEMENTS_MAX {
+        true => Ok(statements),
+        false => Err(CommandError::TooMany),
+    }
 }
 
 /// Whether a character may stand in a word without quotes: all that login names, roles, sessions

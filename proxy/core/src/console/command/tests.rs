@@ -186,6 +186,17 @@ fn quotes_and_words_have_an_end() {
 }
 
 #[test]
+fn a_query_has_64_statements_at_most() {
+    let most = "pause;;".repeat(CONSOLE_QUERY_STATEMENTS_MAX);
+    assert_eq!(
+        parse(&most).map(|it| it.len()),
+        Ok(CONSOLE_QUERY_STATEMENTS_MAX)
+    );
+    let refused = parse(&format!("{most} pause"));
+    assert_eq!(refused, Err(CommandError::TooMany));
+}
+
+#[test]
 fn a_time_has_a_number_and_a_unit() {
     let seconds = |text| lasting(text).map(|it| it.as_secs());
     assert_eq!(seconds("90s"), Some(90));
