@@ -1,6 +1,8 @@
 //! A session of the console: one request after the other, and what each is answered.
 
-use std::collections::{HashMap, VecDeque};
+mod extended;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use postern_core::audit::ClosedReason;
@@ -10,18 +12,15 @@ use postern_core::wire::backend::{
     ErrorFields, Severity, authentication_ok, authentication_sasl_final, error_response,
 };
 use postern_core::wire::query::{
-    self, BIND_COMPLETE, Bind, CLOSE_COMPLETE, EMPTY_QUERY, Field, Format, NO_DATA, NO_PARAMETERS,
-    PARSE_COMPLETE, PORTAL_SUSPENDED, QueryError, Request, Status, Target,
+    self, CLOSE_COMPLETE, EMPTY_QUERY, Field, Format, QueryError, Request, Status, Target,
 };
 use tokio::time::timeout;
 
+use self::extended::Portal;
 use super::Account;
-use super::answer::{Answer, Refusal, columns_of, parameters};
+use super::answer::{Answer, Refusal, parameters};
 use crate::gate::CurrentPlane;
-use crate::limits::{
-    CONSOLE_IDLE_TIMEOUT, CONSOLE_OPEN_ANSWERS_MAX, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT,
-    CONSOLE_STATEMENTS_MAX,
-};
+use crate::limits::{CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT};
 use crate::operators::Operator;
 use crate::stream::{Stream, StreamError};
 
@@ -49,20 +48,6 @@ pub(super) struct Session {
 pub(super) struct Traffic {
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
-}
-
-/// A statement that can be run, once.
-pub(super) struct Portal {
-    statement: Option<Statement>,
-    formats: Vec<Format>,
-    /// What is left of its answer, once it was run: rows, and what is said after them.
-    left: Option<(VecDeque<Vec<Cell>>, String)>,
-}
-
-impl Portal {
-    fn has_rows_left(&self) -> bool {
-        self.left.as_ref().is_some_and(|(rows, _)| !rows.is_empty())
-    }
 }
 
 /// Why a session ends, and what the client is told first.
@@ -233,117 +218,6 @@ impl Session {
         Ok(())
     }
 
-    fn prepare(&mut self, name: &str, query: &str) -> Result<(), Refusal> {
-        let mut statements = parse(query)?;
-        let statement = statements.pop();
-        if !statements.is_empty() {
-            let text = "cannot insert multiple commands into a prepared statement";
-            return Err(Refusal::new(Sqlstate::SYNTAX_ERROR, text));
-        }
-        if !name.is_empty() && self.statements.contains_key(name) {
-            let text = format!("prepared statement \"{name}\" already exists");
-            return Err(Refusal::new(Sqlstate::DUPLICATE_STATEMENT, &text));
-        }
-        has_room(self.statements.len())?;
-        self.statements.insert(name.to_owned(), statement);
-        self.out.extend(PARSE_COMPLETE);
-        Ok(())
-    }
-
-    fn bind(&mut self, bind: &Bind<'_>) -> Result<(), Refusal> {
-        let statement = self.statement(bind.statement)?.clone();
-        let columns = statement.as_ref().map_or(0, |it| columns_of(it).len());
-        if bind.parameters > 0 {
-            let text = format!(
-                "{} parameters are bound, and commands have none",
-                bind.parameters
-            );
-            return Err(Refusal::new(Sqlstate::PROTOCOL_VIOLATION, &text));
-        }
-        if bind.formats() > 1 && bind.formats() != columns {
-            let given = bind.formats();
-            let text = format!("{given} formats are given for {columns} columns");
-            return Err(Refusal::new(Sqlstate::PROTOCOL_VIOLATION, &text));
-        }
-        has_room(self.portals.len())?;
-        let portal = Portal {
-            statement,
-            formats: (0..columns).map(|column| bind.format(column)).collect(),
-            left: None,
-        };
-        self.portals.insert(bind.portal.to_owned(), portal);
-        self.out.extend(BIND_COMPLETE);
-        Ok(())
-    }
-
-    fn describe(&mut self, target: Target<'_>) -> Result<(), Refusal> {
-        let (columns, formats) = match target {
-            Target::Statement(name) => {
-                let columns = self.statement(name)?.as_ref().map(columns_of);
-                self.out.extend(NO_PARAMETERS);
-                (columns.unwrap_or_default(), Vec::new())
-            }
-            Target::Portal(name) => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                let columns = portal.statement.as_ref().map(columns_of);
-                (columns.unwrap_or_default(), portal.formats.clone())
-            }
-        };
-        match columns.is_empty() {
-            true => self.out.extend(NO_DATA),
-            false => self.out.extend(description(&columns, &formats)),
-        }
-        Ok(())
-    }
-
-    async fn execute(&mut self, name: &str, rows_max: u32) -> Result<Result<(), Refusal>, End> {
-        let Some(portal) = self.portals.get(name) else {
-            return Ok(Err(no_portal(name)));
-        };
-        let Some(statement) = portal.statement.clone() else {
-            self.out.extend(EMPTY_QUERY);
-            return Ok(Ok(()));
-        };
-        if portal.left.is_none() {
-            let open = self.portals.values().filter(|it| it.has_rows_left());
-            if rows_max > 0 && open.count() >= CONSOLE_OPEN_ANSWERS_MAX {
-                let text = format!("{CONSOLE_OPEN_ANSWERS_MAX} portals at most have rows left");
-                return Ok(Err(Refusal::new(Sqlstate::LIMIT_EXCEEDED, &text)));
-            }
-            let answer = match self.say(&statement).await? {
-                Ok(answer) => answer,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            self.notices(&answer);
-            let rows = answer.table.map(|it| it.rows).unwrap_or_default();
-            if let Some(portal) = self.portals.get_mut(name) {
-                portal.left = Some((rows.into(), answer.tag));
-            }
-        }
-        let Some(portal) = self.portals.get_mut(name) else {
-            return Ok(Ok(()));
-        };
-        let Some((rows, tag)) = &mut portal.left else {
-            return Ok(Ok(()));
-        };
-        let wanted = match usize::try_from(rows_max) {
-            Ok(0) | Err(_) => rows.len(),
-            Ok(wanted) => wanted.min(rows.len()),
-        };
-        for row in rows.drain(..wanted) {
-            put_row(&mut self.out, &row, &portal.formats);
-        }
-        match rows.is_empty() {
-            true => {
-                // Nor does it hold the memory that they had.
-                rows.shrink_to_fit();
-                self.out.extend(query::command_complete(tag));
-            }
-            false => self.out.extend(PORTAL_SUSPENDED),
-        }
-        Ok(Ok(()))
-    }
-
     /// Says a statement for the account, with the rights that it has now.
     async fn say(&mut self, statement: &Statement) -> Result<Result<Answer, Refusal>, End> {
         let gate = self.current.gate();
@@ -364,13 +238,6 @@ impl Session {
             }
         }
         Ok(said)
-    }
-
-    fn statement(&self, name: &str) -> Result<&Option<Statement>, Refusal> {
-        self.statements.get(name).ok_or_else(|| {
-            let text = format!("prepared statement \"{name}\" does not exist");
-            Refusal::new(Sqlstate::NO_STATEMENT, &text)
-        })
     }
 
     /// The answer to a statement of a simple query.
@@ -444,21 +311,6 @@ fn put_row(out: &mut Vec<u8>, row: &[Cell], formats: &[Format]) {
         .map(|(cell, format)| cell.encoded(format))
         .collect();
     query::data_row(out, &values);
-}
-
-fn has_room(count: usize) -> Result<(), Refusal> {
-    match count < CONSOLE_STATEMENTS_MAX {
-        true => Ok(()),
-        false => {
-            let text = format!("more than {CONSOLE_STATEMENTS_MAX} statements or portals are open");
-            Err(Refusal::new(Sqlstate::LIMIT_EXCEEDED, &text))
-        }
-    }
-}
-
-fn no_portal(name: &str) -> Refusal {
-    let text = format!("portal \"{name}\" does not exist");
-    Refusal::new(Sqlstate::NO_PORTAL, &text)
 }
 
 /// The stream cannot be followed any more.
