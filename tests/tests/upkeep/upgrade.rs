@@ -14,7 +14,7 @@ use postern_tests::needs::is_full;
 use postern_tests::postern::binary;
 use postern_tests::process::run;
 use postern_tests::world::{CHANGE_LIMIT, Someone, outcome_of};
-use postern_tests::{RawClient, World, wait_until};
+use postern_tests::{RawClient, Successor, World, wait_until};
 
 use crate::reload::reload;
 
@@ -25,48 +25,13 @@ const SAMPLE: (usize, usize) = (300, 2);
 /// Those who log in at the same time.
 const CLIENTS: usize = 8;
 
-/// A process that has taken over. It is no child of ours, and has to end with the claim.
-struct Successor(Pid);
-
-impl Successor {
-    /// Has the running process put another one in its place.
-    fn upgrade(world: &World) -> Result<Self> {
-        let said = run(&mut world.plain.command(&["upgrade"])?)?;
-        let mut words = said.split(' ');
-        let pid = words.nth(1).and_then(|it| it.parse().ok());
-        let pid = pid.with_context(|| format!("no process in: {said}"))?;
-        Ok(Self(Pid::from_raw(pid)))
-    }
-
-    fn runs(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
-        // A zombie has ended.
-        let state = stat.rsplit(") ").next().unwrap_or_default();
-        !state.is_empty() && !state.starts_with('Z')
-    }
-
-    fn end(&self) -> Result<()> {
-        // It may have ended meanwhile.
-        let _ = kill(self.0, Signal::SIGTERM);
-        wait_until("the process ends", CHANGE_LIMIT, || Ok(!self.runs()))
-    }
-}
-
-/// Ends what has taken over, and starts the Postern of the world again.
-fn back(world: &World, successor: &Successor) -> Result<()> {
-    successor.end()?;
-    // The first process has drained, or is ended here.
-    world.plain.stop()?;
-    world.plain.start_again()
-}
-
 pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
     world: &World,
 ) -> Result<()> {
     let person = world.person("spanning", &[HR_GROUP])?;
     let first = world.plain.pid()?;
     let mut session = world.raw(&person)?;
-    let successor = Successor::upgrade(world)?;
+    let successor = Successor::upgrade(&world.plain)?;
     let outcome = (|| {
         ensure!(session.query("select 1")? == "1");
         let mut next = world.raw(&person)?;
@@ -92,7 +57,7 @@ pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
         ensure!(text.contains("\"event\":\"stopped\""), "{text}");
         Ok(())
     })();
-    back(world, &successor)?;
+    successor.leave(&world.plain)?;
     outcome?;
     run(&mut world.plain.command(&["audit", "verify"])?).map(drop)
 }
@@ -193,7 +158,7 @@ pub(crate) fn a_process_that_dies_after_it_took_over_is_replaced(world: &World) 
     let person = world.person("undeterred", &[HR_GROUP])?;
     let first = world.plain.pid()?;
     let mut session = world.raw(&person)?;
-    let dying = Successor::upgrade(world)?;
+    let dying = Successor::upgrade(&world.plain)?;
     kill(dying.0, Signal::SIGKILL)?;
     let started = wait_until("another one is started", CHANGE_LIMIT, || {
         Ok(pids_of_children(first)?.iter().any(|it| *it != dying.0))
@@ -209,7 +174,7 @@ pub(crate) fn a_process_that_dies_after_it_took_over_is_replaced(world: &World) 
         ensure!(session.query("select 1")? == "1");
         Ok(())
     })();
-    back(world, &successor)?;
+    successor.leave(&world.plain)?;
     outcome
 }
 
@@ -230,7 +195,7 @@ pub(crate) fn sessions_of_before_are_under_the_rules_of_the_next_process(
 ) -> Result<()> {
     let person = world.person("overruled", &[HR_GROUP])?;
     let mut sessions = [world.raw(&person)?, world.raw(&person)?];
-    let successor = Successor::upgrade(world)?;
+    let successor = Successor::upgrade(&world.plain)?;
     let outcome = (|| {
         ensure!(sessions[0].query("select 1")? == "1");
         // The role is in use by the first process, which therefore has to see to it.
@@ -249,7 +214,7 @@ pub(crate) fn sessions_of_before_are_under_the_rules_of_the_next_process(
     world.plain.rewrite(|config| {
         config.set("group_rule", "prefix", GROUP_PREFIX);
     })?;
-    back(world, &successor)?;
+    successor.leave(&world.plain)?;
     outcome
 }
 
@@ -260,9 +225,9 @@ pub(crate) fn sessions_that_stay_too_long_are_ended(world: &World) -> Result<()>
     })?;
     reload(&world.plain)?;
     let mut session = world.raw(&person)?;
-    let successor = Successor::upgrade(world)?;
+    let successor = Successor::upgrade(&world.plain)?;
     let told = session.read();
-    let back = back(world, &successor);
+    let back = successor.leave(&world.plain);
     world.plain.rewrite(|config| {
         config.unset("limits", "drain_timeout_s");
     })?;
@@ -350,7 +315,7 @@ fn upkeep(
             config.set("limits", "login_timeout_ms", timeout_ms);
         })?;
         reload(&world.plain)?;
-        successors.push(Successor::upgrade(world)?);
+        successors.push(Successor::upgrade(&world.plain)?);
     }
     Ok(())
 }
