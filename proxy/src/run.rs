@@ -15,7 +15,7 @@ use std::thread;
 use postern_core::audit::Record;
 use postern_ring::{Ring, RingConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -34,7 +34,8 @@ use crate::pulse::Pulse;
 use crate::revocation::{self, Order, Orders};
 use crate::supervisor::{Supervisor, Tell};
 use crate::upkeep::{
-    Drained, Next, Parts, Predecessor, Successor, Upkeep, UpkeepOrder, UpkeepOrders, is_drained,
+    self, ANOTHER_SERVES, Drained, Next, Parts, Predecessor, Successor, Upkeep, UpkeepOrder,
+    UpkeepOrders, is_drained,
 };
 
 /// What a gate begins with besides its configuration.
@@ -281,8 +282,8 @@ impl Life {
                     continue;
                 }
             };
-            if drained.is_some() && what == Upkeep::Upgrade {
-                tracing::info!(by = by.name, "another process serves already");
+            if drained.is_some() && what != Upkeep::Follow {
+                refuse(&by, answer);
                 continue;
             }
             let (said, next) = tokio::select! {
@@ -353,6 +354,15 @@ impl Signals {
             stopping,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+}
+
+/// What is ordered is meant for the process that serves now.
+fn refuse(by: &Operator, answer: Option<oneshot::Sender<upkeep::Answer>>) {
+    tracing::warn!(by = by.name, "another process serves: nothing was done");
+    if let Some(answer) = answer {
+        // Whoever asked may have gone.
+        drop(answer.send(Err(ANOTHER_SERVES.to_owned())));
     }
 }
 

@@ -26,7 +26,14 @@ pub(crate) enum Upkeep {
     Reload,
     /// Hand over to the program that is installed now.
     Upgrade,
+    /// Read the configuration again, as the process has that took over from this one. Nobody else
+    /// can order it.
+    #[serde(skip)]
+    Follow,
 }
+
+/// What somebody is told whose order comes to a process that has handed over.
+pub(crate) const ANOTHER_SERVES: &str = "another process serves; give the order again";
 
 /// What was done, a line each; or why nothing was.
 pub(crate) type Answer = Result<Vec<String>, String>;
@@ -90,7 +97,7 @@ impl Parts {
     /// audit file before.
     pub(crate) async fn obey(&self, what: Upkeep, by: &Operator) -> (Answer, Next) {
         match what {
-            Upkeep::Reload => (reload::reload(self, by).await, Next::Serve),
+            Upkeep::Reload | Upkeep::Follow => (reload::reload(self, by).await, Next::Serve),
             Upkeep::Upgrade => match Handover::begin(self, by).await {
                 Ok((lines, drained)) => (Ok(lines), Next::Drain(drained)),
                 Err(why) => {

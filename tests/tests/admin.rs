@@ -15,6 +15,8 @@ mod login;
 mod orders;
 #[path = "admin/show.rs"]
 mod show;
+#[path = "admin/upkeep.rs"]
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             orders::every_command_is_on_record_before_it_is_done,
             orders::a_changed_account_loses_its_open_session,
             orders::the_control_socket_orders_the_same,
+            upkeep::a_session_ends_when_another_process_takes_over,
             drivers::the_extended_protocol_answers_what_the_simple_one_does,
             drivers::pgbench_prepares_and_runs_commands,
             drivers::psycopg_reads_typed_columns_in_both_formats,

@@ -24,6 +24,9 @@ use crate::limits::{CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEO
 use crate::operators::Operator;
 use crate::stream::{Stream, StreamError};
 
+/// What this process would show and do is of its own last sessions, and nobody means those alone.
+const ANOTHER_SERVES: &str = "another process serves; log in again";
+
 /// What the session of one client is made of.
 pub(super) struct Session {
     /// The newest configuration.
@@ -98,14 +101,16 @@ impl Session {
     }
 
     async fn receive(&mut self) -> Result<(), End> {
-        let mut stopping = self.current.gate().stopping.subscribe();
+        let gate = self.current.gate();
+        let mut stopping = gate.stopping.subscribe();
+        let mut handed_over = gate.handed_over.subscribe();
         let received = tokio::select! {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => {
-                return Err(End {
-                    reason: ClosedReason::ShuttingDown,
-                    last: Some((Sqlstate::ADMIN_SHUTDOWN, "the proxy is shutting down".to_owned())),
-                });
+                return Err(shut_down("the proxy is shutting down"));
+            }
+            _ = handed_over.wait_for(|handed_over| *handed_over) => {
+                return Err(shut_down(ANOTHER_SERVES));
             }
             received = timeout(CONSOLE_IDLE_TIMEOUT, self.client.receive()) => received,
         };
@@ -221,6 +226,9 @@ impl Session {
     /// Says a statement for the account, with the rights that it has now.
     async fn say(&mut self, statement: &Statement) -> Result<Result<Answer, Refusal>, End> {
         let gate = self.current.gate();
+        if gate.has_handed_over() {
+            return Err(shut_down(ANOTHER_SERVES));
+        }
         let console = gate.console.as_ref();
         let Some(rights) = console.and_then(|it| it.rights_now(&self.account)) else {
             let text = "this account was changed or removed; log in again".to_owned();
@@ -311,6 +319,13 @@ fn put_row(out: &mut Vec<u8>, row: &[Cell], formats: &[Format]) {
         .map(|(cell, format)| cell.encoded(format))
         .collect();
     query::data_row(out, &values);
+}
+
+fn shut_down(text: &str) -> End {
+    End {
+        reason: ClosedReason::ShuttingDown,
+        last: Some((Sqlstate::ADMIN_SHUTDOWN, text.to_owned())),
+    }
 }
 
 /// The stream cannot be followed any more.

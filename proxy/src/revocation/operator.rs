@@ -18,6 +18,7 @@ use crate::operators::{Operator, OrderError};
 use crate::role_store::{ManagedLogin, RoleStoreError, Whom};
 use crate::service;
 use crate::session::LiveSession;
+use crate::upkeep::ANOTHER_SERVES;
 
 /// An order, and who gives it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +86,10 @@ pub(crate) type Answer = Result<Vec<String>, OrderError>;
 
 /// Does what an operator says, after it is on record, and puts on record what came of it.
 pub(super) async fn obey(plane: &Plane, command: Command, by: &Operator) -> Answer {
+    if plane.gate.has_handed_over() {
+        // It was on its way when the other process took over, of whose sessions it is.
+        return Err(OrderError::NotNow(ANOTHER_SERVES.to_owned()));
+    }
     let Some(Said {
         order,
         subject,

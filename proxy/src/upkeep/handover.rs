@@ -135,9 +135,17 @@ impl ProcessBefore {
     }
 }
 
-/// The predecessor's half of that.
+/// The predecessor's half of that, until the other process ends.
+async fn follow(gate: Arc<Gate>, stream: tokio::io::BufReader<tokio::net::UnixStream>) {
+    if let Err(error) = take_words(&gate, stream).await {
+        tracing::warn!(%error, "the process that took over is not followed any more");
+    }
+    // From now on nobody says which rules count.
+    gate.has_say.store(false, Ordering::Release);
+}
+
 async fn take_words(
-    gate: Arc<Gate>,
+    gate: &Arc<Gate>,
     mut stream: tokio::io::BufReader<tokio::net::UnixStream>,
 ) -> io::Result<()> {
     loop {
@@ -151,7 +159,7 @@ async fn take_words(
             let by = Operator::of_process("the process that took over", "hand-over");
             // What came of it is in the log.
             drop(tokio::spawn(async move {
-                drop(upkeep.order(Upkeep::Reload, by).await);
+                drop(upkeep.order(Upkeep::Follow, by).await);
             }));
         } else if let Some(asked) = cancel_key(&line) {
             let gate = gate.clone();
@@ -287,7 +295,7 @@ impl Handover {
             "process {pid} serves now; process {own} keeps {left} sessions for at most {} s",
             patience.as_secs()
         );
-        drop(tokio::spawn(take_words(gate.clone(), handover.stream)));
+        drop(tokio::spawn(follow(gate.clone(), handover.stream)));
         let drained = Drained {
             child: handover.child.into_child(),
             until: Instant::now() + patience,

@@ -34,8 +34,14 @@ pub(super) async fn reload(parts: &Parts, by: &Operator) -> Answer {
     let answer = replace(parts, by).await;
     let gate = parts.control.gate();
     if gate.has_handed_over() {
-        // The file is what the other process has read.
+        // Only the other process orders it then, which has just read the file.
         gate.has_say.store(answer.is_ok(), Ordering::Release);
+    }
+    if let Some(process) = gate.before.get()
+        && (answer.is_ok() || gate.has_handed_over())
+    {
+        // It takes over what it can, even where this one between the two could not.
+        process.have_reloaded();
     }
     let status = match &answer {
         Ok(_) => "The configuration was reloaded".to_owned(),
@@ -76,9 +82,6 @@ async fn replace(parts: &Parts, by: &Operator) -> Answer {
     before.sessions.limit_shares(shares_max);
     parts.control.replace(control);
     before.orders.renew(renewed).await;
-    if let Some(process) = before.before.get() {
-        process.have_reloaded();
-    }
     say_warnings(&parts.control.gate().config);
     tracing::info!(
         by = by.name,

@@ -26,7 +26,7 @@ fn session_of(world: &World, role: &str) -> Result<String> {
 }
 
 /// How the next thing that the server says ends a session: its SQLSTATE, and why.
-fn ended(client: &mut RawClient) -> Result<(String, String)> {
+pub(crate) fn ended(client: &mut RawClient) -> Result<(String, String)> {
     let message = client.read()?;
     ensure!(message.tag == b'E', "{message:?}");
     let field = |code| message.field(code).unwrap_or_default();
@@ -82,7 +82,7 @@ pub(crate) fn revoke_keeps_a_person_out_until_restore(world: &World) -> Result<(
 }
 
 /// The number of logins that wait, as SHOW VERSION has it.
-fn door(postern: &Postern) -> Result<String> {
+pub(crate) fn door(postern: &Postern) -> Result<String> {
     let (row, _) = said(&console(postern, VIEWER), "show version")?;
     Ok(row.rsplit('|').next().unwrap_or_default().to_owned())
 }

@@ -202,6 +202,14 @@ pub(crate) fn sessions_of_before_are_under_the_rules_of_the_next_process(
         world.plain.rewrite(|config| {
             config.set("group_rule", "prefix", "nobody-has-this-");
         })?;
+        // The first process takes orders from the other one alone.
+        world.plain.signal(Signal::SIGHUP)?;
+        wait_until("nothing comes of it", CHANGE_LIMIT, || {
+            world
+                .plain
+                .log_contains("another process serves: nothing was done")
+        })?;
+        ensure!(sessions[0].query("select 2")? == "2");
         reload(&world.plain)?;
         for session in &mut sessions {
             let told = session.read()?;

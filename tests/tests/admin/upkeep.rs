@@ -1,0 +1,31 @@
+//! The console while another process takes over.
+
+use anyhow::{Result, ensure};
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{Successor, World, wait_until};
+
+use crate::orders::{door, ended};
+use crate::{OPERATOR, console, hostile, said};
+
+pub(crate) fn a_session_ends_when_another_process_takes_over(world: &World) -> Result<()> {
+    let mut open = hostile::logged_in(world, "ops")?;
+    let successor = Successor::upgrade(&world.plain)?;
+    let outcome = (|| {
+        let (sqlstate, why) = ended(&mut open)?;
+        ensure!(
+            sqlstate == "57P01" && why.contains("another process serves; log in again"),
+            "{why}"
+        );
+        open.expect_end()?;
+        // Nobody is in, and the console does not keep it.
+        wait_until("the process before ends", CHANGE_LIMIT, || {
+            Ok(!world.plain.is_running()?)
+        })?;
+        let psql = console(&world.plain, OPERATOR);
+        said(&psql, "pause")?;
+        ensure!(door(&world.plain)? == "paused, 0 wait");
+        said(&psql, "resume").map(drop)
+    })();
+    successor.leave(&world.plain)?;
+    outcome
+}
