@@ -239,6 +239,7 @@ impl Life {
                 "Serving {} sessions at most",
                 parts.control.gate().config.limits.sessions_max
             );
+            parts.supervisor.take_over();
             parts.supervisor.tell(&[Tell::Ready, Tell::Status(&status)]);
             self.serve(inbox, signals, serving).await
         })

@@ -3,12 +3,15 @@
 //!
 //! A datagram with a line for each thing, to the socket that `$NOTIFY_SOCKET` names; nothing where
 //! there is none.
+//! Only the process that serves speaks: of several with one socket, another one's last word would
+//! be taken for the service's.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -21,6 +24,8 @@ use crate::limits::{STOP_POLL, TELL_TIMEOUT};
 pub(crate) struct Supervisor {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
+    /// This process is the service's main one.
+    is_main: AtomicBool,
 }
 
 /// What it is told.
@@ -41,7 +46,7 @@ pub(crate) enum Tell<'a> {
 }
 
 impl Supervisor {
-    /// The one that the environment names.
+    /// The one that the environment names. It is told nothing before [`Supervisor::take_over`].
     pub(crate) fn from_env() -> Self {
         let named = std::env::var_os("NOTIFY_SOCKET");
         let opened = named.as_deref().map(open).transpose();
@@ -56,6 +61,7 @@ impl Supervisor {
         Self {
             socket,
             watchdog: limit_us.filter(|_| is_ours).map(Duration::from_micros),
+            is_main: AtomicBool::new(false),
         }
     }
 
@@ -64,16 +70,31 @@ impl Supervisor {
         self.watchdog
     }
 
-    /// Tells it these things together. It may have gone; that is no reason to stop serving.
+    /// This process serves, and speaks from now on.
+    pub(crate) fn take_over(&self) {
+        self.is_main.store(true, Ordering::Release);
+    }
+
+    /// Another process serves, and speaks from now on; this one's end is not the service's.
+    pub(crate) async fn hand_over(&self, pid: u32) {
+        self.is_main.store(false, Ordering::Release);
+        self.tell_surely(&[Tell::MainPid(pid)]).await;
+    }
+
+    /// Tells it these things together, if this process is the one that speaks. It may have gone;
+    /// that is no reason to stop serving.
     pub(crate) fn tell(&self, things: &[Tell<'_>]) {
+        if !self.is_main.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = self.send(things) {
             tracing::debug!(%error, "the service manager was not told");
         }
     }
 
-    /// As [`Supervisor::tell`], for what must not be lost: a manager that has many datagrams
-    /// waiting is tried again for a while.
-    pub(crate) async fn tell_surely(&self, things: &[Tell<'_>]) {
+    /// Tells what must not be lost: a manager that has many datagrams waiting is tried again for a
+    /// while.
+    async fn tell_surely(&self, things: &[Tell<'_>]) {
         let deadline = Instant::now() + TELL_TIMEOUT;
         while let Err(error) = self.send(things) {
             if Instant::now() >= deadline {
@@ -148,10 +169,33 @@ mod tests {
             let supervisor = Supervisor {
                 socket: Some(open(name)?),
                 watchdog: None,
+                is_main: AtomicBool::new(true),
             };
             supervisor.tell(&[Tell::Ready, Tell::Status("two\nlines"), Tell::MainPid(7)]);
             assert_eq!(told(&receiver)?, "READY=1\nSTATUS=two lines\nMAINPID=7\n");
         }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_process_speaks_from_when_it_serves_until_it_has_handed_over() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("notify");
+        let receiver = UnixDatagram::bind(&path)?;
+        receiver.set_nonblocking(true)?;
+        let supervisor = Supervisor {
+            socket: Some(open(path.as_os_str())?),
+            watchdog: None,
+            is_main: AtomicBool::new(false),
+        };
+        supervisor.tell(&[Tell::Stopping]);
+        supervisor.take_over();
+        supervisor.tell(&[Tell::Ready]);
+        assert_eq!(told(&receiver)?, "READY=1\n");
+        supervisor.hand_over(7).await;
+        assert_eq!(told(&receiver)?, "MAINPID=7\n");
+        supervisor.tell(&[Tell::Stopping]);
+        assert!(told(&receiver).is_err(), "it speaks for another one");
         Ok(())
     }
 

@@ -44,7 +44,6 @@ use crate::limits::{
 use crate::listener::inherited::{CLIENT, CLUSTER, CONTROL, HANDOVER, METRICS};
 use crate::operators::Operator;
 use crate::session::CancelKey;
-use crate::supervisor::Tell;
 
 const PREPARED: &str = "prepared";
 const GO: &str = "go";
@@ -279,9 +278,7 @@ impl Handover {
             ));
         }
         let pid = handover.child.pid;
-        // Or it would take this process's end for the service's.
-        let told = [Tell::MainPid(pid)];
-        parts.supervisor.tell_surely(&told).await;
+        parts.supervisor.hand_over(pid).await;
         gate.has_say.store(false, Ordering::Release);
         gate.handed_over.send_replace(true);
         let (own, left) = (std::process::id(), gate.sessions.count());

@@ -1,18 +1,29 @@
 //! What a service manager gives to the process and hears from it.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use command_fds::{CommandFdExt as _, FdMapping};
+use nix::unistd::Pid;
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::world::CHANGE_LIMIT;
-use postern_tests::{RawClient, World, wait_until};
+use postern_tests::{RawClient, Successor, World, wait_until};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::reload::reload;
+use crate::upgrade::replaced;
+
+/// The unit that is shipped.
+const UNIT: &str = include_str!("../../../appliance/root/usr/lib/systemd/system/postern.service");
 
 /// The watchdog's time: a busy machine stalls for seconds.
 const WATCHDOG_US: u64 = 20_000_000;
@@ -65,21 +76,83 @@ pub(crate) fn a_socket_that_nobody_can_place_is_refused_by_name(world: &World) -
     Ok(())
 }
 
-/// Everything that the service manager has been told so far is read away.
+/// A service manager that hears whom systemd would hear by the unit that is shipped.
 struct Manager {
     socket: UnixDatagram,
-    heard: String,
+    /// `NotifyAccess=all`; else only the main process is heard.
+    hears_all: bool,
+    main: Option<Pid>,
+    /// Who said what, a word a line, since it was last forgotten.
+    heard: Vec<(Pid, String)>,
 }
 
 impl Manager {
-    fn hears(&mut self, text: &str) -> Result<()> {
-        let mut buffer = [0; 1_024];
-        wait_until(text, CHANGE_LIMIT, || {
-            while let Ok(length) = self.socket.recv(&mut buffer) {
-                self.heard += &String::from_utf8_lossy(&buffer[..length]);
-            }
-            Ok(self.heard.contains(text))
+    fn new(path: &Path) -> Result<Self> {
+        let socket = UnixDatagram::bind(path)?;
+        socket.set_nonblocking(true)?;
+        // So that the kernel says who speaks.
+        set_socket_passcred(&socket, true)?;
+        Ok(Self {
+            socket,
+            hears_all: UNIT.lines().any(|it| it == "NotifyAccess=all"),
+            main: None,
+            heard: Vec::new(),
         })
+    }
+
+    /// Takes everything that has been said.
+    fn listen(&mut self) -> Result<()> {
+        let mut buffer = [0; 1_024];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        loop {
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            let flags = RecvFlags::empty();
+            let received = match recvmsg(&self.socket, &mut slices, &mut control, flags) {
+                Ok(received) => received.bytes,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(RecvAncillaryMessage::ScmCredentials(who)) = control.drain().next() else {
+                bail!("the kernel does not say who speaks");
+            };
+            let who = Pid::from_raw(who.pid.as_raw_nonzero().get());
+            let text = String::from_utf8_lossy(&buffer[..received]).into_owned();
+            self.hear(who, &text);
+        }
+    }
+
+    fn hear(&mut self, who: Pid, text: &str) {
+        let main = *self.main.get_or_insert(who);
+        if !self.hears_all && who != main {
+            return;
+        }
+        for word in text.lines() {
+            let main = word.strip_prefix("MAINPID=").and_then(|it| it.parse().ok());
+            self.main = main.map(Pid::from_raw).or(self.main);
+            self.heard.push((who, word.to_owned()));
+        }
+    }
+
+    fn hears(&mut self, text: &str) -> Result<()> {
+        wait_until(text, CHANGE_LIMIT, || {
+            self.listen()?;
+            let mut words = self.heard.iter();
+            Ok(words.any(|(_, word)| word.starts_with(text)))
+        })
+    }
+
+    /// As [`Manager::hears`], from this process.
+    fn hears_from(&mut self, who: Pid, text: &str) -> Result<()> {
+        wait_until(text, CHANGE_LIMIT, || {
+            self.listen()?;
+            Ok(self.of(who).any(|word| word.starts_with(text)))
+        })
+    }
+
+    fn of(&self, who: Pid) -> impl Iterator<Item = &str> {
+        let theirs = self.heard.iter().filter(move |(it, _)| *it == who);
+        theirs.map(|(_, word)| word.as_str())
     }
 
     fn forget(&mut self) {
@@ -92,12 +165,7 @@ fn managed(world: &World, claim: impl FnOnce(&mut Manager) -> Result<()>) -> Res
     let path = world.scratch.path().join("notify.sock");
     // Left over from a claim before, if at all.
     drop(std::fs::remove_file(&path));
-    let socket = UnixDatagram::bind(&path)?;
-    socket.set_nonblocking(true)?;
-    let mut manager = Manager {
-        socket,
-        heard: String::new(),
-    };
+    let mut manager = Manager::new(&path)?;
     world.plain.stop()?;
     world.plain.start_with(|command| {
         command
@@ -106,7 +174,8 @@ fn managed(world: &World, claim: impl FnOnce(&mut Manager) -> Result<()>) -> Res
         Ok(())
     })?;
     let outcome = claim(&mut manager);
-    if world.plain.is_running()? {
+    // Unless the claim has ended it.
+    if world.plain.pid().is_ok() {
         world.plain.stop()?;
     }
     world.plain.start_again()?;
@@ -119,8 +188,10 @@ pub(crate) fn a_service_manager_hears_of_every_state(world: &World) -> Result<()
         manager.hears("WATCHDOG=1")?;
         manager.forget();
         reload(&world.plain)?;
-        manager.hears("RELOADING=1\nMONOTONIC_USEC=")?;
-        manager.hears("READY=1\nSTATUS=The configuration was reloaded")?;
+        manager.hears("RELOADING=1")?;
+        manager.hears("MONOTONIC_USEC=")?;
+        manager.hears("READY=1")?;
+        manager.hears("STATUS=The configuration was reloaded")?;
         world.plain.stop()?;
         manager.hears("STOPPING=1")
     })
@@ -132,16 +203,50 @@ pub(crate) fn a_process_that_stands_still_is_not_called_alive(world: &World) -> 
         world.plain.pause()?;
         manager.hears("READY=1")?;
         manager.forget();
-        let waited = wait_until(
-            "it is silent",
-            Duration::from_micros(WATCHDOG_US / 2),
-            || Ok(manager.socket.recv(&mut [0; 64]).is_ok()),
-        );
+        let silence = Duration::from_micros(WATCHDOG_US / 2);
+        let waited = wait_until("it is silent", silence, || {
+            manager.listen()?;
+            Ok(!manager.heard.is_empty())
+        });
         world.plain.resume()?;
         ensure!(
             waited.is_err(),
             "a process that stands still is called alive"
         );
         manager.hears("WATCHDOG=1")
+    })
+}
+
+pub(crate) fn only_the_process_that_serves_speaks_to_a_service_manager(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("overheard", &[HR_GROUP])?;
+    managed(world, |manager| {
+        let first = Pid::from_raw(i32::try_from(world.plain.pid()?)?);
+        let session = world.raw(&person)?;
+        manager.hears_from(first, "READY=1")?;
+        let dying = Successor::upgrade(&world.plain)?;
+        manager.hears_from(first, &format!("MAINPID={}", dying.0))?;
+        manager.forget();
+        // Whatever becomes of the main process, the next one has to be heard.
+        let next = replaced(&dying, world.plain.pid()?)?;
+        let outcome = (|| {
+            manager.hears_from(first, &format!("MAINPID={}", next.0))?;
+            manager.hears_from(next.0, "READY=1")?;
+            manager.hears_from(next.0, "WATCHDOG=1")?;
+            reload(&world.plain)?;
+            manager.hears_from(next.0, "RELOADING=1")?;
+            drop(session);
+            wait_until("the first process ends", CHANGE_LIMIT, || {
+                Ok(!world.plain.is_running()?)
+            })?;
+            manager.listen()?;
+            let said: Vec<&str> = manager.of(first).collect();
+            ensure!(said == [format!("MAINPID={}", next.0)], "{said:?}");
+            Ok(())
+        })();
+        next.end()?;
+        outcome?;
+        manager.hears_from(next.0, "STOPPING=1")
     })
 }

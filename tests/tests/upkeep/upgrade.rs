@@ -159,14 +159,7 @@ pub(crate) fn a_process_that_dies_after_it_took_over_is_replaced(world: &World) 
     let first = world.plain.pid()?;
     let mut session = world.raw(&person)?;
     let dying = Successor::upgrade(&world.plain)?;
-    kill(dying.0, Signal::SIGKILL)?;
-    let started = wait_until("another one is started", CHANGE_LIMIT, || {
-        Ok(pids_of_children(first)?.iter().any(|it| *it != dying.0))
-    });
-    started?;
-    let next = pids_of_children(first)?;
-    let next = next.into_iter().find(|it| *it != dying.0);
-    let successor = Successor(next.context("it is gone")?);
+    let successor = replaced(&dying, first)?;
     let outcome = (|| {
         // Whoever connected meanwhile has waited in the queue of the socket.
         let mut later = world.raw(&person)?;
@@ -176,6 +169,17 @@ pub(crate) fn a_process_that_dies_after_it_took_over_is_replaced(world: &World) 
     })();
     successor.leave(&world.plain)?;
     outcome
+}
+
+/// Kills the process that took over from another one, which starts the one that is returned.
+pub(crate) fn replaced(dying: &Successor, first: u32) -> Result<Successor> {
+    kill(dying.0, Signal::SIGKILL)?;
+    let is_next = |it: &Pid| *it != dying.0;
+    wait_until("another one is started", CHANGE_LIMIT, || {
+        Ok(pids_of_children(first)?.iter().any(is_next))
+    })?;
+    let next = pids_of_children(first)?.into_iter().find(is_next);
+    Ok(Successor(next.context("it is gone")?))
 }
 
 /// The processes that any thread of a process has started.
