@@ -258,7 +258,7 @@ impl Life {
         let mut watching = pin!(revocation::watch(self.parts.control.get(), inbox.orders));
         let (mut serving, mut drained) = (Some(serving), None::<Drained>);
         let mut ticks = interval(DRAIN_POLL);
-        // They are taken only after another process has taken over.
+        // They are taken only after another process has taken over, or this one from another.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (what, by, answer) = tokio::select! {
@@ -269,7 +269,8 @@ impl Life {
                     (Upkeep::Reload, by, None)
                 }
                 Some((what, by, answer)) = inbox.upkeep.recv() => (what, by, Some(answer)),
-                _ = ticks.tick(), if drained.is_some() => {
+                _ = ticks.tick(), if drained.is_some() || self.parts.owe_reload() => {
+                    self.parts.tell_what_is_owed();
                     let Some(drained) = &mut drained else { continue };
                     let is_over = tokio::select! {
                         is_over = self.look_after(drained) => is_over,

@@ -93,6 +93,19 @@ pub(crate) enum Next {
 }
 
 impl Parts {
+    /// Whether the process before this one has still to be told of a reload.
+    pub(crate) fn owe_reload(&self) -> bool {
+        let gate = self.control.gate();
+        gate.before.get().is_some_and(ProcessBefore::owes_reload)
+    }
+
+    /// Tells it, if it takes anything.
+    pub(crate) fn tell_what_is_owed(&self) {
+        if let Some(before) = self.control.gate().before.get() {
+            before.tell_what_is_owed();
+        }
+    }
+
     /// Does what is ordered, and says what came of it: to whoever ordered, to the log, and to the
     /// audit file before.
     pub(crate) async fn obey(&self, what: Upkeep, by: &Operator) -> (Answer, Next) {

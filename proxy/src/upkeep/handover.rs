@@ -26,7 +26,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -98,7 +98,7 @@ impl Predecessor {
         }
         let stream = self.0.into_inner();
         stream.set_nonblocking(true)?;
-        Ok(ProcessBefore(stream))
+        Ok(ProcessBefore::new(stream))
     }
 
     fn say(&mut self, word: &str) -> io::Result<()> {
@@ -107,30 +107,68 @@ impl Predecessor {
 }
 
 /// The process that this one has taken over from, while it drains.
+///
+/// Nobody here waits for it. A line is shorter than what a socket takes at once, so that it takes
+/// the whole of it or nothing.
 #[derive(Debug)]
-pub(crate) struct ProcessBefore(UnixStream);
+pub(crate) struct ProcessBefore {
+    stream: UnixStream,
+    /// There was no room to tell it of a reload.
+    owes_reload: AtomicBool,
+}
 
 impl ProcessBefore {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            owes_reload: AtomicBool::new(false),
+        }
+    }
+
     /// Passes a cancel request on. It is lost when the process has ended or does not read: nobody
     /// is told what becomes of one.
     pub(crate) fn pass_on(&self, asked: &CancelKey) {
+        if self.owes_reload() {
+            // Anybody can send many, and what room there is is for the reload.
+            tracing::debug!("a cancel request was not passed on before a reload");
+            return;
+        }
         let key: String = asked.key.iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = format!("{CANCEL} {} {key}\n", asked.pid);
-        if let Err(error) = (&self.0).write_all(line.as_bytes()) {
+        if let Err(error) = self.say(&format!("{CANCEL} {} {key}\n", asked.pid)) {
             tracing::debug!(%error, "a cancel request was not passed on to the process before");
         }
     }
 
-    /// Has the process read the configuration again, which this one has just done. Its sessions
-    /// are ended by the rules of before if it does not hear of it, and get no more by them.
+    /// Has the process read the configuration again, which this one has just done: it would go on
+    /// by the rules of before.
     pub(crate) fn have_reloaded(&self) {
-        match (&self.0).write_all(format!("{RELOAD}\n").as_bytes()) {
+        self.owes_reload.store(true, Ordering::Release);
+        self.tell_what_is_owed();
+    }
+
+    /// Whether it has still to be told of a reload.
+    pub(crate) fn owes_reload(&self) -> bool {
+        self.owes_reload.load(Ordering::Acquire)
+    }
+
+    /// Tells it of a reload, if there is room now.
+    pub(crate) fn tell_what_is_owed(&self) {
+        if !self.owes_reload() {
+            return;
+        }
+        match self.say(&format!("{RELOAD}\n")) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 tracing::error!(%error, "the process before goes on with the rules of before");
             }
             // It has ended, with its sessions.
             Err(_) | Ok(()) => {}
         }
+        self.owes_reload.store(false, Ordering::Release);
+    }
+
+    fn say(&self, line: &str) -> io::Result<()> {
+        (&self.stream).write_all(line.as_bytes())
     }
 }
 
@@ -410,7 +448,7 @@ mod tests {
             pid: 42,
             key: (0..=255).collect(),
         };
-        ProcessBefore(ours).pass_on(&asked);
+        ProcessBefore::new(ours).pass_on(&asked);
         let mut line = String::new();
         BufReader::new(theirs).read_line(&mut line)?;
         assert!(line.len() as u64 <= CANCEL_LINE_BYTES_MAX);
@@ -426,5 +464,36 @@ mod tests {
             assert_eq!(cancel_key(wrong), None, "{wrong}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_reload_is_told_although_cancel_requests_have_left_no_room() -> io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let before = ProcessBefore::new(ours.try_clone()?);
+        let asked = CancelKey {
+            pid: 42,
+            key: vec![7; 256],
+        };
+        let line = |it: &CancelKey| format!("{CANCEL} {} {}\n", it.pid, "07".repeat(256));
+        while (&ours).write_all(line(&asked).as_bytes()).is_ok() {}
+        before.have_reloaded();
+        assert!(before.owes_reload());
+        let mut lines = BufReader::new(theirs).lines();
+        let mut read = || lines.next().unwrap_or_else(|| Ok(String::new()));
+        // There is room again, and it is not for more of them.
+        while (&ours).write_all(b"\n").is_err() {
+            assert!(read()?.starts_with(CANCEL));
+        }
+        before.pass_on(&CancelKey { pid: 43, ..asked });
+        before.tell_what_is_owed();
+        assert!(!before.owes_reload());
+        loop {
+            let line = read()?;
+            match line.as_str() {
+                RELOAD => return Ok(()),
+                line => assert!(line.is_empty() || line.starts_with("cancel 42 "), "{line}"),
+            }
+        }
     }
 }
