@@ -176,6 +176,15 @@ impl Authenticator {
         self
     }
 
+    /// Goes on counting wrong passwords where an earlier one ends, by the same limits: the
+    /// directory does, too.
+    pub(crate) fn with_tries_of(self, earlier: &Self) -> Self {
+        Self {
+            wrong: earlier.wrong.clone(),
+            ..self
+        }
+    }
+
     /// Answers from memory where the rules allow it. Never waits.
     ///
     /// # Errors
@@ -371,7 +380,7 @@ impl Authenticator {
             let tried = match is_known {
                 true => None,
                 // Whoever guesses must not lock the account in the directory.
-                false => match wrong.take(login.person_key(), client, asked_at) {
+                false => match wrong.take(login.person_key(), client) {
                     Some(tried) => Some(tried),
                     None => return Err(Failure::TriedTooOften),
                 },

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             reload::what_takes_a_restart_is_refused_by_name,
             reload::another_certificate_is_shown_to_the_next_client,
             reload::whoever_has_no_group_by_the_new_rules_is_sent_away,
+            reload::a_reload_buys_no_more_guesses,
             reload::another_password_of_the_provisioner_is_used,
             reload::the_levels_of_the_log_change_while_it_runs,
             reload::a_login_has_one_line_with_the_times_of_its_phases,

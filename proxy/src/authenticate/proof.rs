@@ -73,7 +73,7 @@ impl Authenticator {
             challenged,
             last,
         } = asked;
-        if !self.wrong.take_from(client, self.memory.started.elapsed()) {
+        if !self.wrong.take_from(client) {
             return Err(LoginError::Denied(Denied::PasswordTriedTooOften));
         }
         let proof = challenged.client_final(&last);
@@ -96,8 +96,7 @@ impl Authenticator {
     ///
     /// Too many wrong ones came from there.
     pub(crate) fn may_try_from(&self, client: IpAddr) -> Result<(), LoginError> {
-        let now = self.memory.started.elapsed();
-        if !self.wrong.take_from(client, now) {
+        if !self.wrong.take_from(client) {
             return Err(LoginError::Denied(Denied::PasswordTriedTooOften));
         }
         // Many connections of one program come at once, and none of them is wrong until the
@@ -109,7 +108,7 @@ impl Authenticator {
     /// The database refused a password that came from an address.
     pub(crate) fn was_wrong_from(&self, client: IpAddr) {
         // There was room a moment ago; those that came together may find none, and count less.
-        let _ = self.wrong.take_from(client, self.memory.started.elapsed());
+        let _ = self.wrong.take_from(client);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who has tried how many wrong passwords.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_core::lockout::{Budget, Limit};
 
@@ -9,8 +9,10 @@ use crate::arrivals::counted_as;
 use crate::budgets::Budgets;
 use crate::directory::DirectoryError;
 
-/// The budgets of all people and addresses.
+/// The budgets of all people and addresses. They outlive the memory of people: by a reload nobody
+/// gets more tries.
 pub(super) struct Wrong {
+    started: Instant,
     people: Budgets<String>,
     addresses: Budgets<IpAddr>,
 }
@@ -25,14 +27,15 @@ pub(super) struct Try {
 impl Wrong {
     pub(super) fn new(person: Limit, address: Limit) -> Self {
         Self {
+            started: Instant::now(),
             people: Budgets::new(person),
             addresses: Budgets::new(address),
         }
     }
 
     /// Counts a password that is about to be tried; none when there were too many.
-    pub(super) fn take(&self, person: String, address: IpAddr, now: Duration) -> Option<Try> {
-        let address = counted_as(address);
+    pub(super) fn take(&self, person: String, address: IpAddr) -> Option<Try> {
+        let (address, now) = (counted_as(address), self.now());
         if !self.addresses.take(&address, now) {
             return None;
         }
@@ -45,8 +48,8 @@ impl Wrong {
 
     /// Counts a proof that is about to be looked at, against its address alone; false when there
     /// were too many.
-    pub(super) fn take_from(&self, address: IpAddr, now: Duration) -> bool {
-        self.addresses.take(&counted_as(address), now)
+    pub(super) fn take_from(&self, address: IpAddr) -> bool {
+        self.addresses.take(&counted_as(address), self.now())
     }
 
     /// The proof was right.
@@ -73,6 +76,10 @@ impl Wrong {
             self.addresses.change(&tried.address, Budget::give_back);
         }
     }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +98,7 @@ mod tests {
 
     fn guess(wrong: &Wrong, person: &str, host: u8, error: &DirectoryError) -> bool {
         let address = Ipv4Addr::new(10, 0, 0, host).into();
-        let tried = wrong.take(person.to_owned(), address, Duration::ZERO);
+        let tried = wrong.take(person.to_owned(), address);
         if let Some(tried) = &tried {
             wrong.was_refused(tried, error);
         }
@@ -125,7 +132,7 @@ mod tests {
         let wrong = wrong();
         let from = |text: &str| text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let guess = |number: usize, host: &str| {
-            let tried = wrong.take(format!("nobody-{number}"), from(host), Duration::ZERO);
+            let tried = wrong.take(format!("nobody-{number}"), from(host));
             tried.map(|it| wrong.was_refused(&it, &DirectoryError::UnknownLogin))
         };
         for number in 0..5 {
@@ -134,25 +141,21 @@ mod tests {
         }
         // Passwords and proofs count together.
         assert_eq!(guess(5, "2001:db8:0:7:ffff:ffff:ffff:ffff"), None);
-        assert!(!wrong.take_from(from("2001:db8:0:7::9"), Duration::ZERO));
-        assert!(wrong.take_from(from("2001:db8:0:8::9"), Duration::ZERO));
+        assert!(!wrong.take_from(from("2001:db8:0:7::9")));
+        assert!(wrong.take_from(from("2001:db8:0:8::9")));
         // An address of IPv4 is the same however it is written, and its neighbour is another.
         for _ in 0..5 {
-            assert!(wrong.take_from(from("::ffff:192.0.2.1"), Duration::ZERO));
+            assert!(wrong.take_from(from("::ffff:192.0.2.1")));
         }
-        assert!(!wrong.take_from(from("192.0.2.1"), Duration::ZERO));
-        assert!(wrong.take_from(from("192.0.2.2"), Duration::ZERO));
+        assert!(!wrong.take_from(from("192.0.2.1")));
+        assert!(wrong.take_from(from("192.0.2.2")));
     }
 
     #[test]
     fn the_right_password_clears_the_person_and_an_outage_counts_for_nobody() {
         let wrong = wrong();
         assert!(guess(&wrong, "alice", 1, &DirectoryError::WrongPassword));
-        let tried = wrong.take(
-            "alice".to_owned(),
-            Ipv4Addr::LOCALHOST.into(),
-            Duration::ZERO,
-        );
+        let tried = wrong.take("alice".to_owned(), Ipv4Addr::LOCALHOST.into());
         assert!(tried.is_some());
         tried.iter().for_each(|it| wrong.was_right(it));
         for _ in 0..10 {

@@ -138,7 +138,10 @@ fn renewed(before: &Gate, config: Config, changes: &[Change]) -> Result<Gate, Ru
         || limits(&["directory_calls_max"])
     {
         let after = Authenticator::new(&config).counting_on(&before.authenticator);
-        next.authenticator = Arc::new(after);
+        next.authenticator = Arc::new(match touches(changes, &["lockout"]) {
+            true => after,
+            false => after.with_tries_of(&before.authenticator),
+        });
     }
     if touches(changes, &["credential", "role_store", "groups"]) {
         let key = assemble::cluster_key(&config)?;

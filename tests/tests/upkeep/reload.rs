@@ -177,6 +177,33 @@ pub(crate) fn whoever_has_no_group_by_the_new_rules_is_sent_away(world: &World) 
     })
 }
 
+pub(crate) fn a_reload_buys_no_more_guesses(world: &World) -> Result<()> {
+    let person = world.person("guessed", &[HR_GROUP])?;
+    let before = world.directory.failed_binds()?;
+    let guess = |number: usize| {
+        let (port, password) = (world.plain.port(), format!("guess-{number}"));
+        let came_in = RawClient::logged_in(port, &person.login, HR_DATABASE, &password);
+        ensure!(came_in.is_err(), "{password} is right");
+        Ok(())
+    };
+    (0..3).try_for_each(guess)?;
+    // People are forgotten with it.
+    world.plain.rewrite(|config| {
+        config.set("cache", "recheck_s", 50);
+    })?;
+    let said = reload(&world.plain);
+    let guessed = (3..9).try_for_each(guess);
+    let after = world.directory.failed_binds()?;
+    world.plain.rewrite(|config| {
+        config.unset("cache", "recheck_s");
+    })?;
+    reload(&world.plain)?;
+    ensure!(said?.contains("cache.recheck_s"));
+    guessed?;
+    ensure!(after - before == 4, "{before} became {after}");
+    Ok(())
+}
+
 pub(crate) fn another_password_of_the_provisioner_is_used(world: &World) -> Result<()> {
     let role = postern_tests::postern::PROVISIONER;
     let file = world
