@@ -16,6 +16,7 @@
 //! `recovered` record counts what could not be.
 
 mod file;
+mod room;
 mod writer;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
 pub(crate) use file::{Verified, verify_file};
+pub(crate) use room::Room;
 use writer::{Entry, Next, Queue, Request, Writer};
 
 /// What stands for the session in records of the process itself.

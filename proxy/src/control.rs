@@ -27,7 +27,7 @@ use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX}
 use crate::operators::Operator;
 use crate::revocation::Command;
 use crate::upkeep::{Upkeep, change_levels};
-pub(crate) use sessions::{SessionAnswer, live as live_sessions, table};
+pub(crate) use sessions::{SessionAnswer, byte_count, live as live_sessions, table};
 
 /// How long a question may take to be asked, and its answer to be read.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,21 +4,26 @@
 //! nobody has to ask to be told.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::time::interval;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{interval, timeout};
 
-use crate::check::{Outcome, Probe, failed};
+use crate::audit::Room;
+use crate::check::{Outcome, Probe};
+use crate::control::byte_count;
 use crate::gate::{CurrentPlane, Gate};
-use crate::limits::{HEALTH_INTERVAL, STRANGERS_INTERVAL};
+use crate::limits::{AUDIT_WAIT, HEALTH_INTERVAL, STRANGERS_INTERVAL};
 use crate::policy;
 
 /// What was seen last.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     seen: Mutex<Vec<Probe>>,
+    room: Mutex<Option<Room>>,
     feed: Mutex<Option<Hearing>>,
     store: Mutex<Option<Hearing>>,
 }
@@ -67,6 +72,11 @@ impl Health {
         seen.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The room of the audit file, as it was seen last; none when it cannot be looked at.
+    pub(crate) fn room(&self) -> Option<Room> {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The feed follows a server of the directory, or does not any more.
     pub(crate) fn feed(&self, hearing: Hearing) {
         note(&self.feed, hearing);
@@ -104,9 +114,7 @@ impl Health {
     /// Takes what was seen now, and logs what has become of it since the last time.
     fn see(&self, probes: Vec<Probe>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.is_empty() || failed(&seen) > 0 || failed(&probes) > 0 {
-            log_changes(&seen, &probes);
-        }
+        log_changes(&seen, &probes);
         *seen = probes;
     }
 }
@@ -127,6 +135,7 @@ pub(crate) async fn watch(current: Arc<CurrentPlane>) {
     let mut ticks = interval(HEALTH_INTERVAL);
     let mut strangers = Vec::new();
     let mut asked = None;
+    let mut looking = Looking::default();
     loop {
         ticks.tick().await;
         let plane = current.get();
@@ -138,7 +147,13 @@ pub(crate) async fn watch(current: Arc<CurrentPlane>) {
             asked = Some(Instant::now());
             strangers = vec![plane.role_store.strangers(&perimeter.plan).await];
         }
-        let mut probes = vec![of_audit(gate)];
+        let room = looking.room(gate.audit.path()).await;
+        *gate
+            .health
+            .room
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = room.as_ref().ok().copied();
+        let mut probes = vec![of_audit(gate, room)];
         probes.extend(gate.health.heard());
         probes.push(of_lag(gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
@@ -147,16 +162,63 @@ pub(crate) async fn watch(current: Arc<CurrentPlane>) {
     }
 }
 
-fn of_audit(gate: &Gate) -> Probe {
-    let what = gate.config.audit.file.display().to_string();
-    match gate.audit.is_broken() {
-        false => Probe::ok("audit", what, "written"),
-        true => Probe::failed(
-            "audit",
-            what,
-            "cannot be written: nobody may log in until it can",
-            "make room on its disk",
-        ),
+/// The look at the audit file's disk, on a thread of its own, because a disk may hang.
+#[derive(Default)]
+struct Looking(Option<JoinHandle<io::Result<Room>>>);
+
+impl Looking {
+    /// Waits for the look that is under way, or for a new one, but not for long.
+    async fn room(&mut self, file: &Path) -> Result<Room, String> {
+        let begin = || {
+            let file = file.to_owned();
+            spawn_blocking(move || Room::of(&file))
+        };
+        let looking = self.0.get_or_insert_with(begin);
+        let Ok(seen) = timeout(AUDIT_WAIT, looking).await else {
+            return Err(format!("no answer in {} s", AUDIT_WAIT.as_secs()));
+        };
+        self.0 = None;
+        let seen = seen.map_err(io::Error::other).and_then(|it| it);
+        seen.map_err(|error| error.to_string())
+    }
+}
+
+fn of_audit(gate: &Gate, room: Result<Room, String>) -> Probe {
+    let what = gate.audit.path().display().to_string();
+    if gate.audit.is_broken() {
+        let why = "cannot be written: nobody may log in until it can";
+        return Probe::failed("audit", what, why, "make room on its disk");
+    }
+    of_room(what, room)
+}
+
+fn of_room(what: String, room: Result<Room, String>) -> Probe {
+    match room {
+        Ok(room) if room.is_low() => {
+            let (free, wanted) = (byte_count(room.free_bytes), byte_count(room.wanted_bytes()));
+            let why = format!(
+                "{free} are free on its disk, and {wanted} should be: when it is full nobody may \
+                 log in"
+            );
+            Probe::warning(
+                "audit",
+                what,
+                why,
+                "make room there, or give it a larger disk",
+            )
+        }
+        Ok(room) => {
+            let (has, free) = (byte_count(room.file_bytes), byte_count(room.free_bytes));
+            Probe::ok(
+                "audit",
+                what,
+                format!("written: {has}, and {free} are free"),
+            )
+        }
+        Err(why) => {
+            let why = format!("written, but nobody knows how much room is left: {why}");
+            Probe::warning("audit", what, why, "look at its disk")
+        }
     }
 }
 
@@ -188,24 +250,38 @@ fn of_perimeter(state_file: Option<&Path>) -> Vec<Probe> {
     }
 }
 
-/// Tells what has begun to fail, and what has ended. What is said of it may change meanwhile.
+/// Tells what has begun to fail or to be worth a warning, and what has ended. What is said of it
+/// may change meanwhile.
 fn log_changes(before: &[Probe], now: &[Probe]) {
-    let (before, now) = (failures(before), failures(now));
-    for ((leg, what), why) in now.iter().filter(|(at, _)| !before.contains_key(*at)) {
-        tracing::error!(leg, what, why, "not well");
+    let (before, now) = (troubles(before), troubles(now));
+    for (at @ (leg, what), (is_failure, why)) in &now {
+        if before
+            .get(at)
+            .is_some_and(|(was_failure, _)| was_failure == is_failure)
+        {
+            continue;
+        }
+        match is_failure {
+            true => tracing::error!(leg, what, why, "not well"),
+            false => tracing::warn!(leg, what, why, "well, with a warning"),
+        }
     }
     for (leg, what) in before.keys().filter(|at| !now.contains_key(*at)) {
         tracing::info!(leg, what, "well again");
     }
 }
 
-/// What has failed, by leg and part, and why.
-fn failures(probes: &[Probe]) -> BTreeMap<(&str, &str), &str> {
-    let failed = probes.iter().filter_map(|it| match &it.outcome {
-        Outcome::Failed { why, .. } => Some(((it.leg.as_str(), it.what.as_str()), why.as_str())),
-        Outcome::Ok { .. } | Outcome::Warning { .. } => None,
+/// What is not as it should be, by leg and part: whether it has failed, and why.
+fn troubles(probes: &[Probe]) -> BTreeMap<(&str, &str), (bool, &str)> {
+    let troubles = probes.iter().filter_map(|it| {
+        let (is_failure, why) = match &it.outcome {
+            Outcome::Failed { why, .. } => (true, why.as_str()),
+            Outcome::Warning { why, .. } => (false, why.as_str()),
+            Outcome::Ok { .. } => return None,
+        };
+        Some(((it.leg.as_str(), it.what.as_str()), (is_failure, why)))
     });
-    failed.collect()
+    troubles.collect()
 }
 
 #[cfg(test)]
@@ -222,5 +298,31 @@ mod tests {
         let well = Probe::ok("perimeter", "policy", "in force");
         health.see(vec![well.clone()]);
         assert_eq!(health.seen(), [well]);
+    }
+
+    #[test]
+    fn a_disk_that_fills_is_warned_of_while_records_are_written() {
+        let room = |free_bytes| Room {
+            file_bytes: 12_345,
+            free_bytes,
+            whole_bytes: 256_000_000,
+        };
+        let of = |room| of_room("audit.jsonl".to_owned(), room).outcome;
+        assert_eq!(
+            of(Ok(room(80_000_000))),
+            Outcome::Ok {
+                detail: "written: 12 kB, and 80 MB are free".to_owned()
+            }
+        );
+        let low = of(Ok(room(60_000_000)));
+        assert!(
+            matches!(&low, Outcome::Warning { why, .. } if why.starts_with("60 MB are free")),
+            "{low:?}"
+        );
+        let unknown = of(Err("gone".to_owned()));
+        assert!(
+            matches!(&unknown, Outcome::Warning { why, .. } if why.ends_with(": gone")),
+            "{unknown:?}"
+        );
     }
 }

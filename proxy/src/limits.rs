@@ -2,12 +2,16 @@
 //!
 //! What an operator may change is in `config`, with its range beside the key.
 
+mod audit;
 mod cluster;
 mod console;
 mod door;
 
 use std::time::Duration;
 
+pub(crate) use self::audit::{
+    AUDIT_CLOSE_TIMEOUT, AUDIT_FREE_BYTES_AMPLE, AUDIT_FREE_BYTES_MIN, AUDIT_WAIT,
+};
 pub(crate) use self::cluster::{
     PEER_ASK_WAIT, PEER_ASKS_MAX, PEER_CALLS_MAX, PEER_CALLS_PER_ADDRESS_MAX, PEER_CONNECT_TIMEOUT,
     PEER_RETRY_AFTER, PEER_TIMEOUT, PEERS_MAX,
@@ -310,14 +314,6 @@ pub(crate) const REVOKE_ROUNDS_MAX: usize = 8;
 /// How long the login threads may take to end when the process is told to stop.
 /// Their logins are cut off after [`STOP_TIMEOUT`]; a thread that is not done soon then hangs.
 pub(crate) const LOGIN_THREADS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
-
-/// How long the last records may take to be written and made to last when the process stops.
-/// A disk under load answers within seconds; one that hangs must not keep the process from ending.
-pub(crate) const AUDIT_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a login waits for its record to be written.
-/// A write takes well under a millisecond; a disk that hangs refuses logins, and holds none.
-pub(crate) const AUDIT_WAIT: Duration = Duration::from_secs(3);
 
 /// How often is looked for what the process waits for while it stops.
 pub(crate) const STOP_POLL: Duration = Duration::from_millis(5);

@@ -52,6 +52,19 @@ fn exposition(gate: &Arc<Gate>) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
+/// What is worth a warning although the process is ready, one line each.
+fn warnings(gate: &Gate) -> Vec<String> {
+    let warning = |it: &Probe| match &it.outcome {
+        Outcome::Warning { why, cure } => Some(told(it, why, cure)),
+        Outcome::Ok { .. } | Outcome::Failed { .. } => None,
+    };
+    gate.health.seen().iter().filter_map(warning).collect()
+}
+
+fn told(probe: &Probe, why: &str, cure: &str) -> String {
+    format!("{}  {}: {why}; {cure}", probe.leg, probe.what)
+}
+
 /// What keeps the process from being ready, one line each; nothing when it is.
 fn complaints(gate: &Gate) -> Vec<String> {
     if gate.door.is_draining() {
@@ -62,7 +75,7 @@ fn complaints(gate: &Gate) -> Vec<String> {
         return vec!["nothing has been looked at yet".to_owned()];
     }
     let failed = |it: &Probe| match &it.outcome {
-        Outcome::Failed { why, cure } => Some(format!("{}  {}: {why}; {cure}", it.leg, it.what)),
+        Outcome::Failed { why, cure } => Some(told(it, why, cure)),
         Outcome::Ok { .. } | Outcome::Warning { .. } => None,
     };
     seen.iter().filter_map(failed).collect()
@@ -189,11 +202,37 @@ fn gauges(gate: &Gate, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(gauge)?;
     }
+    room(gate, encoder)?;
     let help = "What postern health shows: 1 ok, 0.5 with a warning, 0 failed; the worst of a leg";
     let mut family = encoder.encode_descriptor("health", help, None, MetricType::Gauge)?;
     for (leg, value) in worst_of_legs(&gate.health.seen()) {
         let label = [("leg", leg.as_str())];
         ConstGauge::new(value).encode(family.encode_family(&label)?)?;
+    }
+    Ok(())
+}
+
+/// The room of the audit file; nothing while it is not known.
+fn room(gate: &Gate, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Some(room) = gate.health.room() else {
+        return Ok(());
+    };
+    for (name, help, value) in [
+        ("audit_file", "The audit file", room.file_bytes),
+        (
+            "audit_free",
+            "What is free on the audit file's file system",
+            room.free_bytes,
+        ),
+        (
+            "audit_free_wanted",
+            "With less free there postern health warns",
+            room.wanted_bytes(),
+        ),
+    ] {
+        let unit = Some(&Unit::Bytes);
+        let gauge = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(gauge)?;
     }
     Ok(())
 }

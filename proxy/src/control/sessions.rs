@@ -133,7 +133,7 @@ pub(crate) fn table(sessions: &[SessionAnswer]) -> String {
 }
 
 /// A number of bytes for people, with two figures or more.
-fn byte_count(bytes: u64) -> String {
+pub(crate) fn byte_count(bytes: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = "B";
     let mut rest = bytes;

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::{complaints, exposition};
+use super::{complaints, exposition, warnings};
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{
     ACCEPT_PAUSE, METRICS_CLIENTS_MAX, METRICS_HEAD_TIMEOUT, METRICS_REQUEST_BYTES_MAX,
@@ -90,7 +90,15 @@ fn answer(gate: &Arc<Gate>, request: &Request<Incoming>) -> Response<Full<Bytes>
         },
         "/livez" => plain(StatusCode::OK, "ok\n"),
         "/readyz" => match complaints(gate) {
-            none if none.is_empty() => plain(StatusCode::OK, "ok\n"),
+            none if none.is_empty() => {
+                let mut lines = vec!["ok".to_owned()];
+                lines.extend(
+                    warnings(gate)
+                        .into_iter()
+                        .map(|it| format!("warning: {it}")),
+                );
+                plain(StatusCode::OK, &(lines.join("\n") + "\n"))
+            }
             why => plain(StatusCode::SERVICE_UNAVAILABLE, &(why.join("\n") + "\n")),
         },
         _ => plain(

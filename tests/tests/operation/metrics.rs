@@ -1,6 +1,7 @@
 //! The numbers, and whether the process is ready, as a monitoring system asks for them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -112,6 +113,13 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
         ] {
             ensure!(after.get(name) == Some(&value), "{name}: {after:#?}");
         }
+        let file = fs::metadata(world.postern.audit_file())?.len();
+        let told = |name: &str| after.get(name).copied().unwrap_or_default();
+        // It is looked at in intervals, and grows.
+        let seen = told("postern_audit_file_bytes");
+        ensure!(seen > 0.0 && seen <= file as f64, "{seen} of {file}");
+        let free = told("postern_audit_free_bytes");
+        ensure!(free > told("postern_audit_free_wanted_bytes"), "{after:#?}");
         let bytes = after.get("postern_splice_to_client_bytes_total");
         ensure!(bytes > Some(&0.0), "{after:#?}");
         ensure!(
