@@ -16,6 +16,7 @@
 //! `recovered` record counts what could not be.
 
 mod file;
+mod queue;
 mod room;
 mod writer;
 
@@ -31,8 +32,9 @@ use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
 pub(crate) use file::{Verified, verify_file};
+use queue::{Entry, Next, Queue, Request};
 pub(crate) use room::Room;
-use writer::{Entry, Next, Queue, Request, Writer};
+use writer::Writer;
 
 /// What stands for the session in records of the process itself.
 pub(crate) const OF_THE_PROCESS: &str = "-";

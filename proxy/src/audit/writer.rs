@@ -1,176 +1,20 @@
-//! The thread that owns the audit file, and the queue in front of it.
+//! The thread that owns the audit file.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::Flock;
 use postern_core::audit::{Chain, Record};
-use postern_core::limits::{
-    AUDIT_BATCH_BYTES_MAX, AUDIT_QUEUE_RECORDS_MAX, AUDIT_SYNC_INTERVAL_MS,
-};
-use tokio::sync::oneshot;
+use postern_core::limits::{AUDIT_BATCH_BYTES_MAX, AUDIT_SYNC_INTERVAL_MS};
 
-use super::file::Opened;
-use super::{AuditError, OF_THE_PROCESS};
-use crate::clock::now_ms;
+use super::AuditError;
+use super::queue::{EndGuard, Entry, Next, Queue, Work};
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(AUDIT_SYNC_INTERVAL_MS);
-
-/// A record, when it happened, and in which session.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) at_ms: u64,
-    pub(super) session: String,
-    pub(super) record: Record,
-}
-
-/// A record that somebody waits for.
-pub(super) struct Request {
-    pub(super) entry: Entry,
-    pub(super) answer: oneshot::Sender<Result<(), AuditError>>,
-}
-
-/// The file that the writer is to go on in.
-pub(super) struct Next {
-    pub(super) path: PathBuf,
-    pub(super) opened: Opened,
-    pub(super) done: oneshot::Sender<Result<(), AuditError>>,
-}
-
-/// What waits for the writer.
-pub(super) struct Queue {
-    state: Mutex<State>,
-    /// Told when the writer has something to do.
-    work: Condvar,
-    detached_max: usize,
-}
-
-struct State {
-    requests: VecDeque<Request>,
-    detached: VecDeque<Entry>,
-    next: Option<Next>,
-    /// The file that the writer has gone on in, if it has in another one than the first.
-    changed_to: Option<PathBuf>,
-    /// What the next `recovered` record has to say.
-    dropped_bytes: u64,
-    lost_records: u64,
-    broken: bool,
-    /// How often a sign of life was asked for, and up to which one the writer has answered.
-    asked: u64,
-    answered: u64,
-    /// The writer is about what it has taken, and may be waiting for the disk.
-    is_writing: bool,
-    /// No more records are taken.
-    stopping: bool,
-    /// Why the end was not in order.
-    failed: Option<String>,
-}
-
-impl Queue {
-    pub(super) fn new(detached_max: usize, dropped_bytes: u64) -> Self {
-        let state = State {
-            requests: VecDeque::new(),
-            detached: VecDeque::new(),
-            next: None,
-            changed_to: None,
-            dropped_bytes,
-            lost_records: 0,
-            broken: false,
-            asked: 0,
-            answered: 0,
-            is_writing: false,
-            stopping: false,
-            failed: None,
-        };
-        Self {
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            detached_max,
-        }
-    }
-
-    pub(super) fn push(&self, request: Request) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        if state.requests.len() >= AUDIT_QUEUE_RECORDS_MAX {
-            return Err(AuditError::QueueFull);
-        }
-        state.requests.push_back(request);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn push_detached(&self, entry: Entry) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        if state.detached.len() >= self.detached_max {
-            state.lost_records += 1;
-            return Err(AuditError::QueueFull);
-        }
-        state.detached.push_back(entry);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn go_on_in(&self, next: Next) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        state.next = Some(next);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
-    }
-
-    /// See `State::changed_to`.
-    pub(super) fn changed_to(&self) -> Option<PathBuf> {
-        self.lock().changed_to.clone()
-    }
-
-    pub(super) fn ask_alive(&self) -> u64 {
-        let mut state = self.lock();
-        state.asked += 1;
-        let asked = state.asked;
-        drop(state);
-        self.work.notify_one();
-        asked
-    }
-
-    pub(super) fn is_alive(&self, asked: u64) -> bool {
-        let state = self.lock();
-        state.answered >= asked || state.is_writing
-    }
-
-    pub(super) fn is_broken(&self) -> bool {
-        self.lock().broken
-    }
-
-    pub(super) fn stop(&self) {
-        self.lock().stopping = true;
-        self.work.notify_one();
-    }
-
-    pub(super) fn outcome(&self) -> Result<(), String> {
-        self.lock().failed.clone().map_or(Ok(()), Err)
-    }
-
-    /// A panic elsewhere leaves the queue whole: nothing is done under the lock but moving.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The thread's own state.
 pub(super) struct Writer {
@@ -182,15 +26,6 @@ pub(super) struct Writer {
     unsynced_since: Option<Instant>,
     /// The length that the file had before a write that failed half way.
     repair_to_bytes: Option<u64>,
-}
-
-/// What the writer took from the queue.
-struct Work {
-    requests: VecDeque<Request>,
-    detached: VecDeque<Entry>,
-    recovered: Option<Entry>,
-    next: Option<Next>,
-    stopping: bool,
 }
 
 impl Writer {
@@ -259,7 +94,7 @@ impl Writer {
     /// Writes what is queued now, without waiting.
     #[cfg(test)]
     pub(super) fn step(&mut self) -> io::Result<()> {
-        let work = Self::take(&mut self.queue.lock());
+        let work = self.queue.lock().take();
         self.write_all(work)
     }
 
@@ -286,7 +121,7 @@ impl Writer {
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             if state.stopping || !idle || left == Some(Duration::ZERO) {
                 state.is_writing = true;
-                return Self::take(&mut state);
+                return state.take();
             }
             state = match left {
                 Some(left) => {
@@ -299,25 +134,6 @@ impl Writer {
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
             };
-        }
-    }
-
-    fn take(state: &mut State) -> Work {
-        let lost = state.dropped_bytes > 0 || state.lost_records > 0;
-        let recovered = lost.then(|| Entry {
-            at_ms: now_ms(),
-            session: OF_THE_PROCESS.to_owned(),
-            record: Record::Recovered {
-                dropped_bytes: std::mem::take(&mut state.dropped_bytes),
-                lost_records: std::mem::take(&mut state.lost_records),
-            },
-        });
-        Work {
-            requests: std::mem::take(&mut state.requests),
-            detached: std::mem::take(&mut state.detached),
-            recovered,
-            next: state.next.take(),
-            stopping: state.stopping,
         }
     }
 
@@ -463,20 +279,5 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-}
-
-/// Ends the queue together with the thread that empties it.
-struct EndGuard(Arc<Queue>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.stopping = true;
-        state.broken = true;
-        state.is_writing = false;
-        // Dropping the requests tells those who wait for them.
-        state.requests.clear();
-        state.next = None;
     }
 }
