@@ -5,6 +5,8 @@
 //! `hash` is HMAC-SHA256, under the audit key, of every byte of the line before `,"hash":`, and
 //! `prev` is the `hash` of the line before, so that a line can neither be changed nor added,
 //! removed or moved without the key.
+//! The chain may go through several files: the last record of one names the file's name from then
+//! on, and the first of the next names it too, with the number and the `prev` that follow.
 //! What the chain cannot show by itself is that the last lines, or the whole file, are gone:
 //! compare the last `seq` and `hash` with what was noted elsewhere.
 //!
@@ -19,6 +21,9 @@ mod verify;
 pub use chain::{Chain, Position, ResumeError};
 pub use time::rfc3339;
 pub use verify::{Broken, Summary, Verifier, Why};
+
+/// The event of a record that a file may begin with which is not the first of its chain.
+const FILE_BEGUN: &str = "file_begun";
 
 /// One thing that happened.
 ///
@@ -142,7 +147,7 @@ pub enum Record {
         /// From where: `control socket`, `signal`, or the address of the console's client.
         from: String,
         /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`, `reload`, `upgrade`,
-        /// `log_level`, `drain`, `pause`, `resume`, `show`.
+        /// `log_level`, `drain`, `pause`, `resume`, `rotate`, `show`.
         order: String,
         /// To whom or what.
         subject: String,
@@ -200,6 +205,17 @@ pub enum Record {
         /// Records that could not be written. Whoever waited for one of them was refused.
         lost_records: u64,
     },
+    /// The file is about to be closed, and the next one to be begun. It is the last record of its
+    /// file, unless that could not be done: then others follow.
+    FileEnded {
+        /// The name that the file has from then on.
+        file: String,
+    },
+    /// The first record of a file that goes on with the chain of another.
+    FileBegun {
+        /// The name of the file before.
+        after: String,
+    },
     /// The process stopped writing in an orderly way.
     Stopped,
 }
@@ -223,6 +239,8 @@ impl Record {
             Self::Denied { .. } => "denied",
             Self::DenialsUnreported { .. } => "denials_unreported",
             Self::Recovered { .. } => "recovered",
+            Self::FileEnded { .. } => "file_ended",
+            Self::FileBegun { .. } => FILE_BEGUN,
             Self::Stopped => "stopped",
         }
     }

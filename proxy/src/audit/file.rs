@@ -118,7 +118,7 @@ pub(crate) fn verify_file(path: &Path, key: &Secret<[u8; 32]>) -> Result<Verifie
         })?;
     }
     Ok(Verified {
-        summary: verifier.finish(),
+        summary: verifier.end_file(),
         unfinished_bytes,
     })
 }

@@ -83,6 +83,8 @@ impl Line {
                 self.number("dropped_bytes", *dropped_bytes);
                 self.number("lost_records", *lost_records);
             }
+            Record::FileEnded { file } => self.text("file", file),
+            Record::FileBegun { after } => self.text("after", after),
             Record::Stopped => {}
         }
     }

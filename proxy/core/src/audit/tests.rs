@@ -4,6 +4,8 @@
     reason = "a test stops at the first thing that is not so"
 )]
 
+mod files;
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;
@@ -88,6 +90,8 @@ fn one_of_each() -> Vec<Record> {
             dropped_bytes: 5,
             lost_records: 0,
         },
+        Record::FileEnded { file: text() },
+        Record::FileBegun { after: text() },
         Record::Stopped,
     ];
     records.extend(losses(text));
@@ -142,7 +146,7 @@ fn verify(bytes: &[u8]) -> Result<Summary, Broken> {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         verifier.line(line)?;
     }
-    Ok(verifier.finish())
+    Ok(verifier.end_file())
 }
 
 fn why(lines: &[&str]) -> Why {
@@ -200,8 +204,8 @@ fn every_record_is_json_whose_event_is_its_name() {
 fn a_whole_log_verifies_and_is_summed_up() {
     let lines = log(&one_of_each());
     let summary = verify(lines.concat().as_bytes()).unwrap();
-    assert_eq!((summary.records, summary.seq), (16, Some((1, 16))));
-    assert!(lines[15].contains(&summary.last_hash.unwrap()));
+    assert_eq!((summary.records, summary.seq), (18, Some((1, 18))));
+    assert!(lines[17].contains(&summary.last_hash.unwrap()));
     let empty = verify(b"").unwrap();
     assert_eq!((empty.records, empty.seq, empty.last_hash), (0, None, None));
 }
@@ -209,14 +213,14 @@ fn a_whole_log_verifies_and_is_summed_up() {
 #[test]
 fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
     let mut lines = log(&one_of_each());
-    let mut chain = Chain::resume(&key(1), lines[15].as_bytes()).unwrap();
+    let mut chain = Chain::resume(&key(1), lines[17].as_bytes()).unwrap();
     let before = chain.position().clone();
     chain.seal(0, "s-2", &refused("never written"));
     chain.rewind(before);
     lines.push(chain.seal(0, "s-2", &refused("written")));
     assert_eq!(
         verify(lines.concat().as_bytes()).unwrap().seq,
-        Some((1, 17))
+        Some((1, 19))
     );
 
     let resume = |key_byte, line: &str| {
@@ -224,8 +228,8 @@ fn a_chain_goes_on_after_a_restart_and_after_a_rewind() {
             .err()
             .map(|error| error.0)
     };
-    assert_eq!(resume(2, &lines[15]), Some(Why::Edited));
-    assert_eq!(resume(1, lines[15].trim_end()), Some(Why::Unfinished));
+    assert_eq!(resume(2, &lines[17]), Some(Why::Edited));
+    assert_eq!(resume(1, lines[17].trim_end()), Some(Why::Unfinished));
     assert_eq!(resume(1, "{}\n"), Some(Why::NotARecord));
     assert_eq!(resume(1, "hello\n"), Some(Why::NotJson));
     assert_eq!(resume(1, ""), Some(Why::Unfinished));

@@ -2,15 +2,21 @@
 
 use ring::hmac;
 
+use super::FILE_BEGUN;
 use super::chain::{HASH_FIELD, HASH_TEXT_BYTES, PREV_FIELD, Position, audit_key, genesis, hash};
 use crate::secret::Secret;
 
-/// Checks the lines of one log, from its first to its last.
+/// Checks the lines of one log, from its first to its last, in one file or in several.
 #[expect(missing_debug_implementations, reason = "it holds the audit key")]
 pub struct Verifier {
     key: hmac::Key,
     expected: Position,
+    /// The lines of this file, and the number of its first record.
     lines: u64,
+    first: Option<u64>,
+    /// The file before the first one, where the log does not begin with record 1.
+    after: Option<String>,
+    has_begun: bool,
 }
 
 /// The first line that is not as it was written.
@@ -41,6 +47,10 @@ pub enum Why {
     /// The first line of a log was sealed under another key.
     #[error("was sealed under another key")]
     WrongKey,
+    /// The first line of a log that goes on from another file, where one cannot be told from the
+    /// other.
+    #[error("was changed, or was sealed under another key")]
+    EditedOrWrongKey,
     /// The lines before it are gone.
     #[error("is record {found}: lines are missing, record {expected} should be here")]
     Missing {
@@ -62,19 +72,25 @@ pub enum Why {
     Unchained,
 }
 
-/// A log without a broken line.
+/// A file of a log, without a broken line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// How many records there are.
     pub records: u64,
-    /// The first and the last sequence number; none for an empty log.
+    /// The first and the last sequence number; none for an empty file.
     pub seq: Option<(u64, u64)>,
     /// The hash of the last record. Noted elsewhere, it shows that nothing was cut off the end.
     pub last_hash: Option<String>,
+    /// The file that this one goes on from and that was not checked before it; none where nothing
+    /// is before it, or where that was checked.
+    pub unchecked_before: Option<String>,
 }
 
 impl Verifier {
-    /// A verifier for a log from its first line on.
+    /// A verifier for a log from the first line of its first file on.
+    ///
+    /// A log may begin later than with record 1 only with the first record of a file that goes on
+    /// from another; the summary names that.
     pub fn new(key: &Secret<[u8; 32]>) -> Self {
         let key = audit_key(key);
         let expected = genesis(&key);
@@ -82,6 +98,9 @@ impl Verifier {
             key,
             expected,
             lines: 0,
+            first: None,
+            after: None,
+            has_begun: false,
         }
     }
 
@@ -98,25 +117,32 @@ impl Verifier {
             .map_err(|why| Broken { line: number, why })
     }
 
-    /// What was checked.
-    pub fn finish(self) -> Summary {
-        let any = self.lines > 0;
+    /// Ends a file, and sums it up. The next line is the first of the file that goes on from it.
+    pub fn end_file(&mut self) -> Summary {
+        let first = self.first.take();
         Summary {
-            records: self.lines,
-            seq: any.then_some((1, self.expected.seq.saturating_sub(1))),
-            last_hash: any.then_some(self.expected.prev),
+            records: std::mem::take(&mut self.lines),
+            seq: first.map(|first| (first, self.expected.seq.saturating_sub(1))),
+            last_hash: first.map(|_| self.expected.prev.clone()),
+            unchecked_before: self.after.take(),
         }
     }
 
     fn follow(&mut self, line: &[u8]) -> Result<(), Why> {
         let parts = match take_apart(&self.key, line) {
             Ok(parts) => parts,
-            // The first line names the key in `prev`; if that is another's, nothing was edited.
-            Err(Why::Edited) if self.lines == 1 && !self.follows_genesis(line) => {
-                return Err(Why::WrongKey);
-            }
+            Err(Why::Edited) if !self.has_begun => return Err(self.first_line_edited(line)),
             Err(why) => return Err(why),
         };
+        if !self.has_begun
+            && let Some(after) = parts.begins_after()
+        {
+            self.after = Some(after.to_owned());
+            self.expected = Position {
+                seq: parts.seq,
+                prev: parts.prev.to_owned(),
+            };
+        }
         let (expected, found) = (self.expected.seq, parts.seq);
         if found > expected {
             return Err(Why::Missing { expected, found });
@@ -132,11 +158,19 @@ impl Verifier {
             seq,
             prev: parts.hash.to_owned(),
         };
+        self.first.get_or_insert(found);
+        self.has_begun = true;
         Ok(())
     }
 
-    fn follows_genesis(&self, line: &[u8]) -> bool {
-        form(line).is_ok_and(|parts| parts.prev == self.expected.prev)
+    /// The first line names the key in `prev`; if that is another's, nothing was edited. Where the
+    /// log goes on from another file, `prev` tells nothing.
+    fn first_line_edited(&self, line: &[u8]) -> Why {
+        match form(line) {
+            Ok(parts) if parts.begins_after().is_some() => Why::EditedOrWrongKey,
+            Ok(parts) if parts.prev == self.expected.prev => Why::Edited,
+            Ok(_) | Err(_) => Why::WrongKey,
+        }
     }
 }
 
@@ -147,6 +181,17 @@ pub(super) struct Parts<'a> {
     pub(super) hash: &'a str,
     /// The bytes that the hash is of.
     body: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// The file that the line's file goes on from, if it is the first line of such a one.
+    fn begins_after(&self) -> Option<&'a str> {
+        // A quote inside a text is escaped, so that no text looks like a field.
+        let (_, record) = self.body.split_once(",\"event\":\"")?;
+        let fields = record.strip_prefix(FILE_BEGUN)?;
+        let after = fields.strip_prefix("\",\"after\":\"")?;
+        after.split_once("\",\"prev\":").map(|(after, _)| after)
+    }
 }
 
 /// Takes a line apart whose hash is right.
