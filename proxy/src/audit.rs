@@ -11,6 +11,8 @@
 //! Waiting for the disk in every login would bound logins by its latency, and what a loss of power
 //! takes from the log are sessions that it ended.
 //!
+//! A file may be closed at any time, and the next one goes on with its chain ([`rotate`]).
+//!
 //! When the file cannot be written, every write says so, and the caller refuses the login. Records
 //! of sessions that already ended wait in memory and are written when it works again, and a
 //! `recovered` record counts what could not be.
@@ -18,6 +20,7 @@
 mod file;
 mod queue;
 mod room;
+mod rotate;
 mod writer;
 
 use std::fmt;
@@ -31,8 +34,9 @@ use postern_core::secret::Secret;
 use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
-pub(crate) use file::{Verified, verify_file};
-use queue::{Entry, Next, Queue, Request};
+pub(crate) use file::{Verified, verify_files};
+pub(crate) use queue::Rotated;
+use queue::{Entry, Next, Queue, Request, Rotation};
 pub(crate) use room::Room;
 use writer::Writer;
 
@@ -72,6 +76,9 @@ pub(crate) enum AuditError {
     /// The record was not written.
     #[error("cannot write the audit file {path}: {why}")]
     Write { path: PathBuf, why: String },
+    /// The file was not closed, and goes on.
+    #[error("the audit file {path} was not rotated: {why}")]
+    Rotate { path: PathBuf, why: String },
     /// Too many records wait for the file.
     #[error("more than {AUDIT_QUEUE_RECORDS_MAX} records wait for the audit file")]
     QueueFull,
@@ -189,6 +196,22 @@ impl AuditLog {
             opened,
             done,
         })?;
+        is_done.await.unwrap_or(Err(AuditError::Closed))
+    }
+
+    /// Closes the file, which gets another name beside, and goes on in a new one. Records that wait
+    /// for their line meanwhile go into either, and none is lost with the process.
+    ///
+    /// If the future is dropped, it may be done nonetheless.
+    ///
+    /// # Errors
+    ///
+    /// It was not done, and this file goes on; so it is when another process writes the file of
+    /// the configuration.
+    pub(crate) async fn rotate(&self) -> Result<Rotated, AuditError> {
+        let (done, is_done) = oneshot::channel();
+        let path = self.path.clone();
+        self.queue.rotate(Rotation { path, done })?;
         is_done.await.unwrap_or(Err(AuditError::Closed))
     }
 

@@ -173,7 +173,7 @@ pub(crate) enum Command {
     /// Edit the local file of accounts.
     #[command(subcommand)]
     Local(LocalCommand),
-    /// Examine the audit file.
+    /// Examine the audit file, or close it.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Let only the proxy reach the databases, by the kernel; and see that it does.
@@ -295,13 +295,18 @@ pub(crate) enum LocalCommand {
 pub(crate) enum AuditCommand {
     /// Check the chain of every record, and name the first that does not fit.
     Verify {
-        /// The audit file; the configured one if not given.
-        #[arg(long, value_name = "FILE")]
-        file: Option<PathBuf>,
+        /// Files of one log in their order, the oldest first; the configured one if not given.
+        #[arg(long = "file", value_name = "FILE", num_args = 1..)]
+        files: Vec<PathBuf>,
         /// The configuration, for the key and the file's place.
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Have the running process close its audit file and go on in a new one.
+    ///
+    /// The closed file stays beside, with the number of its last record at the end of its name, and
+    /// may be moved away; the chain goes on from it.
+    Rotate(Process),
 }
 
 /// `postern policy`.

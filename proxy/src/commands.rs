@@ -8,7 +8,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use postern_core::credential::{ClusterKey, SCRAM_ITERATIONS};
 use postern_core::scram::Verifier;
 use postern_core::secret::Secret;
@@ -87,9 +87,10 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         | Command::Reconcile { .. }
         | Command::Drain { .. }
         | Command::Pause(_)
-        | Command::Resume(_)) => orders::give(command),
+        | Command::Resume(_)
+        | Command::Audit(AuditCommand::Rotate(_))) => orders::give(command),
         Command::Local(command) => edit_local(command),
-        Command::Audit(AuditCommand::Verify { file, config }) => verify(file, &config.path),
+        Command::Audit(AuditCommand::Verify { files, config }) => verify(files, &config.path),
         Command::Policy(command) => policy::execute(&command),
         Command::Manual { folder } => manual::write(&folder).map(|()| ExitCode::SUCCESS),
     }
@@ -296,15 +297,15 @@ impl Drop for NoEcho {
     }
 }
 
-/// Verifies the given file or the configured one; for a given one only the key is looked up, so
-/// that it works where there is no proxy.
-fn verify(file: Option<PathBuf>, config: &Path) -> Result<ExitCode> {
-    let read = match file {
-        Some(file) => Credential::read(config).map(|credential| (file, credential)),
-        None => Config::read(config).map(|config| (config.audit.file, config.credential)),
+/// Verifies the given files, in their order, or the configured one; for given ones only the key is
+/// looked up, so that it works where there is no proxy.
+fn verify(files: Vec<PathBuf>, config: &Path) -> Result<ExitCode> {
+    let read = match files.is_empty() {
+        false => Credential::read(config).map(|credential| (files, credential)),
+        true => Config::read(config).map(|config| (vec![config.audit.file], config.credential)),
     };
     match read {
-        Ok((file, credential)) => verify_audit(&file, &audit_key(&credential)?),
+        Ok((files, credential)) => verify_audit(&files, &audit_key(&credential)?),
         Err(errors) => {
             eprintln!("{errors}");
             Ok(ExitCode::from(EX_CONFIG))
@@ -312,27 +313,36 @@ fn verify(file: Option<PathBuf>, config: &Path) -> Result<ExitCode> {
     }
 }
 
-fn verify_audit(file: &Path, key: &Secret<[u8; 32]>) -> Result<ExitCode> {
-    match audit::verify_file(file, key) {
-        Ok(Verified {
-            summary,
-            unfinished_bytes,
-        }) => {
-            let hash = summary.last_hash;
-            println!(
-                "{}: {} records, none changed",
-                file.display(),
-                summary.records
-            );
-            if let (Some((first, last)), Some(hash)) = (summary.seq, hash) {
-                println!("numbers {first} to {last}, last hash {hash}");
-            }
-            if unfinished_bytes > 0 {
-                println!("{unfinished_bytes} bytes at the end are just being written");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => Err(anyhow!("{}: {error}", file.display())),
+fn verify_audit(files: &[PathBuf], key: &Secret<[u8; 32]>) -> Result<ExitCode> {
+    let (whole, outcome) = audit::verify_files(files, key);
+    for (file, verified) in files.iter().zip(whole) {
+        print_verified(file, verified);
+    }
+    outcome?;
+    if files.len() > 1 {
+        println!(
+            "{} files, and no record is missing between them",
+            files.len()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_verified(file: &Path, verified: Verified) {
+    let Verified {
+        summary,
+        unfinished_bytes,
+    } = verified;
+    let (file, hash) = (file.display(), summary.last_hash);
+    println!("{file}: {} records, none changed", summary.records);
+    if let (Some((first, last)), Some(hash)) = (summary.seq, hash) {
+        println!("numbers {first} to {last}, last hash {hash}");
+    }
+    if let Some(before) = summary.unchecked_before {
+        println!("it goes on from {before}, which was not given and not checked");
+    }
+    if unfinished_bytes > 0 {
+        println!("{unfinished_bytes} bytes at the end are just being written");
     }
 }
 

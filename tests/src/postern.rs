@@ -340,12 +340,30 @@ impl Postern {
         Ok(files.into_iter().filter(is_one).collect())
     }
 
+    /// The files of its audit log in their order: those that were closed, and the one of now.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn audit_files(&self) -> Result<Vec<PathBuf>> {
+        let start = format!("{}.0", self.audit_file().display());
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            files.push(entry?.path());
+        }
+        files.retain(|it| it.to_string_lossy().starts_with(&start));
+        files.sort();
+        files.push(self.audit_file());
+        Ok(files)
+    }
+
     /// The audit records so far; a line that is being written is left out.
     ///
     /// # Errors
-    /// If the file cannot be read or a line is no JSON.
+    /// If a file cannot be read or a line is no JSON.
     pub fn audit(&self) -> Result<Vec<serde_json::Value>> {
-        records_of(&self.audit_file())
+        let files = self.audit_files()?;
+        let records: Result<Vec<_>> = files.iter().map(|it| records_of(it)).collect();
+        Ok(records?.concat())
     }
 
     /// The log so far, over all starts.

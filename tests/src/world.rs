@@ -302,21 +302,23 @@ pub fn every_session_has_exactly_one_terminal_record(world: &World) -> Result<()
     let mut sessions_seen = 0;
     for postern in [&world.postern, &world.plain] {
         postern.stop()?;
-        let mut files = postern.drained_audit_files()?;
-        files.push(postern.audit_file());
+        let drained = postern.drained_audit_files()?;
+        let mut logs: Vec<_> = drained.into_iter().map(|it| vec![it]).collect();
+        logs.push(postern.audit_files()?);
         let mut records = Vec::new();
-        for file in &files {
-            let of_file = records_of(file)?;
-            for (index, record) in of_file.iter().enumerate() {
+        for files in &logs {
+            let of_files: Result<Vec<_>> = files.iter().map(|it| records_of(it)).collect();
+            let of_log = of_files?.concat();
+            for (index, record) in of_log.iter().enumerate() {
                 let seq = record["seq"].as_u64().context("no sequence number")?;
                 ensure!(
-                    u64::try_from(index)? + of_file[0]["seq"].as_u64().unwrap_or(0) == seq,
+                    u64::try_from(index)? + of_log[0]["seq"].as_u64().unwrap_or(0) == seq,
                     "a gap before {record}"
                 );
             }
             let mut verify = postern.command(&["audit", "verify"])?;
-            run(verify.arg("--file").arg(file))?;
-            records.extend(of_file);
+            run(verify.arg("--file").args(files))?;
+            records.extend(of_log);
         }
         let mut sessions: HashMap<String, (u32, u32)> = HashMap::new();
         for record in &records {

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
             orders::a_drain_refuses_logins_and_ends_what_is_left_in_time,
             orders::who_is_asked_before_a_drain_is_not_in_after_it,
             orders::reload_takes_another_configuration_over_or_says_why_not,
+            orders::rotate_closes_the_audit_file,
             orders::each_command_needs_its_right,
             orders::every_command_is_on_record_before_it_is_done,
             orders::a_changed_account_loses_its_open_session,

@@ -8,6 +8,8 @@ mod commands;
 mod metrics;
 #[path = "operation/monitoring.rs"]
 mod monitoring;
+#[path = "operation/rotating.rs"]
+mod rotating;
 #[path = "operation/stop.rs"]
 mod stop;
 
@@ -29,9 +31,12 @@ fn main() -> ExitCode {
             commands::init_sql_a_second_time_has_nothing_to_do,
             commands::a_configuration_with_errors_names_them_all,
             audit::one_session_is_on_record_from_its_first_packet_to_its_last,
+            audit::a_session_takes_little_room,
             audit::an_edited_deleted_or_swapped_record_is_found,
             audit::an_audit_file_that_cannot_be_written_refuses_to_start,
             audit::an_audit_file_is_readable_by_its_owner_only,
+            rotating::a_closed_file_and_the_next_are_one_log,
+            rotating::a_process_killed_while_it_rotates_loses_no_record,
             metrics::the_numbers_follow_what_happens_and_name_nobody,
             metrics::the_process_is_ready_when_everything_that_it_needs_is,
             metrics::silent_clients_do_not_keep_the_numbers_from_others,

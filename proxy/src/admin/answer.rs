@@ -254,6 +254,7 @@ async fn obey(gate: &Gate, order: &Order, by: &Operator) -> Result<Vec<String>, 
         },
         Order::Pause => Command::Pause,
         Order::Resume => Command::Resume,
+        Order::Rotate => Command::Rotate,
     };
     gate.orders.command(command, by.clone()).await
 }

@@ -17,7 +17,7 @@ type Columns = &'static [(&'static str, Kind)];
 type Row = Vec<Cell>;
 
 /// The commands that are no SHOW: how each is written, the right that it needs, and what it does.
-const ORDERS: [(&str, Right, &str); 8] = [
+const ORDERS: [(&str, Right, &str); 9] = [
     (
         "KILL session [REASON '...']",
         Right::Kill,
@@ -50,6 +50,11 @@ const ORDERS: [(&str, Right, &str); 8] = [
         "let new logins wait; live sessions go on",
     ),
     ("RESUME", Right::Resume, "end a pause or a drain"),
+    (
+        "ROTATE",
+        Right::Rotate,
+        "close the audit file and go on in a new one",
+    ),
 ];
 
 /// A table as it is now.

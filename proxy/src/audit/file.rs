@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -12,6 +12,7 @@ use postern_core::limits::AUDIT_LINE_BYTES_MAX;
 use postern_core::secret::Secret;
 
 use super::AuditError;
+use super::rotate::{clear, is_at};
 
 /// What every line begins with.
 const LINE_BEGIN: &[u8] = b"{\"seq\":";
@@ -24,10 +25,10 @@ pub(super) struct Opened {
     pub(super) dropped_bytes: u64,
 }
 
-/// A log without a broken line.
+/// A file of a log, without a broken line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verified {
-    /// The records, the numbers of the first and last one, and the last hash.
+    /// The records, the numbers of the first and last one, the last hash, what was before.
     pub(crate) summary: Summary,
     /// Bytes at the end that a running process has not finished yet. Zero for a file that nobody
     /// is writing: there an unfinished line is an error.
@@ -53,6 +54,12 @@ pub(super) fn open(path: &Path, key: &Secret<[u8; 32]>) -> Result<Opened, AuditE
         }
         failed(errno.into())
     })?;
+    // It may have been closed between the two, and another one begun.
+    if !is_at(&file, path) {
+        return Err(AuditError::Locked {
+            path: path.to_owned(),
+        });
+    }
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         // A device has no last line to go on from.
@@ -83,6 +90,7 @@ pub(super) fn open(path: &Path, key: &Secret<[u8; 32]>) -> Result<Opened, AuditE
             .map_err(failed)?;
         file.sync_data().map_err(failed)?;
     }
+    clear(&file, path, chain.position().seq.saturating_sub(1));
     Ok(Opened {
         file,
         chain,
@@ -90,21 +98,36 @@ pub(super) fn open(path: &Path, key: &Secret<[u8; 32]>) -> Result<Opened, AuditE
     })
 }
 
-/// Checks every line of an audit file.
+/// Checks every line of a log that is in these files, in their order.
 ///
 /// A file that a running process is writing may end in the middle of a line.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or the first line that is not as it was written.
-pub(crate) fn verify_file(path: &Path, key: &Secret<[u8; 32]>) -> Result<Verified, AuditError> {
+/// A file cannot be read, or the first line that is not as it was written; with what was found of
+/// the files before.
+pub(crate) fn verify_files(
+    paths: &[PathBuf],
+    key: &Secret<[u8; 32]>,
+) -> (Vec<Verified>, Result<(), AuditError>) {
+    let mut verifier = Verifier::new(key);
+    let mut whole = Vec::new();
+    for path in paths {
+        match verify_file(path, &mut verifier) {
+            Ok(verified) => whole.push(verified),
+            Err(error) => return (whole, Err(error)),
+        }
+    }
+    (whole, Ok(()))
+}
+
+fn verify_file(path: &Path, verifier: &mut Verifier) -> Result<Verified, AuditError> {
     let failed = |error: io::Error| AuditError::Read {
         path: path.to_owned(),
         why: error.to_string(),
     };
     let file = File::open(path).map_err(failed)?;
     let mut reader = BufReader::new(&file);
-    let mut verifier = Verifier::new(key);
     let mut line = Vec::new();
     let mut unfinished_bytes = 0;
     while read_line(&mut reader, &mut line).map_err(failed)? {

@@ -33,6 +33,22 @@ pub(super) struct Next {
     pub(super) done: oneshot::Sender<Result<(), AuditError>>,
 }
 
+/// The file is to be closed, and the next one to be begun.
+pub(super) struct Rotation {
+    /// The file: the writer may have gone on in another one.
+    pub(super) path: PathBuf,
+    pub(super) done: oneshot::Sender<Result<Rotated, AuditError>>,
+}
+
+/// A file that was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rotated {
+    /// Where it is now.
+    pub(crate) file: PathBuf,
+    /// The number and the hash of its last record.
+    pub(crate) last: (u64, String),
+}
+
 /// What waits for the writer.
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -46,6 +62,7 @@ pub(super) struct State {
     pub(super) requests: VecDeque<Request>,
     pub(super) detached: VecDeque<Entry>,
     pub(super) next: Option<Next>,
+    pub(super) rotation: Option<Rotation>,
     /// The file that the writer has gone on in, if it has in another one than the first.
     pub(super) changed_to: Option<PathBuf>,
     /// What the next `recovered` record has to say.
@@ -69,6 +86,7 @@ impl Queue {
             requests: VecDeque::new(),
             detached: VecDeque::new(),
             next: None,
+            rotation: None,
             changed_to: None,
             dropped_bytes,
             lost_records: 0,
@@ -126,6 +144,18 @@ impl Queue {
         Ok(())
     }
 
+    /// Whoever asked for another rotation that has not begun is told that it is not done.
+    pub(super) fn rotate(&self, rotation: Rotation) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(AuditError::Closed);
+        }
+        state.rotation = Some(rotation);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
     /// See `State::changed_to`.
     pub(super) fn changed_to(&self) -> Option<PathBuf> {
         self.lock().changed_to.clone()
@@ -170,6 +200,7 @@ pub(super) struct Work {
     pub(super) detached: VecDeque<Entry>,
     pub(super) recovered: Option<Entry>,
     pub(super) next: Option<Next>,
+    pub(super) rotation: Option<Rotation>,
     pub(super) stopping: bool,
 }
 
@@ -190,6 +221,7 @@ impl State {
             detached: std::mem::take(&mut self.detached),
             recovered,
             next: self.next.take(),
+            rotation: self.rotation.take(),
             stopping: self.stopping,
         }
     }
@@ -207,5 +239,6 @@ impl Drop for EndGuard {
         // Dropping the requests tells those who wait for them.
         state.requests.clear();
         state.next = None;
+        state.rotation = None;
     }
 }

@@ -4,6 +4,8 @@
     reason = "a test stops at the first thing that is not so"
 )]
 
+mod rotating;
+
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -38,6 +40,12 @@ fn open(path: &Path) -> Result<AuditLog, AuditError> {
 
 fn path(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("audit.jsonl")
+}
+
+/// What a log of one file comes to.
+fn verify_file(path: &Path, key: &Secret<[u8; 32]>) -> Result<Verified, AuditError> {
+    let (mut whole, outcome) = verify_files(&[path.to_owned()], key);
+    outcome.map(|()| whole.remove(0))
 }
 
 fn records(path: &Path) -> u64 {

@@ -1,6 +1,6 @@
 //! The thread that owns the audit file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -11,8 +11,10 @@ use nix::fcntl::Flock;
 use postern_core::audit::{Chain, Record};
 use postern_core::limits::{AUDIT_BATCH_BYTES_MAX, AUDIT_SYNC_INTERVAL_MS};
 
-use super::AuditError;
-use super::queue::{EndGuard, Entry, Next, Queue, Work};
+use super::queue::{EndGuard, Entry, Next, Queue, Rotated, Rotation, Work};
+use super::rotate::{Names, sync_names};
+use super::{AuditError, OF_THE_PROCESS};
+use crate::clock::now_ms;
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(AUDIT_SYNC_INTERVAL_MS);
 
@@ -46,10 +48,14 @@ impl Writer {
         loop {
             let mut work = self.wait();
             let (stopping, next) = (work.stopping, work.next.take());
+            let rotation = work.rotation.take();
             let written = self.write_all(work);
             let outcome = written.and(self.sync_if_due(stopping || next.is_some()));
             if let Some(next) = next {
                 self.change_to(next, &outcome);
+            }
+            if let Some(rotation) = rotation {
+                self.rotate_for(rotation, &outcome);
             }
             if stopping {
                 let mut state = self.queue.lock();
@@ -91,6 +97,59 @@ impl Writer {
         let _ = done.send(answer);
     }
 
+    /// Closes the file, if everything is in it that was to be, and if that is still asked for.
+    fn rotate_for(&mut self, rotation: Rotation, outcome: &io::Result<()>) {
+        let Rotation { path, done } = rotation;
+        if done.is_closed() {
+            return;
+        }
+        let why = match outcome {
+            _ if self.path != path => Some("another process writes it now".to_owned()),
+            Err(error) => Some(error.to_string()),
+            Ok(()) => None,
+        };
+        let rotated = match why {
+            Some(why) => Err(why),
+            None => self.rotate().map_err(|error| error.to_string()),
+        };
+        // Whoever asked may have given up just now, and finds it on record.
+        let _ = done.send(rotated.map_err(|why| AuditError::Rotate { path, why }));
+    }
+
+    /// See [`rotate`](super::rotate) for the steps.
+    fn rotate(&mut self) -> io::Result<Rotated> {
+        // Where the file is, if its path is a link.
+        let path = fs::canonicalize(&self.path)?;
+        let names = Names::of(&path, self.chain.position().seq);
+        names.are_free(&self.file)?;
+        self.write_lines(std::iter::once(&of_the_process(Record::FileEnded {
+            file: names.closed_name(),
+        })))?;
+        self.file.sync_data()?;
+        self.unsynced_since = None;
+        let last = self.chain.position().clone();
+        let mut chain = self.chain.clone();
+        let first = of_the_process(Record::FileBegun {
+            after: names.closed_name(),
+        });
+        let line = chain.seal(first.at_ms, &first.session, &first.record);
+        let next = names.make_next(&self.file, &line)?;
+        names.change(&path)?;
+        // From here on it is done.
+        self.file = next;
+        self.chain = chain;
+        if let Err(error) = sync_names(&path) {
+            let path = path.display();
+            tracing::error!(%error, %path, "the names of audit files may be lost with the power");
+        }
+        let (file, seq, hash) = (names.closed, last.seq.saturating_sub(1), last.prev);
+        tracing::info!(file = %file.display(), seq, hash, "an audit file was closed");
+        Ok(Rotated {
+            file,
+            last: (seq, hash),
+        })
+    }
+
     /// Writes what is queued now, without waiting.
     #[cfg(test)]
     pub(super) fn step(&mut self) -> io::Result<()> {
@@ -112,6 +171,7 @@ impl Writer {
         loop {
             state.answered = state.asked;
             let idle = state.next.is_none()
+                && state.rotation.is_none()
                 && state.requests.is_empty()
                 && (state.broken || (state.detached.is_empty() && state.dropped_bytes == 0));
             let due = match self.unsynced_since {
@@ -279,5 +339,14 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+}
+
+/// A record of the process itself, now.
+fn of_the_process(record: Record) -> Entry {
+    Entry {
+        at_ms: now_ms(),
+        session: OF_THE_PROCESS.to_owned(),
+        record,
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{ask, read_config};
 use crate::admin;
-use crate::cli::{Command, ConfigFile};
+use crate::cli::{AuditCommand, Command, ConfigFile};
 use crate::config::Config;
 use crate::control::Question;
 use crate::operators::OrderError;
@@ -87,6 +87,9 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
         }
         Command::Pause(process) => Some((process.config, Order::Pause, process.json)),
         Command::Resume(process) => Some((process.config, Order::Resume, process.json)),
+        Command::Audit(AuditCommand::Rotate(process)) => {
+            Some((process.config, Order::Rotate, process.json))
+        }
         Command::Kill { .. }
         | Command::Manual { .. }
         | Command::Run(_)
@@ -99,7 +102,7 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
         | Command::Adopt(_)
         | Command::Config(_)
         | Command::Local(_)
-        | Command::Audit(_)
+        | Command::Audit(AuditCommand::Verify { .. })
         | Command::Policy(_)
         | Command::Reload(_)
         | Command::Upgrade(_)

@@ -12,6 +12,7 @@ use super::cause::{Cause, Heard, Loss};
 use super::ending::{Leaver, end_access};
 use super::halting;
 use super::person::{Outcome, settle};
+use crate::audit::{AuditLog, Rotated};
 use crate::clock::unix_ms;
 use crate::gate::Plane;
 use crate::operators::{Operator, OrderError};
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Pause,
     /// End a drain or a pause.
     Resume,
+    /// Close the audit file, and go on in a new one.
+    Rotate,
     /// Compare every managed role with the directory.
     Reconcile {
         /// Only say what would be done.
@@ -123,9 +126,21 @@ async fn carry_out(plane: &Plane, command: Command, by: &Operator) -> Answer {
         Command::Drain { within_s } => halting::drain(gate, within_s.map(Duration::from_secs)),
         Command::Pause => halting::pause(gate),
         Command::Resume => halting::resume(gate),
+        Command::Rotate => rotate(&gate.audit).await,
         Command::Adopt { .. } => Ok(Vec::new()),
         Command::Holds => holds(plane).await,
     }
+}
+
+/// Closes the audit file. Who ordered it is in the file that is closed, and what came of it in the
+/// next one.
+async fn rotate(audit: &AuditLog) -> Answer {
+    let rotated = audit.rotate().await;
+    let Rotated { file, last } = rotated.map_err(|error| OrderError::Failed(error.to_string()))?;
+    let (file, (number, hash)) = (file.display(), last);
+    Ok(vec![format!(
+        "{file} is closed: its last record is {number}, hash {hash}"
+    )])
 }
 
 /// The entries of all managed roles that may log in.
@@ -427,6 +442,7 @@ impl Command {
             }
             Self::Pause => ("pause", nothing(), nothing()),
             Self::Resume => ("resume", nothing(), nothing()),
+            Self::Rotate => ("rotate", nothing(), nothing()),
             Self::Reconcile { dry_run: false } => ("reconcile", nothing(), nothing()),
             Self::Reconcile { dry_run: true } | Self::Holds => return None,
         };

@@ -81,6 +81,21 @@ pub(crate) fn revoke_keeps_a_person_out_until_restore(world: &World) -> Result<(
     Ok(())
 }
 
+pub(crate) fn rotate_closes_the_audit_file(world: &World) -> Result<()> {
+    let told = refused(&console(&world.plain, VIEWER), "rotate")?;
+    ensure!(told.contains("ROTATE needs the right \"rotate\""), "{told}");
+    let files = world.plain.audit_files()?.len();
+    let (_, notice) = said(&console(&world.plain, OPERATOR), "rotate")?;
+    ensure!(notice.contains("is closed: its last record is"), "{notice}");
+    ensure!(world.plain.audit_files()?.len() == files + 1);
+    let record = last_record(&world.plain, "ordered")?;
+    ensure!(
+        record["order"] == "rotate" && record["by"] == OPERATOR.0,
+        "{record}"
+    );
+    Ok(())
+}
+
 /// The number of logins that wait, as SHOW VERSION has it.
 pub(crate) fn door(postern: &Postern) -> Result<String> {
     let (row, _) = said(&console(postern, VIEWER), "show version")?;

@@ -9,6 +9,9 @@ use postern_tests::world::{CHANGE_LIMIT, outcome_of};
 use postern_tests::{ConfigFile, RawClient, World, wait_until};
 use serde_json::Value;
 
+/// What the records of a session may take in the audit file, of a person with one group.
+const SESSION_BYTES_MAX: u64 = 2_048;
+
 fn verify(world: &World, text: &str) -> Result<(i32, String)> {
     let copy = world.scratch.path().join("copy.jsonl");
     fs::write(&copy, text)?;
@@ -73,6 +76,23 @@ pub(crate) fn one_session_is_on_record_from_its_first_packet_to_its_last(
         bytes > 0 && closed["bytes_to_backend"].as_u64() > Some(0),
         "{closed}"
     );
+    Ok(())
+}
+
+pub(crate) fn a_session_takes_little_room(world: &World) -> Result<()> {
+    let person = world.person("brief", &[HR_GROUP])?;
+    let bytes = || -> Result<u64> { Ok(fs::metadata(world.postern.audit_file())?.len()) };
+    let ends = || -> Result<usize> {
+        let records = world.postern.audit()?;
+        Ok(records.iter().filter(|it| it["event"] == "closed").count())
+    };
+    for what in ["the first, which makes the role", "the next ones"] {
+        let (before, ended) = (bytes()?, ends()?);
+        world.psql(&person).query("select 1")?;
+        wait_until("the end is on record", CHANGE_LIMIT, || Ok(ends()? > ended))?;
+        let taken = bytes()? - before;
+        ensure!(taken <= SESSION_BYTES_MAX, "{what}: {taken} bytes");
+    }
     Ok(())
 }
 

@@ -43,6 +43,8 @@ pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
             world.plain.is_running()?,
             "the old process has left its session"
         );
+        // The old one has sessions, and the file is the new one's to close.
+        run(&mut world.plain.command(&["audit", "rotate"])?)?;
         drop(session);
         wait_until("the old process ends", CHANGE_LIMIT, || {
             Ok(!world.plain.is_running()?)
@@ -59,7 +61,8 @@ pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
     })();
     successor.leave(&world.plain)?;
     outcome?;
-    run(&mut world.plain.command(&["audit", "verify"])?).map(drop)
+    let mut verify = world.plain.command(&["audit", "verify"])?;
+    run(verify.arg("--file").args(world.plain.audit_files()?)).map(drop)
 }
 
 pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(

@@ -88,6 +88,8 @@ pub enum Order {
     Pause,
     /// End a drain or a pause.
     Resume,
+    /// Close the audit file, and go on in a new one.
+    Rotate,
 }
 
 /// Whose sessions are ended.
@@ -212,6 +214,7 @@ impl Order {
             Self::Drain { .. } => Right::Drain,
             Self::Pause => Right::Pause,
             Self::Resume => Right::Resume,
+            Self::Rotate => Right::Rotate,
         }
     }
 }
@@ -355,6 +358,7 @@ fn statement(words: &[Word]) -> Result<Statement, CommandError> {
         }),
         "pause" => Statement::Order(Order::Pause),
         "resume" => Statement::Order(Order::Resume),
+        "rotate" => Statement::Order(Order::Rotate),
         "with" | "insert" | "update" | "delete" | "create" | "alter" | "drop" | "grant"
         | "copy" | "table" | "values" | "explain" | "truncate" | "do" | "call" | "declare"
         | "fetch" | "listen" | "notify" | "prepare" | "execute" | "lock" | "vacuum" | "merge" => {

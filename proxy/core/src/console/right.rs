@@ -22,21 +22,28 @@ pub enum Right {
     Pause,
     /// To end a drain or a pause.
     Resume,
+    /// To close the audit file and have the next one begun.
+    Rotate,
 }
 
-use Right::{Drain, Kill, Pause, Reload, Restore, Resume, Revoke, Show};
+use Right::{Drain, Kill, Pause, Reload, Restore, Resume, Revoke, Rotate, Show};
 
 /// Rights that go together, under one name.
 pub const BUNDLES: [(&str, &[Right]); 4] = [
     ("viewer", &[Show]),
     ("helpdesk", &[Show, Kill, Revoke, Restore]),
-    ("operator", &[Show, Kill, Reload, Drain, Pause, Resume]),
+    (
+        "operator",
+        &[Show, Kill, Reload, Drain, Pause, Resume, Rotate],
+    ),
     ("admin", &Right::ALL),
 ];
 
 impl Right {
     /// Every one, in order.
-    pub const ALL: [Self; 8] = [Show, Kill, Revoke, Restore, Reload, Drain, Pause, Resume];
+    pub const ALL: [Self; 9] = [
+        Show, Kill, Revoke, Restore, Reload, Drain, Pause, Resume, Rotate,
+    ];
 
     /// Its name in the file of accounts and in refusals.
     pub const fn label(self) -> &'static str {
@@ -49,6 +56,7 @@ impl Right {
             Drain => "drain",
             Pause => "pause",
             Resume => "resume",
+            Rotate => "rotate",
         }
     }
 }

@@ -19,9 +19,9 @@ pub(super) static ADMIN: Table = Table {
             &[
                 "The accounts, as `postern local passwd` writes them, in a file of their own.",
                 "Their groups are their rights: `show`, `kill`, `revoke`, `restore`, `reload`, \
-                 `drain`, `pause`, `resume`; or several at once: `viewer` (`show`), `helpdesk` \
-                 (`show`, `kill`, `revoke`, `restore`), `operator` (`show`, `kill`, `reload`, \
-                 `drain`, `pause`, `resume`) and `admin` (all).",
+                 `drain`, `pause`, `resume`, `rotate`; or several at once: `viewer` (`show`), \
+                 `helpdesk` (`show`, `kill`, `revoke`, `restore`), `operator` (`show`, `kill`, \
+                 `reload`, `drain`, `pause`, `resume`, `rotate`) and `admin` (all).",
                 "A change counts from the next login on.",
             ],
         ),

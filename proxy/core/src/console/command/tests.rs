@@ -67,6 +67,7 @@ fn an_order_has_its_words_in_order() {
         ("reload", Order::Reload),
         ("pause", Order::Pause),
         ("resume", Order::Resume),
+        ("rotate", Order::Rotate),
     ] {
         assert_eq!(order(query), Ok(expected), "{query}");
     }
@@ -219,6 +220,7 @@ fn each_order_needs_its_own_right() {
         ("drain", Right::Drain),
         ("pause", Right::Pause),
         ("resume", Right::Resume),
+        ("rotate", Right::Rotate),
         ("show sessions", Right::Show),
     ] {
         assert_eq!(one(query).map(|it| it.right()), Ok(Some(right)), "{query}");
