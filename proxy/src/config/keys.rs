@@ -162,6 +162,8 @@ static LISTEN: Table = Table {
             Absent::Default(r#"["0.0.0.0:5050"]"#),
             &[
                 "The sockets to listen on, each as `address:port`.",
+                "Where systemd passes a socket on, as with the package and the appliance, \
+                 `ListenStream=` of `postern.socket` counts instead.",
                 "A port of 0 takes a free one, which the log names.",
             ],
         ),

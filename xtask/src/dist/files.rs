@@ -26,7 +26,12 @@ const SHARED: [&str; 10] = [
     "usr/share/postern/monitoring/dashboard.json",
 ];
 /// The guides, which the package has too.
-const GUIDES: [&str; 3] = ["operating.md", "configuration.md", "perimeter.md"];
+const GUIDES: [&str; 4] = [
+    "operating.md",
+    "configuration.md",
+    "perimeter.md",
+    "what-it-is-not.md",
+];
 
 /// Where a package's own documents are.
 const DOCUMENTS: &str = "usr/share/doc/postern";
@@ -129,8 +134,11 @@ impl Tree {
     fn put_documents(&self) -> Result<()> {
         let root = root()?;
         for guide in GUIDES {
-            let text = fs::read(root.join("docs").join(guide))?;
-            self.put(&format!("{DOCUMENTS}/{guide}"), &text)?;
+            let text = fs::read_to_string(root.join("docs").join(guide))?;
+            self.put(
+                &format!("{DOCUMENTS}/{guide}"),
+                without_sources(&text).as_bytes(),
+            )?;
         }
         let copyright = fs::read(root.join("appliance/debian/copyright"))?;
         self.put(&format!("{DOCUMENTS}/copyright"), &copyright)?;
@@ -146,6 +154,23 @@ impl Tree {
         let path = format!("{DOCUMENTS}/changelog.gz");
         self.put(&path, &gzip(text.as_bytes())?)
     }
+}
+
+/// A guide where the sources are not: a link to them becomes words, `[a](../b.md)` for example
+/// `a (b.md in the sources)`.
+fn without_sources(guide: &str) -> String {
+    let mut parts = guide.split("](../");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let said = text.rfind('[').map(|at| text.split_off(at));
+        let (path, after) = part.split_once(')').unwrap_or((part, ""));
+        match said.as_deref().and_then(|it| it.strip_prefix('[')) {
+            Some(said) if said != path => text.push_str(&format!("{said} ({path} in the sources)")),
+            _ => text.push_str(&format!("{path} in the sources")),
+        }
+        text.push_str(after);
+    }
+    text
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
@@ -174,4 +199,20 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
         bail!("gzip failed: {}", output.status);
     }
     Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guide_without_the_sources_has_no_link_to_them() {
+        let guide = "See [a](b.md), [c](../c/README.md) and [D.md](../D.md).\n[e](../e) too\n";
+        assert_eq!(
+            without_sources(guide),
+            "See [a](b.md), c (c/README.md in the sources) and D.md in the sources.\n\
+             e in the sources too\n"
+        );
+        assert_eq!(without_sources("none\n"), "none\n");
+    }
 }

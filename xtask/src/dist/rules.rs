@@ -52,7 +52,7 @@ const TOLERATED: &str = "bogus-mail-host,bogus-mail-host-in-debian-changelog,\
 /// One rule: what it claims, and whether that holds of a package.
 type Rule = (&'static str, fn(&Unpacked) -> Result<()>);
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     (
         "the package has every file that is looked for",
         has_every_file,
@@ -76,6 +76,10 @@ const RULES: [Rule; 7] = [
     (
         "a removal leaves no unit enabled and nobody listening",
         stops_everything,
+    ),
+    (
+        "the guides lead to what the package has",
+        leads_to_what_is_there,
     ),
     ("the completions are understood by their shells", completes),
 ];
@@ -276,6 +280,27 @@ fn stops_everything(package: &Unpacked) -> Result<()> {
         script.contains(first),
         "prerm does not stop the socket first"
     );
+    Ok(())
+}
+
+fn leads_to_what_is_there(package: &Unpacked) -> Result<()> {
+    let documents = package.root().join("usr/share/doc/postern");
+    for entry in std::fs::read_dir(&documents)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|it| it != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            let is_elsewhere = target.is_empty() || target.starts_with("https://");
+            ensure!(
+                is_elsewhere || documents.join(target).exists(),
+                "{} leads to {target}",
+                path.display()
+            );
+        }
+    }
     Ok(())
 }
 
