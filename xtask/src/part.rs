@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 const SECOND_TRIES_MAX: usize = 4;
 
 /// How many tests did what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
-    /// Of those that passed, those that did so at the second try only.
-    pub(crate) at_second_try: u64,
+    /// The names of those that passed at the second try only.
+    pub(crate) at_second_try: Vec<String>,
 }
 
 impl Counts {
@@ -41,7 +41,7 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
-        self.at_second_try += other.at_second_try;
+        self.at_second_try.extend(other.at_second_try);
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn cargo_test_twice(
             println!("AT THE SECOND TRY {name}");
             counts.failed -= 1;
             counts.passed += 1;
-            counts.at_second_try += 1;
+            counts.at_second_try.push(name.to_owned());
         }
     }
     Ok(counts)
@@ -171,17 +171,20 @@ mod tests {
             passed: 5,
             failed: 2,
             skipped: 3,
-            at_second_try: 0,
+            at_second_try: Vec::new(),
         };
         assert_eq!(count(output.lines()), expected);
     }
 
     #[test]
-    fn what_fails_twice_has_failed_and_what_fails_once_is_counted_apart() -> Result<()> {
+    fn what_fails_twice_has_failed_and_what_fails_once_is_named_apart() -> Result<()> {
         let whole = "failures:\n\n---- b ----\nwhy\n\nfailures:\n    b\n\n\
             test result: FAILED. 2 passed; 1 failed; 0 ignored";
         let alone = "test result: ok. 1 passed; 0 failed; 0 ignored";
-        for (second, passed, failed) in [(alone, 3, 0), (whole, 2, 1)] {
+        let named = vec!["b".to_owned()];
+        for (second, passed, failed, at_second_try) in
+            [(alone, 3, 0, named), (whole, 2, 1, Vec::new())]
+        {
             let run = |words: &[&str]| {
                 let output = match words {
                     [] => whole,
@@ -197,7 +200,7 @@ mod tests {
                 passed,
                 failed,
                 skipped: 0,
-                at_second_try: 1 - failed,
+                at_second_try,
             };
             assert_eq!(cargo_test_twice(run)?, expected);
         }

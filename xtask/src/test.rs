@@ -90,8 +90,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         at_second_try,
     } = total;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if at_second_try > 0 {
-        println!("{at_second_try} of those that passed did so at the second try only");
+    if !at_second_try.is_empty() {
+        println!("passed at the second try only, which may be a fault that comes and goes:");
+        println!("    {}", at_second_try.join("\n    "));
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -158,12 +159,16 @@ fn run_end_to_end(test: &str, variables: &[(&str, PathBuf)]) -> Result<Counts> {
     if built.failed > 0 {
         return Ok(built);
     }
-    cargo_test_twice(|words| {
+    let mut counts = cargo_test_twice(|words| {
         let package = ["test", "--package", "postern-tests", "--test", test];
         let mut command = cargo::command(&[package.as_slice(), words].concat());
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         show(command)
-    })
+    })?;
+    for name in &mut counts.at_second_try {
+        *name = format!("{test}: {name}");
+    }
+    Ok(counts)
 }
 
 /// The end-to-end tests: one program each, a file or a folder with a `main.rs`.
