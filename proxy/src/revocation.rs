@@ -29,7 +29,7 @@ use tokio::time::sleep_until;
 pub(crate) use self::cause::{Cause, Heard};
 pub(crate) use self::ending::end_at_login;
 use self::file::FileWatch;
-pub(crate) use self::operator::Command;
+pub(crate) use self::operator::{Command, Said};
 pub(crate) use self::order::{Order, Orders, Renewed};
 use self::person::{Outcome, settle};
 use self::sources::Sources;

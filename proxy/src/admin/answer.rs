@@ -14,7 +14,7 @@ use super::show;
 use crate::gate::Gate;
 use crate::limits::COMMAND_TIMEOUT;
 use crate::operators::{Operator, OrderError};
-use crate::revocation::Command;
+use crate::revocation::{Command, Said};
 use crate::upkeep::Upkeep;
 
 /// The version of PostgreSQL whose protocol and types the console speaks, for clients that decide
@@ -207,20 +207,36 @@ async fn denied(
     gate: &Gate,
     (operator, right): (&Operator, Right),
 ) -> Refusal {
-    let what = match statement {
-        Statement::Show(shown) => format!("show {}", shown.name()),
-        Statement::Order(_)
-        | Statement::Select(_)
-        | Statement::Parameter(_)
-        | Statement::Setting(_) => right.label().to_owned(),
+    let said = match statement {
+        Statement::Show(shown) => Some(Said {
+            order: "show",
+            subject: shown.name().to_owned(),
+            detail: String::new(),
+        }),
+        Statement::Order(order) => command(order).and_then(|it| it.said()),
+        Statement::Select(_) | Statement::Parameter(_) | Statement::Setting(_) => None,
+    };
+    // Of the others there is no more to say than their name.
+    let said = said.unwrap_or_else(|| Said {
+        order: right.label(),
+        ..Said::default()
+    });
+    let what = match said.order {
+        "show" => format!("show {}", said.subject),
+        _ => right.label().to_owned(),
     };
     let needs = format!(
         "{} needs the right \"{}\"",
         what.to_uppercase(),
         right.label()
     );
+    let about = (said.subject.as_str(), said.detail.as_str());
+    if let Err(error) = operator.orders(gate, said.order, about).await {
+        return error.into();
+    }
+    let outcome = OrderOutcome::Denied;
     operator
-        .ended(gate, right.label(), OrderOutcome::Denied, needs.clone())
+        .ended(gate, said.order, outcome, needs.clone())
         .await;
     let text = format!("permission denied: {needs}");
     Refusal::new(Sqlstate::INSUFFICIENT_PRIVILEGE, &text)
@@ -228,9 +244,17 @@ async fn denied(
 
 /// Has the control thread do what is ordered.
 async fn obey(gate: &Gate, order: &Order, by: &Operator) -> Result<Vec<String>, OrderError> {
+    match command(order) {
+        Some(command) => gate.orders.command(command, by.clone()).await,
+        None => reload(gate, by).await,
+    }
+}
+
+/// An order as the control thread knows it; a reload is none of its commands.
+fn command(order: &Order) -> Option<Command> {
     let seconds = |it: Duration| it.as_secs();
-    let command = match order.clone() {
-        Order::Reload => return reload(gate, by).await,
+    Some(match order.clone() {
+        Order::Reload => return None,
         Order::Kill {
             whom: Kill::Session(session),
             reason,
@@ -255,8 +279,7 @@ async fn obey(gate: &Gate, order: &Order, by: &Operator) -> Result<Vec<String>, 
         Order::Pause => Command::Pause,
         Order::Resume => Command::Resume,
         Order::Rotate => Command::Rotate,
-    };
-    gate.orders.command(command, by.clone()).await
+    })
 }
 
 /// The order itself is put on record where it is obeyed.

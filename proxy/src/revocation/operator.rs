@@ -413,15 +413,19 @@ async fn holds(plane: &Plane) -> Answer {
 }
 
 /// What is on record of a command.
-struct Said {
-    order: &'static str,
-    subject: String,
-    detail: String,
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// Its name.
+    pub(crate) order: &'static str,
+    /// What it is about.
+    pub(crate) subject: String,
+    /// All else.
+    pub(crate) detail: String,
 }
 
 impl Command {
     /// What is on record of it; nothing of a mere question.
-    fn said(&self) -> Option<Said> {
+    pub(crate) fn said(&self) -> Option<Said> {
         let nothing = String::new;
         let (order, subject, detail) = match self {
             Self::Revoke {

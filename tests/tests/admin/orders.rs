@@ -281,6 +281,14 @@ pub(crate) fn each_command_needs_its_right(world: &World) -> Result<()> {
             "{record}"
         );
     }
+    refused(&viewer, "kill role accountant reason 'it is late'")?;
+    let record = last_record(&world.plain, "ordered")?;
+    ensure!(
+        record["order"] == "kill_role"
+            && record["subject"] == "accountant"
+            && record["detail"] == "it is late",
+        "{record}"
+    );
     let told = refused(&console(&world.plain, HELPDESK), "drain")?;
     ensure!(told.contains("42501"), "{told}");
     ensure!(door(&world.plain)? == "open", "a denied order was obeyed");
