@@ -128,6 +128,11 @@ impl Visit {
         }
     }
 
+    /// Gives back its places among those that are on their way.
+    fn leave_places(&mut self) {
+        drop((self.place.take(), self.arrival.take()));
+    }
+
     fn leave_cold(&mut self) {
         self.was_cold = self.cold.take().is_some();
     }
@@ -175,6 +180,9 @@ pub(crate) async fn serve(
         },
         Ok(End::Console(entered)) => match admin::open(&plane.gate, &visit, *entered).await {
             Ok(opened) => {
+                // It may stay for hours, and is neither on its way nor of this configuration.
+                drop(plane);
+                visit.leave_places();
                 return Box::pin(admin::serve(current, client, &visit, opened)).await;
             }
             Err(error) => error,

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
             limits::one_role_has_no_more_sessions_than_its_own,
             limits::one_database_has_no_more_sessions_than_its_own,
             limits::one_address_has_no_more_sessions_than_its_own,
+            limits::a_session_of_the_console_is_not_on_its_way_any_more,
             limits::one_address_begins_no_more_logins_a_minute,
             every_session_has_exactly_one_terminal_record,
         ],

@@ -5,9 +5,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::Probe;
 use crate::config::Limits;
 use crate::limits::{
-    CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, CONTROL_ASKERS_MAX, DESCRIPTORS_OF_A_LEG,
-    DESCRIPTORS_OF_A_SESSION, DESCRIPTORS_OF_A_THREAD, DESCRIPTORS_OF_THE_PROCESS,
-    ENDED_CANCELS_MAX, METRICS_CLIENTS_MAX, TURNED_AWAY_MAX,
+    CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, CONSOLE_SESSIONS_MAX, CONTROL_ASKERS_MAX,
+    DESCRIPTORS_OF_A_LEG, DESCRIPTORS_OF_A_SESSION, DESCRIPTORS_OF_A_THREAD,
+    DESCRIPTORS_OF_THE_PROCESS, ENDED_CANCELS_MAX, METRICS_CLIENTS_MAX, TURNED_AWAY_MAX,
 };
 
 /// The row of `postern check`, for so many login threads.
@@ -49,6 +49,7 @@ fn needed(limits: &Limits, threads: usize) -> u64 {
     let each = [
         (limits.sessions_max, DESCRIPTORS_OF_A_SESSION),
         (legs, DESCRIPTORS_OF_A_LEG),
+        (CONSOLE_SESSIONS_MAX, DESCRIPTORS_OF_A_LEG),
         // One connection searches, and another one binds.
         (limits.directory_calls_max, 2),
         (CANCELS_MAX + ENDED_CANCELS_MAX, 1),
@@ -86,11 +87,13 @@ mod tests {
     #[test]
     fn a_full_house_is_counted_in_every_room() {
         // Sessions, connections without one and backends of logins, those that are told that there
-        // are too many, the directory, cancel requests, questions, two threads, the process.
+        // are too many, the console, the directory, cancel requests, questions, two threads, the
+        // process.
         let rooms = [
             2 * 10_000,
             2 * (8 * 1_000 + 1_000),
             2 * 1_024,
+            2 * 16,
             2 * 64,
             64 + 32,
             16 + 16,

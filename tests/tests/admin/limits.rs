@@ -6,7 +6,10 @@ use postern_tests::raw::{Message, PROTOCOL_3_0};
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{RawClient, Someone, World, wait_until};
 
-use crate::{OPERATOR, VIEWER, console, last_record, said};
+use crate::{OPERATOR, VIEWER, console, hostile, last_record, said};
+
+/// The limit of connections that have not reached the splice.
+const WAY: &str = "connections on their way";
 
 /// Runs a claim about the Postern that allows plaintext, with one more limit.
 fn with_limit(
@@ -96,6 +99,22 @@ pub(crate) fn one_address_has_no_more_sessions_than_its_own(world: &World) -> Re
         ensure!(row.ends_with("|1|1|127.0.0.1"), "{row}");
         drop(held);
         in_again(world, &person)
+    })
+}
+
+pub(crate) fn a_session_of_the_console_is_not_on_its_way_any_more(world: &World) -> Result<()> {
+    let person = world.person("next-door", &[HR_GROUP])?;
+    with_limit(world, "connections_per_address_max", 1, || {
+        let mut console = hostile::logged_in(world, "eyes")?;
+        in_again(world, &person)?;
+        wait_until("nobody is on their way", CHANGE_LIMIT, || {
+            console.send_query("show limits")?;
+            let rows = console.read_until_ready()?;
+            let mut rows = rows.iter().map(Message::columns);
+            let on_their_way = |it: &Vec<String>| it.first().is_some_and(|it| it == WAY);
+            let row = rows.find(on_their_way).context("no such limit")?;
+            Ok(row.get(2).is_some_and(|it| it == "0"))
+        })
     })
 }
 
