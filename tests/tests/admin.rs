@@ -74,6 +74,7 @@ fn main() -> ExitCode {
             hostile::a_query_of_too_many_statements_is_refused_whole,
             hostile::a_long_answer_is_sent_before_the_next_statement_is_done,
             hostile::no_more_portals_than_four_have_rows_left,
+            hostile::the_unnamed_statement_and_portal_are_replaced_when_there_is_no_room,
             hostile::what_is_no_message_ends_the_session,
             hostile::one_session_too_many_is_told_so,
             hostile::silent_clients_do_not_keep_others_out,

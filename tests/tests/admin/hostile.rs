@@ -17,6 +17,9 @@ const MESSAGE_BYTES_MAX: usize = 16_384;
 /// The most statements of a query.
 const STATEMENTS_MAX: usize = 64;
 
+/// The most statements, and portals, of a session.
+const OPEN_MAX: usize = 256;
+
 /// The most portals of a session that have rows left.
 const OPEN_ANSWERS_MAX: usize = 4;
 
@@ -139,6 +142,31 @@ pub(crate) fn an_error_is_skipped_to_the_next_sync(world: &World) -> Result<()> 
     let tags: Vec<u8> = client.read_until_ready()?.iter().map(|it| it.tag).collect();
     let told = String::from_utf8_lossy(&tags).into_owned();
     ensure!(told.starts_with("12DDsDDDDC"), "{told}");
+    Ok(())
+}
+
+pub(crate) fn the_unnamed_statement_and_portal_are_replaced_when_there_is_no_room(
+    world: &World,
+) -> Result<()> {
+    let mut client = logged_in(world, "eyes")?;
+    client.query("begin").map(drop)?;
+    let parse = |name: &str| message(b'P', format!("{name}\0select 1\0\0\0").as_bytes());
+    let bind = |portal: &str| message(b'B', format!("{portal}\0\0\0\0\0\0\0\0").as_bytes());
+    let named = (1..OPEN_MAX).map(|it| it.to_string());
+    let all = named.flat_map(|it| [parse(&it), parse(""), bind(&it), bind("")].concat());
+    let sync = message(b'S', b"");
+    client.send(&[all.collect(), sync.clone()].concat())?;
+    let told = rows_and_error(&client.read_until_ready()?);
+    ensure!(told == (0, None), "{told:?}");
+    let run = message(b'E', b"\0\0\0\0\0");
+    client.send(&[parse(""), bind(""), run, sync.clone()].concat())?;
+    let told = rows_and_error(&client.read_until_ready()?);
+    ensure!(told == (1, None), "{told:?}");
+    for more in [parse("more"), bind("more")] {
+        client.send(&[more, sync.clone()].concat())?;
+        let told = rows_and_error(&client.read_until_ready()?);
+        ensure!(told == (0, Some("53400".to_owned())), "{told:?}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Statements that are prepared, and portals.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use postern_core::console::{Cell, Statement, parse};
 use postern_core::sqlstate::Sqlstate;
@@ -40,7 +40,7 @@ impl Session {
             let text = format!("prepared statement \"{name}\" already exists");
             return Err(Refusal::new(Sqlstate::DUPLICATE_STATEMENT, &text));
         }
-        has_room(self.statements.len())?;
+        has_room(&self.statements, name)?;
         self.statements.insert(name.to_owned(), statement);
         self.out.extend(PARSE_COMPLETE);
         Ok(())
@@ -62,7 +62,7 @@ impl Session {
             let text = format!("{given} formats are given for {columns} columns");
             return Err(Refusal::new(Sqlstate::PROTOCOL_VIOLATION, &text));
         }
-        has_room(self.portals.len())?;
+        has_room(&self.portals, bind.portal)?;
         let portal = Portal {
             statement,
             formats: (0..columns).map(|column| bind.format(column)).collect(),
@@ -155,8 +155,9 @@ impl Session {
     }
 }
 
-fn has_room(count: usize) -> Result<(), Refusal> {
-    match count < CONSOLE_STATEMENTS_MAX {
+/// Whether one more may be open, or this takes the place of another.
+fn has_room<T>(open: &HashMap<String, T>, name: &str) -> Result<(), Refusal> {
+    match open.len() < CONSOLE_STATEMENTS_MAX || open.contains_key(name) {
         true => Ok(()),
         false => {
             let text = format!("more than {CONSOLE_STATEMENTS_MAX} statements or portals are open");
