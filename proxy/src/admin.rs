@@ -6,6 +6,7 @@
 //! thread; what it orders is obeyed on the control thread, as the control socket's orders are.
 
 mod answer;
+mod seats;
 mod session;
 mod show;
 
@@ -19,17 +20,16 @@ use postern_core::credential::ClusterKey;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::scram::Decoys;
 use postern_core::wire::startup::{Replication, Startup};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::seats::{Seat, Seats};
 use self::session::{Session, Traffic};
 pub(crate) use self::show::{shown, text};
 use crate::ask::{Asked, scram};
 use crate::config::Admin;
 use crate::directory::LocalError;
 use crate::directory::local::LocalFile;
-use crate::error::{ClientError, Denied, Full, LoginError};
+use crate::error::{ClientError, Denied, LoginError};
 use crate::gate::{CurrentPlane, Gate};
-use crate::limits::CONSOLE_SESSIONS_MAX;
 use crate::login::Visit;
 use crate::negotiate::Encrypted;
 use crate::operators::Operator;
@@ -44,7 +44,7 @@ pub(crate) struct Console {
     database: String,
     accounts: LocalFile,
     decoys: Decoys,
-    places: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 /// An account, as it was when it logged in.
@@ -60,7 +60,7 @@ struct Account {
 pub(crate) struct Entered {
     account: Account,
     server_final: Vec<u8>,
-    place: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 /// Evidence that its session is on record as opened.
@@ -78,7 +78,7 @@ impl Console {
             database: config.database.clone(),
             accounts: LocalFile::new(&config.accounts_file)?,
             decoys: Decoys::new(cluster_key.console_decoy_key()),
-            places: Arc::new(Semaphore::new(CONSOLE_SESSIONS_MAX)),
+            seats: Arc::default(),
         })
     }
 
@@ -94,7 +94,7 @@ impl Console {
 
     /// How many sessions it has.
     pub(crate) fn sessions(&self) -> usize {
-        CONSOLE_SESSIONS_MAX - self.places.available_permits()
+        self.seats.taken()
     }
 
     /// Has the client prove who it is, without showing its password. A name that nobody has takes
@@ -144,7 +144,7 @@ impl Console {
         if rights_of(&principal).is_empty() {
             return Err(LoginError::Denied(Denied::NoRight));
         }
-        let place = self.places.clone().try_acquire_owned();
+        let seat = self.seats.take(&principal.id);
         Ok(Entered {
             account: Account {
                 name: principal.name,
@@ -152,7 +152,7 @@ impl Console {
                 version: principal.version,
             },
             server_final,
-            place: place.map_err(|_| LoginError::Full(Full::Console))?,
+            seat: seat.map_err(LoginError::Full)?,
         })
     }
 
@@ -203,7 +203,7 @@ pub(crate) async fn serve(
     let Entered {
         account,
         server_final,
-        place,
+        seat,
     } = opened.0;
     let begun = Instant::now();
     let operator = Operator {
@@ -228,7 +228,7 @@ pub(crate) async fn serve(
     let reason = session.run(&server_final).await;
     let traffic = session.traffic;
     // Who asks right afterwards finds the place free.
-    drop(place);
+    drop(seat);
     record_end(&current.gate(), visit, reason, (traffic, begun));
     tracing::info!(session = %visit.id, reason = reason.label(),
         "a session of the admin console has ended");

@@ -137,6 +137,8 @@ pub(crate) enum Full {
     PausedAddress,
     /// [`crate::limits::CONSOLE_SESSIONS_MAX`]: sessions of the admin console.
     Console,
+    /// [`crate::limits::CONSOLE_SESSIONS_PER_ACCOUNT_MAX`]: those of them of one account.
+    ConsoleAccount,
 }
 
 impl From<ShareFull> for LoginError {

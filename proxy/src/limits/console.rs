@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Sessions of the admin console at once: a few people and what collects figures.
 pub(crate) const CONSOLE_SESSIONS_MAX: usize = 16;
 
+/// Those of them that one account may have, so that none keeps the others out.
+pub(crate) const CONSOLE_SESSIONS_PER_ACCOUNT_MAX: usize = 4;
+
 /// How long a session of the admin console may be silent. Whoever left a terminal open has left
 /// the rights of it open too.
 pub(crate) const CONSOLE_IDLE_TIMEOUT: Duration = Duration::from_secs(900);

@@ -32,6 +32,10 @@ pub(super) fn verdict(full: Full) -> (Told, Reason, String) {
             "too many sessions of the admin console",
             "sessions of the admin console",
         ),
+        Full::ConsoleAccount => (
+            "too many sessions of this account of the admin console",
+            "sessions of one account of the admin console",
+        ),
     };
     over(text.to_owned(), limit.to_owned())
 }

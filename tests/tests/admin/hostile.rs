@@ -6,10 +6,13 @@ use postern_tests::raw::{Message, PROTOCOL_3_0};
 use postern_tests::world::{CHANGE_LIMIT, last_refusal};
 use postern_tests::{ConfigFile, RawClient, World, wait_until};
 
-use crate::{CONSOLE, OPERATOR, VIEWER, console, last_record, password_of, said};
+use crate::{CONSOLE, OPERATOR, VIEWER, console, last_record, password_of, said, set_account};
 
 /// As many as the program serves at once.
 const SESSIONS_MAX: usize = 16;
+
+/// As many as one account may have.
+const SESSIONS_PER_ACCOUNT_MAX: usize = 4;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16_384;
@@ -282,12 +285,27 @@ pub(crate) fn what_is_no_message_ends_the_session(world: &World) -> Result<()> {
 }
 
 pub(crate) fn one_session_too_many_is_told_so(world: &World) -> Result<()> {
-    let held: Vec<RawClient> = (0..SESSIONS_MAX)
-        .map(|_| logged_in(world, "eyes"))
-        .collect::<Result<_>>()?;
-    let mut over = prove(world, "ops")?;
-    ensure!(error(&mut over)? == "53300");
-    ensure!(last_refusal(&world.plain)? == "too_many_connections");
+    let over = |name: &str| {
+        let mut over = prove(world, name)?;
+        ensure!(error(&mut over)? == "53300", "{name}");
+        ensure!(last_refusal(&world.plain)? == "too_many_connections");
+        let record = last_record(&world.plain, "refused")?;
+        Ok(record["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    let mut held: Vec<RawClient> = Vec::new();
+    for account in 0..SESSIONS_MAX / SESSIONS_PER_ACCOUNT_MAX {
+        let name = format!("eyes-{account}");
+        set_account(world, &name, "viewer")?;
+        for _ in 0..SESSIONS_PER_ACCOUNT_MAX {
+            held.push(logged_in(world, &name)?);
+        }
+        if account == 0 {
+            let why = over(&name)?;
+            ensure!(why.contains("one account"), "{why}");
+        }
+    }
+    let why = over("ops")?;
+    ensure!(why == "sessions of the admin console", "{why}");
     drop(held);
     wait_until("there is room again", CHANGE_LIMIT, || {
         Ok(console(&world.plain, OPERATOR).run("show help")?.ok)
