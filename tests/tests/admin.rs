@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             hostile::the_unnamed_statement_and_portal_are_replaced_when_there_is_no_room,
             hostile::what_is_no_message_ends_the_session,
             hostile::one_session_too_many_is_told_so,
+            hostile::a_stop_puts_the_end_of_a_client_that_does_not_read_on_record,
             hostile::silent_clients_do_not_keep_others_out,
             limits::one_role_has_no_more_sessions_than_its_own,
             limits::one_database_has_no_more_sessions_than_its_own,

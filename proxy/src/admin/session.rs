@@ -14,13 +14,15 @@ use postern_core::wire::backend::{
 use postern_core::wire::query::{
     self, CLOSE_COMPLETE, EMPTY_QUERY, Field, Format, QueryError, Request, Status, Target,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::extended::Portal;
 use super::Account;
 use super::answer::{Answer, Refusal, parameters};
 use crate::gate::CurrentPlane;
-use crate::limits::{CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT};
+use crate::limits::{
+    CONSOLE_IDLE_TIMEOUT, CONSOLE_SEND_BYTES, CONSOLE_SEND_TIMEOUT, CONSOLE_STOP_WAIT, LINGER,
+};
 use crate::operators::Operator;
 use crate::stream::{Stream, StreamError};
 
@@ -68,20 +70,39 @@ impl Session {
             self.out.extend(query::parameter_status(name, &value));
         }
         self.ready();
-        let end = loop {
-            if let Err(end) = self.flush().await {
-                break end;
-            }
-            if let Err(end) = self.step().await {
-                break end;
-            }
-        };
+        let end = self.serve().await;
         if let Some((sqlstate, message)) = &end.last {
             self.error(Severity::Fatal, &Refusal::new(*sqlstate, message));
-            // It ends either way.
-            drop(self.flush().await);
+            // It ends either way, and a stop does not wait for a client that does not read.
+            drop(timeout(LINGER, self.flush()).await);
         }
         end.reason
+    }
+
+    /// Answers until either side ends it, or until a stop has waited long enough.
+    async fn serve(&mut self) -> End {
+        let mut stopping = self.current.gate().stopping.subscribe();
+        let overdue = async move {
+            // The sender is in the gate, which is there for as long as the process.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+            sleep(CONSOLE_STOP_WAIT).await;
+        };
+        tokio::select! {
+            biased;
+            end = self.answer_all() => end,
+            () = overdue => shutting_down(),
+        }
+    }
+
+    async fn answer_all(&mut self) -> End {
+        loop {
+            if let Err(end) = self.flush().await {
+                return end;
+            }
+            if let Err(end) = self.step().await {
+                return end;
+            }
+        }
     }
 
     /// Answers the requests that have come, or waits for more bytes.
@@ -107,7 +128,7 @@ impl Session {
         let received = tokio::select! {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => {
-                return Err(shut_down("the proxy is shutting down"));
+                return Err(shutting_down());
             }
             _ = handed_over.wait_for(|handed_over| *handed_over) => {
                 return Err(shut_down(ANOTHER_SERVES));
@@ -319,6 +340,10 @@ fn put_row(out: &mut Vec<u8>, row: &[Cell], formats: &[Format]) {
         .map(|(cell, format)| cell.encoded(format))
         .collect();
     query::data_row(out, &values);
+}
+
+fn shutting_down() -> End {
+    shut_down("the proxy is shutting down")
 }
 
 fn shut_down(text: &str) -> End {

@@ -12,9 +12,13 @@ pub(crate) const CONSOLE_SESSIONS_PER_ACCOUNT_MAX: usize = 4;
 /// the rights of it open too.
 pub(crate) const CONSOLE_IDLE_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// How long a client of the admin console may take to read an answer; sockets buffer far more than
-/// most answers have.
+/// How long a client of the admin console may take for each [`CONSOLE_SEND_BYTES`] of an answer;
+/// sockets buffer far more than most answers have.
 pub(crate) const CONSOLE_SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a session of the admin console goes on with what it was asked when the process stops:
+/// less than the stop waits, so that its end is on record even where the client does not read.
+pub(crate) const CONSOLE_STOP_WAIT: Duration = Duration::from_secs(3);
 
 /// Prepared statements, and portals, that a session of the admin console may have at once.
 /// Drivers that keep statements for later keep some dozens.

@@ -14,6 +14,9 @@ const SESSIONS_MAX: usize = 16;
 /// As many as one account may have.
 const SESSIONS_PER_ACCOUNT_MAX: usize = 4;
 
+/// Queries of as many statements as may be, whose answers no socket takes.
+const UNREAD_QUERIES: usize = 60;
+
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16_384;
 
@@ -310,6 +313,35 @@ pub(crate) fn one_session_too_many_is_told_so(world: &World) -> Result<()> {
     wait_until("there is room again", CHANGE_LIMIT, || {
         Ok(console(&world.plain, OPERATOR).run("show help")?.ok)
     })
+}
+
+pub(crate) fn a_stop_puts_the_end_of_a_client_that_does_not_read_on_record(
+    world: &World,
+) -> Result<()> {
+    let mut client = logged_in(world, "ops")?;
+    let session = last_record(&world.plain, "opened")?["session"].clone();
+    let of_session = |event: &str| {
+        let records = world.plain.audit()?.into_iter();
+        let of_it = records.filter(|it| it["session"] == session && it["event"] == event);
+        anyhow::Ok(of_it.count())
+    };
+    // Far more than the buffers of both sockets.
+    let query = "show config;".repeat(STATEMENTS_MAX);
+    for _ in 0..UNREAD_QUERIES {
+        client.send_query(&query)?;
+    }
+    let (mut before, mut looks) = (0, 0);
+    wait_until("nothing is sent any more", CHANGE_LIMIT, || {
+        let now = of_session("ordered")?;
+        looks = if now == before { looks + 1 } else { 0 };
+        before = now;
+        Ok(now > 0 && looks == 10)
+    })?;
+    world.plain.stop()?;
+    let closed = of_session("closed")?;
+    world.plain.start_again()?;
+    ensure!(closed == 1, "{closed} records");
+    Ok(())
 }
 
 pub(crate) fn silent_clients_do_not_keep_others_out(world: &World) -> Result<()> {
