@@ -2,6 +2,8 @@
 //!
 //! Live sessions are not touched by any of it, and neither is the admin console, which opens the
 //! door again.
+//! The process that takes over has a door of its own, which is open. So a door that is not is no
+//! time for handing over, and while that is under way it stays as it is.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use crate::limits::{PAUSE_WAIT, PAUSED_LOGINS_MAX, PAUSED_LOGINS_PER_ADDRESS_MAX
 pub(crate) enum State {
     /// They do.
     Open,
+    /// They do, and nobody can change that: another process is taking over, or has.
+    KeptOpen,
     /// They wait.
     Paused,
     /// They are refused.
@@ -76,7 +80,7 @@ impl Door {
 
     async fn pass_within(&self, limit: Duration, client: IpAddr) -> Result<Duration, LoginError> {
         match self.state() {
-            State::Open => return Ok(Duration::ZERO),
+            State::Open | State::KeptOpen => return Ok(Duration::ZERO),
             State::Draining { .. } => return Err(LoginError::Draining),
             State::Paused => {}
         }
@@ -93,33 +97,51 @@ impl Door {
             Ok(Err(_)) => Err(LoginError::ShuttingDown),
             Ok(Ok(state)) => match *state {
                 State::Draining { .. } => Err(LoginError::Draining),
-                State::Open | State::Paused => Ok(begun.elapsed()),
+                State::Open | State::KeptOpen | State::Paused => Ok(begun.elapsed()),
             },
         }
     }
 
-    /// Lets new logins wait; false if they are refused already.
+    /// Lets new logins wait; false if they are refused already, or the door is kept open.
     #[must_use]
     pub(crate) fn pause(&self) -> bool {
-        self.change(|state| (!matches!(state, State::Draining { .. })).then_some(State::Paused))
+        self.change(|state| match state {
+            State::Open | State::Paused => Some(State::Paused),
+            State::KeptOpen | State::Draining { .. } => None,
+        })
     }
 
     /// Refuses new logins from now on, and returns the state, by which a later drain is told from
-    /// this one.
-    pub(crate) fn drain(&self, within: Option<Duration>) -> State {
+    /// this one; nothing if the door is kept open.
+    pub(crate) fn drain(&self, within: Option<Duration>) -> Option<State> {
         let since = Instant::now();
         let draining = State::Draining {
             since,
             ends_at: within.and_then(|it| since.checked_add(it)),
         };
-        self.state.send_replace(draining);
-        draining
+        let is_drained = self.change(|state| (state != State::KeptOpen).then_some(draining));
+        is_drained.then_some(draining)
     }
 
     /// Opens it; false if it is open.
     #[must_use]
     pub(crate) fn resume(&self) -> bool {
-        self.change(|state| (state != State::Open).then_some(State::Open))
+        self.change(|state| match state {
+            State::Paused | State::Draining { .. } => Some(State::Open),
+            State::Open | State::KeptOpen => None,
+        })
+    }
+
+    /// Keeps it open, while another process takes over and after that; false if it is not open.
+    #[must_use]
+    pub(crate) fn keep_open(&self) -> bool {
+        self.change(|state| (state == State::Open).then_some(State::KeptOpen))
+    }
+
+    /// Has it changed again, because no other process has taken over.
+    pub(crate) fn give_back(&self) {
+        // It may have been closed before, and stays so.
+        let _ = self.change(|state| (state == State::KeptOpen).then_some(State::Open));
     }
 
     fn change(&self, next: impl FnOnce(State) -> Option<State>) -> bool {
@@ -220,5 +242,18 @@ mod tests {
         assert_ne!(first, second);
         assert!(door.resume());
         assert!(door.pass(CLIENT).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_door_is_kept_open_while_another_process_takes_over() {
+        let door = Door::new();
+        assert!(door.pause() && !door.keep_open(), "who waits would wait on");
+        assert!(door.resume() && door.keep_open());
+        assert!(!door.pause() && door.drain(None).is_none() && !door.resume());
+        assert!(door.pass(CLIENT).await.is_ok());
+        door.give_back();
+        assert!(door.drain(None).is_some() && !door.keep_open());
+        door.give_back();
+        assert!(door.is_draining());
     }
 }

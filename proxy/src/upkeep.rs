@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::handover::Handover;
 pub(crate) use self::handover::{Drained, Predecessor, ProcessBefore, Successor, is_drained};
+use crate::door::Door;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::UPKEEP_WAITING_MAX;
 use crate::listener::Bound;
@@ -111,7 +112,7 @@ impl Parts {
     pub(crate) async fn obey(&self, what: Upkeep, by: &Operator) -> (Answer, Next) {
         match what {
             Upkeep::Reload | Upkeep::Follow => (reload::reload(self, by).await, Next::Serve),
-            Upkeep::Upgrade => match Handover::begin(self, by).await {
+            Upkeep::Upgrade => match self.upgrade(by).await {
                 Ok((lines, drained)) => (Ok(lines), Next::Drain(drained)),
                 Err(why) => {
                     tracing::error!(why, "the process was not replaced");
@@ -120,6 +121,31 @@ impl Parts {
             },
         }
     }
+
+    async fn upgrade(&self, by: &Operator) -> Result<(Vec<String>, Drained), String> {
+        let gate = self.control.gate();
+        if !gate.door.keep_open() {
+            let why = not_open(&gate.door);
+            // It is refused whether or not that can be put on record.
+            drop(put_on_record(&gate, ("upgrade", by), &format!("refused: {why}")).await);
+            return Err(why);
+        }
+        let begun = Handover::begin(self, by).await;
+        if begun.is_err() {
+            gate.door.give_back();
+        }
+        begun
+    }
+}
+
+/// Why another process may not take over now: it would let everybody in, and nobody could resume
+/// those who wait here.
+fn not_open(door: &Door) -> String {
+    let logins = match door.is_draining() {
+        true => "new logins are refused",
+        false => "new logins wait",
+    };
+    format!("{logins} here, and the other process would let them on: postern resume first")
 }
 
 /// Changes what the log has, and says what it has then.

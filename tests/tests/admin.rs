@@ -64,6 +64,7 @@ fn main() -> ExitCode {
             orders::a_changed_account_loses_its_open_session,
             orders::the_control_socket_orders_the_same,
             upkeep::a_session_ends_when_another_process_takes_over,
+            upkeep::no_other_process_takes_over_while_logins_wait_or_are_refused,
             drivers::the_extended_protocol_answers_what_the_simple_one_does,
             drivers::pgbench_prepares_and_runs_commands,
             drivers::psycopg_reads_typed_columns_in_both_formats,

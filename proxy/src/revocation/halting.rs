@@ -40,15 +40,16 @@ pub(super) fn kill_role(gate: &Arc<Gate>, role: &str, why: (&str, &str)) -> Answ
 pub(super) fn pause(gate: &Gate) -> Answer {
     match gate.door.pause() {
         true => Ok(vec!["new logins wait; live sessions go on".to_owned()]),
-        false => Err(OrderError::NotNow(
+        false if gate.door.is_draining() => Err(OrderError::NotNow(
             "the proxy is draining; resume it first".to_owned(),
         )),
+        false => Err(taking_over()),
     }
 }
 
 /// Lets no more sessions begin; those that are left after a time are ended.
 pub(super) fn drain(gate: &Arc<Gate>, within: Option<Duration>) -> Answer {
-    let draining = gate.door.drain(within);
+    let draining = gate.door.drain(within).ok_or_else(taking_over)?;
     if let State::Draining {
         ends_at: Some(at), ..
     } = draining
@@ -69,6 +70,11 @@ pub(super) fn drain(gate: &Arc<Gate>, within: Option<Duration>) -> Answer {
         None => format!("{left} left, which end by themselves"),
     };
     Ok(vec![format!("no more sessions begin; {then}")])
+}
+
+/// It would be forgotten when the other process serves, whose door is open.
+fn taking_over() -> OrderError {
+    OrderError::NotNow("another process is taking over; give the order again".to_owned())
 }
 
 /// Lets logins go on.

@@ -1,7 +1,7 @@
 //! The console while another process takes over.
 
 use anyhow::{Result, ensure};
-use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::world::{CHANGE_LIMIT, outcome_of};
 use postern_tests::{Successor, World, wait_until};
 
 use crate::orders::{door, ended};
@@ -28,4 +28,23 @@ pub(crate) fn a_session_ends_when_another_process_takes_over(world: &World) -> R
     })();
     successor.leave(&world.plain)?;
     outcome
+}
+
+pub(crate) fn no_other_process_takes_over_while_logins_wait_or_are_refused(
+    world: &World,
+) -> Result<()> {
+    let psql = console(&world.plain, OPERATOR);
+    for (order, why) in [
+        ("pause", "new logins wait"),
+        ("drain", "new logins are refused"),
+    ] {
+        said(&psql, order)?;
+        let (code, told) = outcome_of(&mut world.plain.command(&["upgrade"])?)?;
+        said(&psql, "resume")?;
+        ensure!(code == 1 && told.contains(why), "{order}: {told}");
+        ensure!(told.contains("postern resume first"), "{order}: {told}");
+    }
+    ensure!(world.plain.is_running()?, "another process has taken over");
+    // What was refused has not changed the door.
+    said(&psql, "pause; resume").map(drop)
 }

@@ -44,7 +44,7 @@ pub(super) fn version(gate: &Gate) -> Vec<Row> {
     let running_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
     let unix_ms = now_ms().saturating_sub(running_ms);
     let logins = match gate.door.state() {
-        State::Open => "open".to_owned(),
+        State::Open | State::KeptOpen => "open".to_owned(),
         State::Paused => format!("paused, {} wait", gate.door.waiting()),
         State::Draining { since, .. } => format!("draining for {} s", since.elapsed().as_secs()),
     };
