@@ -152,9 +152,9 @@ impl Visit {
 
 /// Serves one connection to its end, or to the splice.
 ///
-/// A login sees one configuration to its end; what outlives it asks for the newest.
+/// A login sees one configuration from the door to its end; what outlives it asks for the newest.
 pub(crate) async fn serve(
-    (current, plane): (Arc<CurrentPlane>, Arc<Plane>),
+    (current, mut plane): (Arc<CurrentPlane>, Arc<Plane>),
     mut client: Stream,
     mut visit: Visit,
 ) {
@@ -165,7 +165,7 @@ pub(crate) async fn serve(
     let mut stopping = plane.gate.stopping.subscribe();
     let outcome = tokio::select! {
         biased;
-        outcome = line(&plane, &mut client, &mut visit) => outcome,
+        outcome = line((&current, &mut plane), &mut client, &mut visit) => outcome,
         _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
     };
     visit.leave_cold();
@@ -203,8 +203,12 @@ enum End {
     Cancelled,
 }
 
-/// The line itself.
-async fn line(plane: &Plane, client: &mut Stream, visit: &mut Visit) -> Result<End, LoginError> {
+/// The line itself. Who has waited goes on under the newest configuration.
+async fn line(
+    (current, plane): (&CurrentPlane, &mut Arc<Plane>),
+    client: &mut Stream,
+    visit: &mut Visit,
+) -> Result<End, LoginError> {
     let gate = &plane.gate;
     let patience = gate.config.limits.login_timeout;
     let deadline = visit.accepted + patience;
@@ -240,7 +244,11 @@ async fn line(plane: &Plane, client: &mut Stream, visit: &mut Visit) -> Result<E
     let (user, from) = (startup.user(), visit.client.ip());
     // Who is too fast is to hold no place among those who wait.
     gate.rates.begin(from).map_err(LoginError::Full)?;
-    let deadline = deadline + gate.door.pass(from).await?;
+    let waited = gate.door.pass(from).await?;
+    if !waited.is_zero() {
+        *plane = current.get();
+    }
+    let (plane, gate, deadline) = (&**plane, &plane.gate, deadline + waited);
     if let Some(admitted) = admit(&gate.config, user, from, client.is_encrypted())? {
         let startup = &startup;
         let wish = service::Wish { startup, deadline };

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             orders::the_control_socket_orders_the_same,
             upkeep::a_session_ends_when_another_process_takes_over,
             upkeep::no_other_process_takes_over_while_logins_wait_or_are_refused,
+            upkeep::who_waits_in_a_pause_goes_on_under_the_newest_configuration,
             drivers::the_extended_protocol_answers_what_the_simple_one_does,
             drivers::pgbench_prepares_and_runs_commands,
             drivers::psycopg_reads_typed_columns_in_both_formats,
