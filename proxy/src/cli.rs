@@ -307,6 +307,20 @@ pub(crate) enum AuditCommand {
     /// The closed file stays beside, with the number of its last record at the end of its name, and
     /// may be moved away; the chain goes on from it.
     Rotate(Process),
+    /// Put on record that a closed file is taken away, before it is.
+    ///
+    /// Nothing is done to the file. If this fails, leave it where it is.
+    Taken {
+        /// The closed file.
+        #[arg(value_name = "FILE")]
+        file: String,
+        /// Where it is kept from now on.
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
 }
 
 /// `postern policy`.

@@ -88,7 +88,9 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         | Command::Drain { .. }
         | Command::Pause(_)
         | Command::Resume(_)
-        | Command::Audit(AuditCommand::Rotate(_))) => orders::give(command),
+        | Command::Audit(AuditCommand::Rotate(_) | AuditCommand::Taken { .. })) => {
+            orders::give(command)
+        }
         Command::Local(command) => edit_local(command),
         Command::Audit(AuditCommand::Verify { files, config }) => verify(files, &config.path),
         Command::Policy(command) => policy::execute(&command),

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             audit::an_audit_file_that_cannot_be_written_refuses_to_start,
             audit::an_audit_file_is_readable_by_its_owner_only,
             rotating::a_closed_file_and_the_next_are_one_log,
+            rotating::a_file_that_is_taken_away_is_on_record,
             rotating::a_process_killed_while_it_rotates_loses_no_record,
             metrics::the_numbers_follow_what_happens_and_name_nobody,
             metrics::the_process_is_ready_when_everything_that_it_needs_is,

@@ -147,7 +147,7 @@ pub enum Record {
         /// From where: `control socket`, `signal`, or the address of the console's client.
         from: String,
         /// What: `revoke`, `restore`, `kill`, `adopt`, `reconcile`, `reload`, `upgrade`,
-        /// `log_level`, `drain`, `pause`, `resume`, `rotate`, `show`.
+        /// `log_level`, `drain`, `pause`, `resume`, `rotate`, `audit_taken`, `show`.
         order: String,
         /// To whom or what.
         subject: String,

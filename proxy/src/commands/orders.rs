@@ -90,6 +90,9 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
         Command::Audit(AuditCommand::Rotate(process)) => {
             Some((process.config, Order::Rotate, process.json))
         }
+        Command::Audit(AuditCommand::Taken { file, to, config }) => {
+            plain(config, Order::Taken { file, to })
+        }
         Command::Kill { .. }
         | Command::Manual { .. }
         | Command::Run(_)

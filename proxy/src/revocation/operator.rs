@@ -64,6 +64,13 @@ pub(crate) enum Command {
     Resume,
     /// Close the audit file, and go on in a new one.
     Rotate,
+    /// Put on record that a closed audit file is taken away. Whoever says so does that.
+    Taken {
+        /// The file.
+        file: String,
+        /// Where it is kept.
+        to: String,
+    },
     /// Compare every managed role with the directory.
     Reconcile {
         /// Only say what would be done.
@@ -127,7 +134,7 @@ async fn carry_out(plane: &Plane, command: Command, by: &Operator) -> Answer {
         Command::Pause => halting::pause(gate),
         Command::Resume => halting::resume(gate),
         Command::Rotate => rotate(&gate.audit).await,
-        Command::Adopt { .. } => Ok(Vec::new()),
+        Command::Adopt { .. } | Command::Taken { .. } => Ok(Vec::new()),
         Command::Holds => holds(plane).await,
     }
 }
@@ -447,6 +454,7 @@ impl Command {
             Self::Pause => ("pause", nothing(), nothing()),
             Self::Resume => ("resume", nothing(), nothing()),
             Self::Rotate => ("rotate", nothing(), nothing()),
+            Self::Taken { file, to } => ("audit_taken", file.clone(), format!("to {to}")),
             Self::Reconcile { dry_run: false } => ("reconcile", nothing(), nothing()),
             Self::Reconcile { dry_run: true } | Self::Holds => return None,
         };

@@ -78,6 +78,26 @@ pub(crate) fn a_closed_file_and_the_next_are_one_log(world: &World) -> Result<()
     Ok(())
 }
 
+pub(crate) fn a_file_that_is_taken_away_is_on_record(world: &World) -> Result<()> {
+    let file = "audit.jsonl.000000000042";
+    let said = ["audit", "taken", file, "--to", "the safe"];
+    run(&mut world.postern.command(&said)?)?;
+    let records = world.postern.audit()?;
+    let ordered = records
+        .iter()
+        .rfind(|it| it["order"] == "audit_taken" && it["event"] == "ordered");
+    let ordered = ordered.context("it is not on record")?;
+    ensure!(
+        ordered["subject"] == file && ordered["detail"] == "to the safe",
+        "{ordered}"
+    );
+    world.postern.stop()?;
+    let (code, _) = outcome_of(&mut world.postern.command(&said)?)?;
+    world.postern.start_again()?;
+    ensure!(code != 0, "nobody has put it on record");
+    Ok(())
+}
+
 pub(crate) fn a_process_killed_while_it_rotates_loses_no_record(world: &World) -> Result<()> {
     for _ in 0..KILLS {
         let before = world.plain.audit_files()?.len();
