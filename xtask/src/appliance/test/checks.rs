@@ -16,7 +16,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 13] = [
+pub(super) const ALL: [Check; 14] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -36,6 +36,10 @@ pub(super) const ALL: [Check; 13] = [
         root_is_sealed,
     ),
     ("a killed proxy listens again within a second", killed_proxy),
+    (
+        "the policy's unit can be restarted, and the proxy comes back with it",
+        policy_again,
+    ),
     (
         "a full audit partition lets nobody in, and then does again",
         faults::full_audit,
@@ -178,6 +182,17 @@ fn killed_proxy(world: &mut World) -> Result<()> {
     let limit = LISTENER_LIMIT.as_secs_f64();
     ensure!(after - before <= limit, "after {:.2} s", after - before);
     Ok(())
+}
+
+/// The fence, which the unit opens, is open already then.
+fn policy_again(world: &mut World) -> Result<()> {
+    let said = world
+        .guest
+        .run("systemctl restart postern-policy.service; echo \"ends with $?\"; nft list tables")?;
+    ensure!(said.contains("ends with 0"), "{said}");
+    ensure!(!said.contains("postern-fence"), "{said}");
+    wait_for_login(&world.stage, &world.guest)?;
+    only_the_proxy(world)
 }
 
 fn reboot(world: &mut World) -> Result<()> {
