@@ -13,6 +13,8 @@ mod tree;
 mod uki;
 #[cfg(test)]
 mod units;
+#[cfg(test)]
+mod user_data;
 
 use std::process::ExitCode;
 

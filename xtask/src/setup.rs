@@ -84,7 +84,7 @@ const NETWORK: [&str; 6] = ["ip", "tc", "nft", "nsenter", "setpriv", "bpftool"];
 const EMULATOR: [&str; 2] = ["qemu-system-x86_64", "mmdebstrap"];
 
 /// The programs of [`Need::Appliance`].
-const APPLIANCE: [&str; 12] = [
+const APPLIANCE: [&str; 13] = [
     "mmdebstrap",
     "mksquashfs",
     "veritysetup",
@@ -97,6 +97,7 @@ const APPLIANCE: [&str; 12] = [
     "qemu-img",
     "qemu-system-x86_64",
     "dpkg-deb",
+    "xorrisofs",
 ];
 
 /// The packages of [`Need::Go`], where Debian puts them.
@@ -280,6 +281,7 @@ fn packages(need: Need) -> Vec<String> {
             "qemu-utils",
             "qemu-system-x86",
             "ovmf",
+            "xorriso",
         ],
         Need::Python => &["python3", "python3-venv"],
         Need::Node => &["nodejs", "npm"],

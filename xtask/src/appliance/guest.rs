@@ -31,13 +31,18 @@ const DISK: &str = "disk.qcow2";
 /// What its firmware remembers.
 const VARIABLES: &str = "variables";
 /// The port of the proxy, in the guest.
-const PROXY_PORT: u16 = 5050;
+pub(super) const PROXY_PORT: u16 = 5050;
+
+/// What a page begins with.
+pub(super) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// How a machine gets its settings.
 #[derive(Debug, Clone)]
 pub(super) enum Settings {
     /// A drive with a label and the files of a folder.
     Drive(&'static str, PathBuf),
+    /// The same as a CD-ROM.
+    CdRom(&'static str, PathBuf),
     /// Credentials in SMBIOS: a name and a text.
     Credentials(Vec<(String, String)>),
 }
@@ -115,10 +120,18 @@ impl Guest {
     /// # Errors
     /// If it does not come back.
     pub(super) fn reboot(&mut self) -> Result<()> {
+        self.reboot_by("systemctl reboot")
+    }
+
+    /// The same by another command.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub(super) fn reboot_by(&mut self, command: &str) -> Result<()> {
         let before = self.boot_id()?;
         // The shell may end before it says that it has begun.
         let shell = self.shell.as_mut().context("no shell")?;
-        shell.write_all(b"systemctl reboot\n")?;
+        shell.write_all(format!("{command}\n").as_bytes())?;
         self.started = Instant::now();
         let start = Instant::now();
         while start.elapsed() < START_LIMIT {
@@ -178,7 +191,11 @@ impl Guest {
     /// # Errors
     /// If its file cannot be read.
     pub(super) fn console(&self) -> Result<String> {
-        let bytes = fs::read(self.folder.join("console"))?;
+        let bytes = match fs::read(self.folder.join("console")) {
+            // QEMU makes it after the socket of the shell.
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
         Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
     }
 
@@ -187,7 +204,6 @@ impl Guest {
     /// # Errors
     /// If its file cannot be read.
     pub(super) fn page(&self) -> Result<String> {
-        const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
         let console = self.console()?;
         let mut pages = console.rsplit(CLEAR);
         let last = pages.next().unwrap_or_default();
@@ -209,6 +225,17 @@ impl Guest {
             Ok(self.page()?.contains(text))
         });
         waited.with_context(|| format!("not {text:?} but\n{}", self.page().unwrap_or_default()))
+    }
+
+    /// Waits until the serial console has shown a text.
+    ///
+    /// # Errors
+    /// If it does not come; the message has the console.
+    pub(super) fn wait_for_console(&self, text: &str) -> Result<()> {
+        let waited = wait_until("the console says so", START_LIMIT, || {
+            Ok(self.console()?.contains(text))
+        });
+        waited.with_context(|| format!("not {text:?} but\n{}", self.console().unwrap_or_default()))
     }
 
     /// Whether it is switched on.
@@ -312,6 +339,14 @@ fn given(folder: &Path, settings: &Settings) -> Result<Vec<String>> {
                 "if=virtio,format=raw,readonly=on,file={}",
                 file.display()
             ));
+        }
+        Settings::CdRom(label, files) => {
+            let file = folder.join("settings.iso");
+            let mut make = Command::new("xorrisofs");
+            make.args(["-quiet", "-V", label, "-J", "-r", "-o"]);
+            run(make.arg(&file).arg(files))?;
+            arguments.push("-cdrom".to_owned());
+            arguments.push(file.display().to_string());
         }
         Settings::Credentials(credentials) => {
             for (name, text) in credentials {

@@ -90,6 +90,25 @@ impl Stage {
         self.scratch.path().join("settings")
     }
 
+    /// The settings as credentials of a machine, <https://systemd.io/CREDENTIALS/>.
+    ///
+    /// # Errors
+    /// If a file of them cannot be read.
+    pub(super) fn credentials(&self) -> Result<Vec<(String, String)>> {
+        let settings = self.settings();
+        let credential = |file: PathBuf| {
+            let name = file.strip_prefix(&settings)?.display().to_string();
+            let name = match (name.as_str(), name.strip_prefix("secrets/")) {
+                (_, Some(secret)) => format!("postern.secret.{secret}"),
+                ("postern.toml", _) => name,
+                ("shell", _) => "postern.shell".to_owned(),
+                _ => format!("postern.file.{name}"),
+            };
+            Ok((name, fs::read_to_string(file)?))
+        };
+        files(&settings)?.into_iter().map(credential).collect()
+    }
+
     fn write_settings(&self, outside: &Postern) -> Result<()> {
         let folder = self.settings();
         fs::create_dir_all(folder.join("secrets"))?;
@@ -117,7 +136,7 @@ impl Stage {
     }
 
     /// The configuration of the machine.
-    fn configuration(&self) -> ConfigFile {
+    pub(super) fn configuration(&self) -> ConfigFile {
         let mut config = ConfigFile::new();
         let port = self.postgres.port();
         self.directory.configure(&mut config);
@@ -166,4 +185,22 @@ impl Stage {
             .set("perimeter.protect", "ports", [port]);
         config
     }
+}
+
+/// The files in a folder and its subfolders.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -1,6 +1,7 @@
 //! What is checked.
 
 mod faults;
+mod settings;
 mod update;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 14] = [
+pub(super) const ALL: [Check; 15] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -58,8 +59,12 @@ pub(super) const ALL: [Check; 14] = [
         faults::wrong_configuration,
     ),
     (
-        "settings come from a cloud's user-data as well",
-        faults::cloud,
+        "settings come from credentials of the machine as well",
+        settings::credentials,
+    ),
+    (
+        "settings come from a cloud's user-data as well, and a shell has its terminal for itself",
+        settings::cloud,
     ),
 ];
 

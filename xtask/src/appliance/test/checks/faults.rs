@@ -1,8 +1,4 @@
-//! What goes wrong on the machine itself, and settings that come another way.
-
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+//! What goes wrong on the machine itself, and in its settings.
 
 use anyhow::{Context, Result, ensure};
 use postern_tests::{cast, wait_until};
@@ -55,40 +51,4 @@ pub(super) fn wrong_configuration(world: &mut World) -> Result<()> {
         );
     }
     guest.switch_off()
-}
-
-/// The files of the drive, as `write_files` of a cloud-config.
-pub(super) fn cloud(world: &mut World) -> Result<()> {
-    let folder = world.stage.scratch.subfolder("cloud")?;
-    let mut text = "#cloud-config\nhostname: gate\nwrite_files:\n".to_owned();
-    let settings = world.stage.settings();
-    for file in files(&settings)? {
-        let name = file.strip_prefix(&settings)?.display();
-        writeln!(text, "  - path: /etc/postern/{name}\n    content: |")?;
-        for line in fs::read_to_string(&file)?.lines() {
-            writeln!(text, "      {line}")?;
-        }
-    }
-    fs::write(folder.join("user-data"), text)?;
-    fs::write(folder.join("meta-data"), "instance-id: gate\n")?;
-    let settings = Settings::Drive("cidata", folder);
-    let guest = switch_on(&world.stage, "cloud-machine", &world.image, &settings)?;
-    let waited = wait_for_login(&world.stage, &guest);
-    waited.with_context(|| guest.page().unwrap_or_default())?;
-    guest.switch_off()
-}
-
-/// The files in a folder and its subfolders.
-fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
