@@ -55,7 +55,7 @@ pub(super) const ALL: [Check; 15] = [
         update::back,
     ),
     (
-        "a wrong configuration leaves the fence up, and the console says why",
+        "a wrong configuration leaves the fence up and the port closed, and the console says why",
         faults::wrong_configuration,
     ),
     (
@@ -117,12 +117,12 @@ pub(super) fn only_the_proxy(world: &mut World) -> Result<()> {
     let database = world.stage.postgres.port();
     let directory = world.stage.directory.tls_port();
     // What is not protected is reached, so that it is not the network that is missing.
-    let reached = world.guest.run(&connect(directory))?;
+    let reached = world.guest.run(&connect(OUTSIDE, directory))?;
     ensure!(
         reached.ends_with("reached"),
         "the directory is not reached: {reached}"
     );
-    let reached = world.guest.run(&connect(database))?;
+    let reached = world.guest.run(&connect(OUTSIDE, database))?;
     ensure!(
         reached.ends_with("refused"),
         "the database is reached: {reached}"
@@ -135,9 +135,9 @@ pub(super) fn only_the_proxy(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// A command that says whether root of the guest reaches a port outside.
-fn connect(port: u16) -> String {
-    format!("nc -w 5 {OUTSIDE} {port} < /dev/null > /dev/null 2>&1 && echo reached || echo refused")
+/// A command that says whether root of the guest reaches a port.
+fn connect(host: &str, port: u16) -> String {
+    format!("nc -w 5 {host} {port} < /dev/null > /dev/null 2>&1 && echo reached || echo refused")
 }
 
 fn nothing_else_listens(world: &mut World) -> Result<()> {

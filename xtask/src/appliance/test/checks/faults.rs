@@ -5,7 +5,8 @@ use postern_tests::{cast, wait_until};
 
 use super::super::{World, switch_on, wait_for_login};
 use super::connect;
-use crate::appliance::guest::{START_LIMIT, Settings, shell_setting};
+use crate::appliance::guest::{PROXY_PORT, START_LIMIT, Settings};
+use crate::appliance::stage::OUTSIDE;
 
 /// The audit file's partition is filled to the last block, and emptied.
 pub(super) fn full_audit(world: &mut World) -> Result<()> {
@@ -24,15 +25,18 @@ pub(super) fn full_audit(world: &mut World) -> Result<()> {
     wait_for_login(&world.stage, &world.guest).context("after the partition has room again")
 }
 
-/// A configuration that cannot be read comes by a credential of the machine.
+/// The settings are right but for one table that the perimeter has nothing to do with.
 pub(super) fn wrong_configuration(world: &mut World) -> Result<()> {
-    let settings = Settings::Credentials(vec![
-        ("postern.toml".to_owned(), "[perimeter\n".to_owned()),
-        ("postern.shell".to_owned(), shell_setting()),
-    ]);
+    let mut wrong = world.stage.configuration();
+    wrong.set("directory", "tls_ca_file", "absent.pem");
+    let mut credentials = world.stage.credentials()?;
+    credentials.retain(|(name, _)| name != "postern.toml");
+    credentials.push(("postern.toml".to_owned(), wrong.to_string()));
+    let settings = Settings::Credentials(credentials);
     let mut guest = switch_on(&world.stage, "wrong", &world.image, &settings)?;
-    guest.wait_for_page("postern.toml:1")?;
+    guest.wait_for_page("directory.tls_ca_file")?;
     let page = guest.page()?;
+    ensure!(page.contains("absent.pem"), "{page}");
     ensure!(page.contains("NOT IN FORCE"), "{page}");
     ensure!(page.contains("DOWN"), "{page}");
     let fence = guest.run("nft list tables")?;
@@ -44,11 +48,17 @@ pub(super) fn wrong_configuration(world: &mut World) -> Result<()> {
         world.stage.postgres.port(),
         world.stage.directory.tls_port(),
     ] {
-        let reached = guest.run(&connect(port))?;
+        let reached = guest.run(&connect(OUTSIDE, port))?;
         ensure!(
             reached.ends_with("refused"),
             "something is reached: {reached}"
         );
     }
+    // A client that waits would have the service tried over and over.
+    let reached = guest.run(&connect("127.0.0.1", PROXY_PORT))?;
+    ensure!(
+        reached.ends_with("refused"),
+        "clients are taken and not served: {reached}"
+    );
     guest.switch_off()
 }
