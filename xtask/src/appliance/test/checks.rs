@@ -17,7 +17,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 15] = [
+pub(super) const ALL: [Check; 16] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -53,6 +53,10 @@ pub(super) const ALL: [Check; 15] = [
     (
         "the version before runs again when it is told to go back",
         update::back,
+    ),
+    (
+        "an update that does not come up is left for the slot before",
+        update::broken,
     ),
     (
         "a wrong configuration leaves the fence up and the port closed, and the console says why",
