@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) program: PathBuf,
     /// From switching on to the first login.
     pub(super) first_login: Duration,
+    /// From the death of the proxy to the next one's first answer, in seconds, if it was killed.
+    pub(super) restart_s: Option<f64>,
 }
 
 /// The command.
@@ -65,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => program::place()?,
     };
     let mut world = start(image, program)?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed) = (0_usize, 0_usize);
     for (claim, check) in checks::ALL {
         if arguments
             .only
@@ -91,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    figures::print(&mut world)?;
+    failed += figures::print(&mut world)?;
     println!("\n{passed} passed, {failed} failed");
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -138,6 +140,7 @@ fn start(image: PathBuf, program: PathBuf) -> Result<World> {
         image,
         program,
         first_login,
+        restart_s: None,
     })
 }
 
