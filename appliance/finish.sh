@@ -30,17 +30,20 @@ cp "$root"/usr/lib/systemd/boot/efi/linuxx64.efi.stub "$out/stub"
 cp "$root"/usr/lib/systemd/boot/efi/systemd-bootx64.efi "$out/loader"
 rm -rf "$root"/boot/* "$root"/usr/lib/systemd/boot
 
-# What nobody reads on an appliance.
-for path in usr/share/doc usr/share/man usr/share/locale usr/share/lintian usr/share/bug \
+# What nobody reads on an appliance; whose work it is, and by which licence, stays.
+find "$root/usr/share/doc" ! -type d ! -name copyright ! -type l -delete
+find "$root/usr/share/doc" -type d -empty -delete
+for path in usr/share/man usr/share/locale usr/share/lintian usr/share/bug \
     usr/share/bash-completion usr/share/zsh usr/share/initramfs-tools usr/share/i18n \
     usr/share/perl5 usr/share/debconf usr/share/polkit-1 usr/share/dbus-1 usr/share/pkgconfig \
     usr/share/base-files usr/lib/kernel usr/lib/udev/hwdb.d usr/lib/x86_64-linux-gnu/gconv \
     usr/games usr/include usr/src usr/local opt home srv media mnt \
-    etc/init.d etc/rc?.d etc/kernel etc/initramfs-tools etc/default etc/skel etc/dhcp etc/apt \
+    etc/init.d etc/kernel etc/initramfs-tools etc/default etc/skel etc/dhcp etc/apt \
     etc/dpkg etc/ssh etc/update-motd.d etc/profile.d etc/dbus-1 etc/motd etc/issue etc/issue.net \
     etc/debconf.conf etc/binfmt.d etc/X11 etc/pam.d etc/xdg etc/nftables.conf etc/cron.daily; do
     rm -rf "${root:?}/$path"
 done
+rm -rf "$root"/etc/rc?.d
 # Nobody logs in, so that nothing asks for a name.
 rm -rf "$root"/usr/lib/systemd/system/*getty* "$root"/usr/lib/systemd/system/getty.target.wants
 # What would be made anew at each start of a root that never changes, or has no use here.
@@ -76,6 +79,8 @@ rm -rf "$root"/var/* "$root"/tmp/* "$root"/usr/lib/klibc "$root"/usr/lib/lsb
 done
 install -D -m 755 "$program" "$root/usr/bin/postern"
 strip "$root/usr/bin/postern"
+install -D -m 644 "$here/debian/copyright" "$root/usr/share/doc/postern/copyright"
+gzip -9 --no-name < "$out/libraries" > "$root/usr/share/doc/postern/libraries.gz"
 mkdir -p "$root/efi" "$root/var/tmp"
 
 printf 'IMAGE_ID=postern\nIMAGE_VERSION=%s\n' "$version" >> "$root/usr/lib/os-release"
@@ -110,8 +115,9 @@ mkdir -p "$initrd/bin" "$initrd/lib64" "$initrd/lib/x86_64-linux-gnu" "$initrd/m
 install -m 755 "$here/initrd/init" "$initrd/init"
 install -m 755 "$root/usr/bin/busybox" "$root/usr/sbin/dmsetup" "$initrd/bin"
 cp -L "$root/lib64/ld-linux-x86-64.so.2" "$initrd/lib64"
-chroot "$root" /lib64/ld-linux-x86-64.so.2 --list /usr/sbin/dmsetup |
-    sed -n 's,.* => \(/[^ ]*\) .*,\1,p' | while read -r library; do
+# A pipeline would go on when its first command fails.
+chroot "$root" /lib64/ld-linux-x86-64.so.2 --list /usr/sbin/dmsetup > "$out/needed"
+sed -n 's,.* => \(/[^ ]*\) .*,\1,p' "$out/needed" | while read -r library; do
     cp -L "$root/$library" "$initrd/lib/x86_64-linux-gnu"
 done
 grep -v '^#' "$here/initrd/modules" > "$out/drivers"

@@ -6,7 +6,7 @@
 mod archive;
 mod bare;
 mod files;
-mod libraries;
+pub(crate) mod libraries;
 pub(crate) mod program;
 mod rules;
 

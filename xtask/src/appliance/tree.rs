@@ -9,6 +9,7 @@ use postern_tests::archive::Archive;
 use postern_tests::process::run;
 
 use super::tool::tool;
+use crate::dist::libraries;
 use crate::root;
 
 /// The release of Debian.
@@ -30,6 +31,7 @@ impl Tree {
     /// If a package cannot be fetched or a file cannot be written.
     pub(super) fn make(folder: &Path, program: &Path, version: &str) -> Result<Self> {
         let appliance = root()?.join("appliance");
+        fs::write(folder.join("libraries"), libraries::text()?)?;
         let quoted = |it: &Path| format!("'{}'", it.display().to_string().replace('\'', "'\\''"));
         let hook = format!(
             "sh {} \"$1\" {} {} {} {version}",

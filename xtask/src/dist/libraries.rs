@@ -31,7 +31,7 @@ struct Package {
 }
 
 /// A list of every library, and the text of every licence once, with the libraries that have it.
-pub(super) fn text() -> Result<String> {
+pub(crate) fn text() -> Result<String> {
     let linked = linked()?;
     let is_linked = |it: &&Package| linked.contains_key(&format!("{} v{}", it.name, it.version));
     let packages = packages()?;

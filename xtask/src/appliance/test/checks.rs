@@ -16,7 +16,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 19] = [
+pub(super) const ALL: [Check; 20] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -34,6 +34,10 @@ pub(super) const ALL: [Check; 19] = [
     (
         "the root is read-only and checked by its hash",
         root_is_sealed,
+    ),
+    (
+        "the root says whose work it is, and has nothing of another first process",
+        licences,
     ),
     (
         "whoever connects when the proxy is killed is answered by the next one",
@@ -179,6 +183,24 @@ fn root_is_sealed(world: &mut World) -> Result<()> {
         .run("dmsetup table root; touch /usr/x; mount | grep ' / '")?;
     ensure!(said.contains(" verity 1 "), "{said}");
     ensure!(said.contains("Read-only file system"), "{said}");
+    Ok(())
+}
+
+fn licences(world: &mut World) -> Result<()> {
+    let said = world.guest.run(
+        "cd /usr/share/doc; for it in *; do [ -s $it/copyright ] || echo without: $it; done; \
+         ls -d linux-image-* systemd busybox-static; zcat postern/libraries.gz | head -n 1; \
+         ls -d /etc/rc?.d",
+    )?;
+    ensure!(!said.contains("without: "), "{said}");
+    for wanted in ["linux-image-", "systemd", "busybox-static"] {
+        ensure!(said.lines().any(|it| it.starts_with(wanted)), "{said}");
+    }
+    ensure!(said.contains("Postern is linked with"), "{said}");
+    ensure!(
+        !said.lines().any(|it| it.starts_with("/etc/rc")),
+        "there is something of another first process: {said}"
+    );
     Ok(())
 }
 
