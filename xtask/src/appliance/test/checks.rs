@@ -16,7 +16,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 20] = [
+pub(super) const ALL: [Check; 21] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -34,6 +34,10 @@ pub(super) const ALL: [Check; 20] = [
     (
         "the root is read-only and checked by its hash",
         root_is_sealed,
+    ),
+    (
+        "nobody but the proxy and root sees the folder of the audit file",
+        audit_is_private,
     ),
     (
         "the root says whose work it is, and has nothing of another first process",
@@ -183,6 +187,12 @@ fn root_is_sealed(world: &mut World) -> Result<()> {
         .run("dmsetup table root; touch /usr/x; mount | grep ' / '")?;
     ensure!(said.contains(" verity 1 "), "{said}");
     ensure!(said.contains("Read-only file system"), "{said}");
+    Ok(())
+}
+
+fn audit_is_private(world: &mut World) -> Result<()> {
+    let said = world.guest.run("stat -c '%a %U' /var/log/postern")?;
+    ensure!(said == "750 postern", "{said}");
     Ok(())
 }
 
