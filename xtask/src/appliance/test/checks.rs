@@ -16,7 +16,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 21] = [
+pub(super) const ALL: [Check; 22] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -83,6 +83,10 @@ pub(super) const ALL: [Check; 21] = [
     (
         "a wrong configuration leaves the fence up and the port closed, and the console says why",
         faults::wrong_configuration,
+    ),
+    (
+        "a machine whose state is damaged says so, and nothing passes",
+        faults::damaged_state,
     ),
     (
         "settings come from credentials of the machine as well",

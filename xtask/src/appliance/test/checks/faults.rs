@@ -63,3 +63,24 @@ pub(super) fn wrong_configuration(world: &mut World) -> Result<()> {
     );
     guest.switch_off()
 }
+
+/// The beginning of the state partition is overwritten, and the power fails.
+pub(super) fn damaged_state(world: &mut World) -> Result<()> {
+    let drive = world.stage.drive();
+    let mut guest = switch_on(&world.stage, "damaged", &world.image, &drive)?;
+    guest.run(
+        "dd if=/dev/zero of=/dev/disk/by-partlabel/postern-state bs=1M count=64 conv=fsync \
+         2> /dev/null",
+    )?;
+    guest.reboot_by("echo b > /proc/sysrq-trigger")?;
+    guest.wait_for_page("mount: /var")?;
+    let page = guest.page()?;
+    ensure!(page.contains("NOT IN FORCE"), "{page}");
+    ensure!(page.contains("DOWN"), "{page}");
+    let reached = guest.run(&connect(OUTSIDE, world.stage.directory.tls_port()))?;
+    ensure!(
+        reached.ends_with("refused"),
+        "something is reached: {reached}"
+    );
+    guest.switch_off()
+}
