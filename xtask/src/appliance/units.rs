@@ -115,6 +115,8 @@ fn a_unit_that_starts_again_and_again_does_not_stop_trying() -> Result<()> {
         let again = text.lines().any(|it| it == "Restart=always");
         let for_ever = text.lines().any(|it| it == "StartLimitIntervalSec=0");
         ensure!(again == for_ever, "{unit}");
+        // It would not wait any more: a connection to the socket starts it at once.
+        ensure!(!text.contains("\nRestartPreventExitStatus"), "{unit}");
     }
     Ok(())
 }
