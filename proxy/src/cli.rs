@@ -430,7 +430,11 @@ impl PolicyCommand {
 
 /// A time such as `90s`, `15m`, `1h` or `2d`.
 fn lasting(text: &str) -> Result<Duration, String> {
-    let why = || format!("{text:?} is not a number with s, m, h or d, such as 1h");
+    let why = || {
+        format!(
+            "{text:?} is not a number with s, m, h or d, such as 1h, of a hundred years at most"
+        )
+    };
     console::lasting(text).ok_or_else(why)
 }
 

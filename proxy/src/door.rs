@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::arrivals::Arrivals;
 use crate::error::{Full, LoginError};
@@ -123,6 +123,13 @@ impl Door {
         is_drained.then_some(draining)
     }
 
+    /// Waits until then; false at once when it is not as it was any more.
+    pub(crate) async fn stays(&self, was: State, until: Instant) -> bool {
+        let mut states = self.state.subscribe();
+        let changed = states.wait_for(|it| *it != was);
+        timeout_at(until.into(), changed).await.is_err()
+    }
+
     /// Opens it; false if it is open.
     #[must_use]
     pub(crate) fn resume(&self) -> bool {
@@ -158,6 +165,8 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use anyhow::Context;
 
     use super::*;
 
@@ -224,6 +233,26 @@ mod tests {
         }
         assert_eq!(refused, 1);
         assert!(matches!(other.await, Ok(Ok(_))));
+    }
+
+    #[tokio::test]
+    async fn a_later_order_ends_what_a_drain_waits_for() -> anyhow::Result<()> {
+        let door = Arc::new(Door::new());
+        let far = Instant::now() + Duration::from_secs(86_400);
+        let wait = |draining, until| {
+            let door = door.clone();
+            tokio::spawn(async move { door.stays(draining, until).await })
+        };
+        let drain = |within| door.drain(within).context("nobody takes over");
+        let first = wait(drain(Some(Duration::from_secs(86_400)))?, far);
+        let second = drain(None)?;
+        assert!(matches!(first.await, Ok(false)), "it is another drain");
+        let waiting = wait(second, far);
+        assert!(door.resume());
+        assert!(matches!(waiting.await, Ok(false)), "it is over");
+        let third = drain(None)?;
+        assert!(matches!(wait(third, Instant::now()).await, Ok(true)));
+        Ok(())
     }
 
     #[tokio::test]

@@ -111,6 +111,10 @@ pub const CONSOLE_WORDS_MAX: usize = 64;
 /// a person puts on a line is a few.
 pub const CONSOLE_QUERY_STATEMENTS_MAX: usize = 64;
 
+/// The longest time that a command of an operator may name, in seconds: a hundred years, which is
+/// as long as a hold in the role store may last, and can be added to any clock.
+pub const LASTING_S_MAX: u64 = 36_525 * 86_400;
+
 /// The most rows that one command of the admin console answers with; the rest is counted.
 /// Nobody reads more, and all of them are in memory at once.
 pub const CONSOLE_ROWS_MAX: usize = 10_000;

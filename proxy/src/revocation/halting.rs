@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
-use tokio::time::sleep_until;
 
 use super::operator::Answer;
 use crate::cancel::cancel_ended;
@@ -50,22 +49,22 @@ pub(super) fn pause(gate: &Gate) -> Answer {
 /// Lets no more sessions begin; those that are left after a time are ended.
 pub(super) fn drain(gate: &Arc<Gate>, within: Option<Duration>) -> Answer {
     let draining = gate.door.drain(within).ok_or_else(taking_over)?;
-    if let State::Draining {
-        ends_at: Some(at), ..
-    } = draining
-    {
+    let ends_at = match draining {
+        State::Draining { ends_at, .. } => ends_at,
+        State::Open | State::Paused | State::KeptOpen => None,
+    };
+    if let Some(at) = ends_at {
         let gate = gate.clone();
-        // A later order ends it, and so does the process.
+        // A later order ends the wait, and so does the process.
         drop(tokio::task::spawn_local(async move {
-            sleep_until(at.into()).await;
-            if gate.door.state() == draining {
+            if gate.door.stays(draining, at).await {
                 let ended = end(&gate, &drained(), |_, _| true);
                 tracing::info!(ended, "the drain is over");
             }
         }));
     }
     let left = sessions(gate.sessions.count());
-    let then = match within {
+    let then = match within.filter(|_| ends_at.is_some()) {
         Some(within) => format!("{left} left, which end within {} s", within.as_secs()),
         None => format!("{left} left, which end by themselves"),
     };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Right;
 use super::words::{Word, statements};
-use crate::limits::CONSOLE_QUERY_STATEMENTS_MAX;
+use crate::limits::{CONSOLE_QUERY_STATEMENTS_MAX, LASTING_S_MAX};
 
 /// One statement of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,8 @@ pub fn parse(query: &str) -> Result<Vec<Statement>, CommandError> {
     read.collect()
 }
 
-/// A time such as `90s`, `15m`, `1h` or `2d`; none for anything else, and for nothing at all.
+/// A time such as `90s`, `15m`, `1h` or `2d`, of [`LASTING_S_MAX`] at most; none for anything else,
+/// and for nothing at all.
 pub fn lasting(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back()?;
     let seconds: u64 = match unit {
@@ -187,7 +188,8 @@ pub fn lasting(text: &str) -> Option<Duration> {
     let digits = text.strip_suffix(unit)?;
     let is_number = digits.bytes().all(|it| it.is_ascii_digit());
     let number: u64 = is_number.then(|| digits.parse().ok()).flatten()?;
-    let seconds = number.checked_mul(seconds).filter(|it| *it > 0)?;
+    let seconds = number.checked_mul(seconds);
+    let seconds = seconds.filter(|it| (1..=LASTING_S_MAX).contains(it))?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -314,7 +316,7 @@ impl<'a> Words<'a> {
     }
 
     fn time(&mut self) -> Result<Duration, CommandError> {
-        const WHAT: &str = "a time such as 90s, 15m, 1h or 2d";
+        const WHAT: &str = "a time such as 90s, 1h or 2d, of a hundred years at most";
         lasting(&self.text(WHAT)?).ok_or(CommandError::Expected(WHAT))
     }
 

@@ -204,8 +204,11 @@ fn a_time_has_a_number_and_a_unit() {
     assert_eq!(seconds("15m"), Some(900));
     assert_eq!(seconds("1h"), Some(3_600));
     assert_eq!(seconds("2d"), Some(172_800));
+    assert_eq!(seconds("36525d"), Some(LASTING_S_MAX));
     let huge = "99999999999999999999d";
-    for text in ["", "1", "h", "-1h", "+1h", "0s", "1 h", "1é", huge] {
+    for text in [
+        "", "1", "h", "-1h", "+1h", "0s", "1 h", "1é", "36526d", huge,
+    ] {
         assert_eq!(seconds(text), None, "{text}");
     }
 }
