@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use postern_core::lockout::{Budget, Limit};
 
-use crate::limits::BUDGETS_MAX;
+use crate::limits::{BUDGETS_MAX, BUDGETS_SWEEP_INTERVAL};
 
 /// The budgets of one kind.
 pub(crate) struct Budgets<K> {
     limit: Limit,
-    by_key: Mutex<HashMap<K, Budget>>,
+    counted: Mutex<Counted<K>>,
+}
+
+struct Counted<K> {
+    by_key: HashMap<K, Budget>,
+    /// When those that count no more were last looked for.
+    swept: Option<Duration>,
 }
 
 impl<K: Hash + Eq + Clone> Budgets<K> {
@@ -20,38 +26,76 @@ impl<K: Hash + Eq + Clone> Budgets<K> {
     pub(crate) fn new(limit: Limit) -> Self {
         Self {
             limit,
-            by_key: Mutex::default(),
+            counted: Mutex::new(Counted {
+                by_key: HashMap::new(),
+                swept: None,
+            }),
         }
     }
 
     /// Counts one more, at a time since the process began; false when there were too many.
     pub(crate) fn take(&self, key: &K, now: Duration) -> bool {
-        let mut budgets = self.by_key();
-        if budgets.len() >= BUDGETS_MAX {
-            budgets.retain(|_, it| !it.is_idle(&self.limit, now));
-        }
-        if let Some(budget) = budgets.get_mut(key) {
+        let mut counted = self.counted();
+        if let Some(budget) = counted.by_key.get_mut(key) {
             return budget.take(&self.limit, now);
         }
+        if counted.by_key.len() >= BUDGETS_MAX && counted.is_sweep_due(now) {
+            counted.swept = Some(now);
+            counted.by_key.retain(|_, it| !it.is_idle(&self.limit, now));
+        }
         // Whoever fills the map is not to be the one who is not counted.
-        if budgets.len() >= BUDGETS_MAX {
+        if counted.by_key.len() >= BUDGETS_MAX {
             return false;
         }
-        budgets
-            .entry(key.clone())
-            .or_default()
-            .take(&self.limit, now)
+        let budget = counted.by_key.entry(key.clone()).or_default();
+        budget.take(&self.limit, now)
     }
 
     /// Changes what has been counted for one.
     pub(crate) fn change(&self, key: &K, change: impl FnOnce(&mut Budget)) {
-        if let Some(budget) = self.by_key().get_mut(key) {
+        if let Some(budget) = self.counted().by_key.get_mut(key) {
             change(budget);
         }
     }
 
     /// It is consistent between two statements, so a panic elsewhere does not spoil it.
-    fn by_key(&self) -> MutexGuard<'_, HashMap<K, Budget>> {
-        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counted(&self) -> MutexGuard<'_, Counted<K>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Counted<K> {
+    /// Everybody waits while all of them are looked at, so that strangers must not make it happen
+    /// as often as they come.
+    fn is_sweep_due(&self, now: Duration) -> bool {
+        let since = self.swept.map(|at| now.saturating_sub(at));
+        since.is_none_or(|it| it >= BUDGETS_SWEEP_INTERVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_map_is_looked_through_once_a_second_and_serves_those_in_it() {
+        let ms = Duration::from_millis;
+        let budgets = Budgets::new(Limit {
+            tries_max: 2,
+            window: ms(500),
+        });
+        for key in 0..BUDGETS_MAX {
+            assert!(budgets.take(&key, ms(0)));
+        }
+        let stranger = BUDGETS_MAX;
+        assert!(!budgets.take(&stranger, ms(0)), "all of them count");
+        assert!(budgets.take(&1, ms(400)) && !budgets.take(&1, ms(400)));
+        assert!(
+            !budgets.take(&stranger, ms(999)),
+            "it was just looked through"
+        );
+        assert!(budgets.take(&1, ms(999)));
+        assert!(budgets.take(&stranger, ms(1_000)));
+        assert_eq!(budgets.counted().by_key.len(), 2);
     }
 }

@@ -21,3 +21,7 @@ pub(crate) const PAUSE_WAIT: Duration = Duration::from_secs(30);
 /// People, and addresses, whose wrong passwords or logins are counted at once; whoever is not among
 /// them when there are more is refused.
 pub(crate) const BUDGETS_MAX: usize = 100_000;
+
+/// How often those whose time is over are looked for among as many. A stranger is refused for so
+/// much longer, and nobody waits for the look more often.
+pub(crate) const BUDGETS_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
