@@ -89,23 +89,23 @@ pub(crate) enum Command {
         /// Why, for the record; the person is not told.
         #[arg(long)]
         reason: String,
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
     /// Let a person in again who was revoked.
     Restore {
         /// The login name, or the name of the role.
         name: String,
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
     /// List who is kept out by `postern revoke`.
     Revoked {
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
     /// End one live session, or all of a role.
     Kill {
@@ -118,9 +118,9 @@ pub(crate) enum Command {
         /// Why; the person is told.
         #[arg(long, default_value = "")]
         reason: String,
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
     /// Let no more sessions begin; those that are live go on.
     Drain {
@@ -140,9 +140,9 @@ pub(crate) enum Command {
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
     /// Have the running process read its configuration and the files that it names again: all of
     /// it, or nothing of it.
@@ -317,9 +317,9 @@ pub(crate) enum AuditCommand {
         /// Where it is kept from now on.
         #[arg(long, value_name = "PLACE")]
         to: String,
-        /// The configuration.
+        /// The running process.
         #[command(flatten)]
-        config: ConfigFile,
+        process: Process,
     },
 }
 

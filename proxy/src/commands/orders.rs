@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{ask, read_config};
 use crate::admin;
-use crate::cli::{AuditCommand, Command, ConfigFile};
+use crate::cli::{AuditCommand, Command, Process};
 use crate::config::Config;
 use crate::control::Question;
 use crate::operators::OrderError;
@@ -28,10 +28,10 @@ pub(super) fn show(config: &Config, what: Shown, json: bool) -> Result<ExitCode>
 
 /// Has the running process do something, and prints what it did.
 pub(super) fn give(command: Command) -> Result<ExitCode> {
-    let Some((file, order, json)) = order(command) else {
+    let Some((process, order)) = order(command) else {
         return Ok(ExitCode::FAILURE);
     };
-    let config = match read_config(&file.path) {
+    let config = match read_config(&process.config.path) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
@@ -39,7 +39,7 @@ pub(super) fn give(command: Command) -> Result<ExitCode> {
     let answer: Result<Vec<String>, OrderError> =
         ask(&config, &question).context("the running process, which does it, does not answer")?;
     let lines = answer?;
-    match json {
+    match process.json {
         true => println!("{}", serde_json::to_string_pretty(&lines)?),
         false => lines
             .iter()
@@ -49,14 +49,13 @@ pub(super) fn give(command: Command) -> Result<ExitCode> {
 }
 
 /// What a command of the command line is to the running process.
-fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
-    let plain = |config, order| Some((config, order, false));
-    match command {
+fn order(command: Command) -> Option<(Process, Order)> {
+    let asked = match command {
         Command::Revoke {
             name,
             lasts,
             reason,
-            config,
+            process,
         } => {
             let for_s = lasts.map(|it| it.as_secs());
             let order = Order::Revoke {
@@ -64,34 +63,32 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
                 for_s,
                 reason,
             };
-            plain(config, order)
+            (process, order)
         }
-        Command::Restore { name, config } => plain(config, Order::Restore { name }),
-        Command::Revoked { config } => plain(config, Order::Holds),
+        Command::Restore { name, process } => (process, Order::Restore { name }),
+        Command::Revoked { process } => (process, Order::Holds),
         Command::Kill {
             session: Some(session),
             reason,
-            config,
+            process,
             ..
-        } => plain(config, Order::Kill { session, reason }),
+        } => (process, Order::Kill { session, reason }),
         Command::Kill {
             role: Some(role),
             reason,
-            config,
+            process,
             ..
-        } => plain(config, Order::KillRole { role, reason }),
-        Command::Reconcile { dry_run, config } => plain(config, Order::Reconcile { dry_run }),
+        } => (process, Order::KillRole { role, reason }),
+        Command::Reconcile { dry_run, process } => (process, Order::Reconcile { dry_run }),
         Command::Drain { within, process } => {
             let within_s = within.map(|it| it.as_secs());
-            Some((process.config, Order::Drain { within_s }, process.json))
+            (process, Order::Drain { within_s })
         }
-        Command::Pause(process) => Some((process.config, Order::Pause, process.json)),
-        Command::Resume(process) => Some((process.config, Order::Resume, process.json)),
-        Command::Audit(AuditCommand::Rotate(process)) => {
-            Some((process.config, Order::Rotate, process.json))
-        }
-        Command::Audit(AuditCommand::Taken { file, to, config }) => {
-            plain(config, Order::Taken { file, to })
+        Command::Pause(process) => (process, Order::Pause),
+        Command::Resume(process) => (process, Order::Resume),
+        Command::Audit(AuditCommand::Rotate(process)) => (process, Order::Rotate),
+        Command::Audit(AuditCommand::Taken { file, to, process }) => {
+            (process, Order::Taken { file, to })
         }
         Command::Kill { .. }
         | Command::Manual { .. }
@@ -109,8 +106,9 @@ fn order(command: Command) -> Option<(ConfigFile, Order, bool)> {
         | Command::Policy(_)
         | Command::Reload(_)
         | Command::Upgrade(_)
-        | Command::LogLevel { .. } => None,
-    }
+        | Command::LogLevel { .. } => return None,
+    };
+    Some(asked)
 }
 
 /// A table as JSON: an object a row.

@@ -360,6 +360,22 @@ pub(crate) fn the_control_socket_orders_the_same(world: &World) -> Result<()> {
         record["from"] == "control socket" && record["order"] == "pause",
         "{record}"
     );
+    world.person("pariah", &[HR_GROUP])?;
+    for (arguments, told) in [
+        (
+            &["revoke", "pariah", "--reason", "x", "--json"][..],
+            "is kept out",
+        ),
+        (&["revoked", "--json"], "by "),
+        (&["restore", "pariah", "--json"], "may log in again"),
+    ] {
+        let (code, said) = order(arguments)?;
+        let lines: Vec<String> = serde_json::from_str(&said).with_context(|| said.clone())?;
+        ensure!(
+            code == 0 && lines.iter().any(|it| it.contains(told)),
+            "{said}"
+        );
+    }
     ensure!(order(&["resume"])?.0 == 0);
     let (code, said) = order(&["resume"])?;
     ensure!(
