@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Full;
+use crate::session::Most;
 
 /// The connections that are on their way.
 pub(crate) struct Arrivals {
@@ -47,6 +48,12 @@ impl Arrivals {
             arrivals: self.clone(),
             address,
         })
+    }
+
+    /// The address that most are from.
+    pub(crate) fn most(&self) -> Option<Most> {
+        let by_address = self.by_address();
+        Most::of(by_address.iter().map(|(address, count)| (address, *count)))
     }
 
     /// The map stays consistent between two statements, so a panic elsewhere does not spoil it.
@@ -93,6 +100,8 @@ mod tests {
         assert!(first.is_ok() && second.is_ok());
         assert_eq!(enter(one).err(), Some(Full::Address));
         assert!(enter(other).is_ok(), "nobody else is concerned");
+        let most = arrivals.most().map(|it| (it.who, it.count));
+        assert_eq!(most, Some((one.to_string(), 2)));
         drop(first);
         let third = enter(one);
         assert!(third.is_ok());

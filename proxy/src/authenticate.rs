@@ -170,6 +170,11 @@ impl Authenticator {
         }
     }
 
+    /// The places of conversations with the directory that are free.
+    pub(crate) fn free_calls(&self) -> &Semaphore {
+        &self.permits
+    }
+
     /// Goes on counting how many logins asked the directory where an earlier one ends.
     pub(crate) fn counting_on(self, earlier: &Self) -> Self {
         self.calls.store(earlier.calls(), Ordering::Relaxed);

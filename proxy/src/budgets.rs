@@ -8,6 +8,7 @@ use std::time::Duration;
 use postern_core::lockout::{Budget, Limit};
 
 use crate::limits::{BUDGETS_MAX, BUDGETS_SWEEP_INTERVAL};
+use crate::session::Most;
 
 /// The budgets of one kind.
 pub(crate) struct Budgets<K> {
@@ -49,6 +50,16 @@ impl<K: Hash + Eq + Clone> Budgets<K> {
         }
         let budget = counted.by_key.entry(key.clone()).or_default();
         budget.take(&self.limit, now)
+    }
+
+    /// Whoever has done it most often of late, at a time since the process began.
+    pub(crate) fn most(&self, now: Duration) -> Option<Most>
+    where
+        K: Ord + ToString,
+    {
+        let counted = self.counted();
+        let counts = counted.by_key.iter();
+        Most::of(counts.map(|(key, it)| (key, it.count(&self.limit, now))))
     }
 
     /// Changes what has been counted for one.

@@ -9,6 +9,7 @@ use crate::arrivals::counted_as;
 use crate::budgets::Budgets;
 use crate::error::Full;
 use crate::limits::LOGIN_RATE_WINDOW;
+use crate::session::Most;
 
 /// The logins of the last minute, by address, where there is a limit.
 pub(crate) struct Rates {
@@ -27,6 +28,11 @@ impl Rates {
             logins: logins_max.map(|it| Budgets::new(limit(it))),
             started: Instant::now(),
         }
+    }
+
+    /// The address from which most have begun, where there is a limit.
+    pub(crate) fn most(&self) -> Option<Most> {
+        self.logins.as_ref()?.most(self.started.elapsed())
     }
 
     /// Counts a login that begins.
@@ -59,6 +65,8 @@ mod tests {
         }
         assert_eq!(rates.begin(one.into()), Err(Full::Rate));
         assert_eq!(rates.begin(other.into()), Ok(()));
+        let most = rates.most().map(|it| (it.who, it.count));
+        assert_eq!(most, Some((one.to_string(), 2)));
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Budget {
         self.0.clear();
     }
 
+    /// How many count.
+    pub fn count(&self, limit: &Limit, now: Duration) -> usize {
+        let counts = |it: &&Duration| now.saturating_sub(**it) < limit.window;
+        self.0.iter().filter(counts).count()
+    }
+
     /// True when nothing counts any more and the record can be forgotten.
     pub fn is_idle(&self, limit: &Limit, now: Duration) -> bool {
         let newest = self.0.back();
@@ -96,6 +102,7 @@ mod tests {
         for _ in 0..3 {
             assert!(budget.take(&LIMIT, s(1)));
         }
+        assert_eq!([s(900), s(901)].map(|at| budget.count(&LIMIT, at)), [3, 0]);
         assert!(!budget.take(&LIMIT, s(2)) && !budget.is_idle(&LIMIT, s(2)));
         budget.clear();
         assert!(budget.is_idle(&LIMIT, s(2)) && budget.take(&LIMIT, s(2)));

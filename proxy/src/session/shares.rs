@@ -37,13 +37,30 @@ pub(super) struct Shares {
     databases: Counts<String>,
 }
 
-/// Whoever has most sessions of a kind, and how many.
+/// Whoever has most of something, and how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Most {
     /// Who.
     pub(crate) who: String,
     /// How many.
     pub(crate) count: usize,
+}
+
+impl Most {
+    /// Of all these; of several that have as many, the first in their order.
+    pub(crate) fn of<'a, K: Ord + ToString + 'a>(
+        counts: impl Iterator<Item = (&'a K, usize)>,
+    ) -> Option<Self> {
+        let most = counts.max_by(|one, other| {
+            let by_count = one.1.cmp(&other.1);
+            by_count.then_with(|| other.0.cmp(one.0))
+        });
+        most.filter(|(_, count)| *count > 0)
+            .map(|(who, count)| Self {
+                who: who.to_string(),
+                count,
+            })
+    }
 }
 
 impl Share {
@@ -121,16 +138,8 @@ impl<K: Hash + Eq + Clone + Ord + ToString> Counts<K> {
         }
     }
 
-    /// Of several that have as many, the first by name.
     fn most(&self) -> Option<Most> {
-        let most = self.0.iter().max_by(|one, other| {
-            let by_count = one.1.cmp(other.1);
-            by_count.then_with(|| other.0.cmp(one.0))
-        });
-        most.map(|(who, count)| Most {
-            who: who.to_string(),
-            count: *count,
-        })
+        Most::of(self.0.iter().map(|(who, count)| (who, *count)))
     }
 }
 

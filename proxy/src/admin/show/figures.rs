@@ -81,8 +81,9 @@ pub(super) fn limits(gate: &Gate) -> Vec<Row> {
     let connections_max = limits.logins_max.saturating_mul(CONNECTIONS_PER_LOGIN_MAX);
     let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
     let console = gate.console.as_ref().map(|it| it.sessions());
-    let rates_max = limits.logins_per_minute_max.map(u64::from);
-    let unknown = |name: &str, max: Cell| vec![Cell::text(name), max, Cell::Null, Cell::Null];
+    let rates_max = limits
+        .logins_per_minute_max
+        .map(|it| usize::try_from(it).unwrap_or(usize::MAX));
     let mut rows = vec![
         counted(
             "limits.sessions_max",
@@ -100,9 +101,10 @@ pub(super) fn limits(gate: &Gate) -> Vec<Row> {
             limits.shares.database,
             database,
         ),
-        unknown(
+        shared(
             "limits.logins_per_address_and_minute_max",
-            Cell::or_null(rates_max, Cell::integer),
+            rates_max,
+            gate.rates.most(),
         ),
         taken("limits.logins_max", limits.logins_max, &permits.logins),
         taken(
@@ -110,13 +112,15 @@ pub(super) fn limits(gate: &Gate) -> Vec<Row> {
             limits.cold_logins_max,
             &permits.cold_logins,
         ),
-        unknown(
+        taken(
             "limits.directory_calls_max",
-            Cell::integer(limits.directory_calls_max),
+            limits.directory_calls_max,
+            gate.authenticator.free_calls(),
         ),
-        unknown(
+        shared(
             "limits.connections_per_address_max",
-            Cell::integer(limits.connections_per_address_max),
+            Some(limits.connections_per_address_max),
+            gate.arrivals.most(),
         ),
         taken(
             "connections on their way",
