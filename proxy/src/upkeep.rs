@@ -1,6 +1,7 @@
 //! What is done to the running process as a whole: another configuration, another program.
 
 mod candidate;
+mod following;
 mod handover;
 mod reload;
 
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::following::ProcessBefore;
 use self::handover::Handover;
-pub(crate) use self::handover::{Drained, Predecessor, ProcessBefore, Successor, is_drained};
+pub(crate) use self::handover::{Drained, Predecessor, Successor, is_drained};
 use crate::door::Door;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::UPKEEP_WAITING_MAX;
