@@ -8,6 +8,7 @@ mod reload;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use postern_core::audit::OrderOutcome;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -112,16 +113,20 @@ impl Parts {
     /// Does what is ordered, and says what came of it: to whoever ordered, to the log, and to the
     /// audit file before.
     pub(crate) async fn obey(&self, what: Upkeep, by: &Operator) -> (Answer, Next) {
-        match what {
-            Upkeep::Reload | Upkeep::Follow => (reload::reload(self, by).await, Next::Serve),
+        let (order, answer, next) = match what {
+            Upkeep::Reload | Upkeep::Follow => {
+                ("reload", reload::reload(self, by).await, Next::Serve)
+            }
             Upkeep::Upgrade => match self.upgrade(by).await {
-                Ok((lines, drained)) => (Ok(lines), Next::Drain(drained)),
+                Ok((lines, drained)) => ("upgrade", Ok(lines), Next::Drain(drained)),
                 Err(why) => {
                     tracing::error!(why, "the process was not replaced");
-                    (Err(why), Next::Serve)
+                    ("upgrade", Err(why), Next::Serve)
                 }
             },
-        }
+        };
+        put_end_on_record(&self.control.gate(), (order, by), &answer).await;
+        (answer, next)
     }
 
     async fn upgrade(&self, by: &Operator) -> Result<(Vec<String>, Drained), String> {
@@ -158,9 +163,13 @@ fn not_open(door: &Door) -> String {
 pub(crate) async fn change_levels(gate: &Gate, directives: &[String], by: &Operator) -> Answer {
     // A log may say more of people than their administrator would like.
     put_on_record(gate, ("log_level", by), &directives.join(",")).await?;
-    let levels = gate.levels.say(directives)?;
-    tracing::info!(levels, by = by.name, "the levels of the log were changed");
-    Ok(vec![levels])
+    let said = gate.levels.say(directives);
+    if let Ok(levels) = &said {
+        tracing::info!(levels, by = by.name, "the levels of the log were changed");
+    }
+    let answer = said.map(|levels| vec![levels]);
+    put_end_on_record(gate, ("log_level", by), &answer).await;
+    answer
 }
 
 /// Puts an order on record before it is done.
@@ -175,4 +184,13 @@ async fn put_on_record(
 ) -> Result<(), String> {
     let written = by.orders(gate, order, ("", detail)).await;
     written.map_err(|error| error.to_string())
+}
+
+/// Puts on record what came of an order, whether or not somebody waits for the answer.
+async fn put_end_on_record(gate: &Gate, (order, by): (&str, &Operator), answer: &Answer) {
+    let (outcome, detail) = match answer {
+        Ok(lines) => (OrderOutcome::Done, lines.join("; ")),
+        Err(why) => (OrderOutcome::Failed, why.clone()),
+    };
+    by.ended(gate, order, outcome, detail).await;
 }

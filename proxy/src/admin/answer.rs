@@ -246,7 +246,10 @@ async fn denied(
 async fn obey(gate: &Gate, order: &Order, by: &Operator) -> Result<Vec<String>, OrderError> {
     match command(order) {
         Some(command) => gate.orders.command(command, by.clone()).await,
-        None => reload(gate, by).await,
+        None => {
+            let answer = gate.upkeep.order(Upkeep::Reload, by.clone()).await;
+            answer.map_err(OrderError::NotNow)
+        }
     }
 }
 
@@ -280,17 +283,6 @@ fn command(order: &Order) -> Option<Command> {
         Order::Resume => Command::Resume,
         Order::Rotate => Command::Rotate,
     })
-}
-
-/// The order itself is put on record where it is obeyed.
-async fn reload(gate: &Gate, by: &Operator) -> Result<Vec<String>, OrderError> {
-    let answer = gate.upkeep.order(Upkeep::Reload, by.clone()).await;
-    let (outcome, detail) = match &answer {
-        Ok(lines) => (OrderOutcome::Done, lines.join("; ")),
-        Err(why) => (OrderOutcome::Failed, why.clone()),
-    };
-    by.ended(gate, Right::Reload.label(), outcome, detail).await;
-    answer.map_err(OrderError::NotNow)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use tokio::time::{sleep, timeout};
 
 use super::candidate::Candidate;
 use super::following::{ProcessBefore, follow};
-use super::{Parts, put_on_record};
+use super::{Parts, put_end_on_record, put_on_record};
 use crate::gate::Gate;
 use crate::limits::{
     HANDOVER_LINE_BYTES_MAX, HANDOVER_TIMEOUT, SUCCESSOR_RETRY, SUCCESSOR_STARTS_MAX,
@@ -154,12 +154,18 @@ impl Drained {
         let by = Operator::of_process("the process before the one that died", "hand-over");
         while self.starts_left > 0 {
             self.starts_left -= 1;
-            match Handover::begin(parts, &by).await {
-                Ok((_, another)) => {
-                    self.child = another.child;
-                    return true;
+            let begun = Handover::begin(parts, &by).await;
+            let (answer, another) = match begun {
+                Ok((lines, another)) => (Ok(lines), Some(another)),
+                Err(why) => {
+                    tracing::error!(why, "another process did not take over either");
+                    (Err(why), None)
                 }
-                Err(why) => tracing::error!(why, "another process did not take over either"),
+            };
+            put_end_on_record(&parts.control.gate(), ("upgrade", &by), &answer).await;
+            if let Some(another) = another {
+                self.child = another.child;
+                return true;
             }
             sleep(SUCCESSOR_RETRY).await;
         }

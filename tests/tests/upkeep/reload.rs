@@ -21,6 +21,15 @@ fn refused(postern: &Postern) -> Result<String> {
     Ok(text)
 }
 
+/// How the last order ended, by its record: which one, and with what outcome.
+pub(crate) fn last_ended(postern: &Postern) -> Result<(String, String)> {
+    let records = postern.audit()?;
+    let ended = records.iter().rfind(|it| it["event"] == "order_ended");
+    let ended = ended.context("no end of an order is on record")?;
+    let text = |key: &str| ended[key].as_str().unwrap_or_default().to_owned();
+    Ok((text("order"), text("outcome")))
+}
+
 /// Waits until the log has a text more often than it had.
 fn wait_for_log(postern: &Postern, text: &str, before: usize) -> Result<()> {
     wait_until(text, CHANGE_LIMIT, || Ok(count(postern, text)? > before))
@@ -57,6 +66,8 @@ pub(crate) fn what_has_changed_is_told_and_holds_and_sessions_go_on(world: &Worl
     ensure!(ordered["order"] == "reload", "{ordered}");
     let detail = ordered["detail"].as_str().unwrap_or_default();
     ensure!(detail.contains("limits.logins_max"), "{detail}");
+    let ended = last_ended(&world.plain)?;
+    ensure!(ended == ("reload".into(), "done".into()), "{ended:?}");
     world.plain.rewrite(|config| {
         config
             .unset("listen", "denied_parameters")
@@ -89,6 +100,8 @@ pub(crate) fn a_file_with_errors_changes_nothing(world: &World) -> Result<()> {
         said.contains("listen.tls") && said.contains("limits.logins_max"),
         "{said}"
     );
+    let ended = last_ended(&world.plain)?;
+    ensure!(ended == ("reload".into(), "failed".into()), "{ended:?}");
     drop(world.raw(&person)?);
     world.plain.rewrite(|config| {
         config
@@ -241,7 +254,8 @@ pub(crate) fn the_levels_of_the_log_change_while_it_runs(world: &World) -> Resul
     drop(RawClient::connect(world.plain.port())?);
     wait_for_log(&world.plain, debug, seen)?;
     let records = world.plain.audit()?;
-    let is_theirs = |it: &&serde_json::Value| it["order"] == "log_level";
+    let is_theirs =
+        |it: &&serde_json::Value| it["event"] == "ordered" && it["order"] == "log_level";
     let ordered = records.iter().rfind(is_theirs);
     let ordered = ordered.context("it is not on record")?;
     ensure!(ordered["detail"] == "postern=debug", "{ordered}");

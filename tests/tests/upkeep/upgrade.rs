@@ -16,7 +16,7 @@ use postern_tests::process::run;
 use postern_tests::world::{CHANGE_LIMIT, Someone, outcome_of};
 use postern_tests::{RawClient, Successor, World, wait_until};
 
-use crate::reload::reload;
+use crate::reload::{last_ended, reload};
 
 /// How many logins meet how many reloads and upgrades each, in full and as a sample.
 const FULL: (usize, usize) = (10_000, 10);
@@ -80,6 +80,8 @@ pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     let (code, text) = outcome_of(&mut world.plain.command(&["upgrade"])?)?;
     ensure!(code == 1 && text.contains("this process goes on"), "{text}");
+    let ended = last_ended(&world.plain)?;
+    ensure!(ended == ("upgrade".into(), "failed".into()), "{ended:?}");
     let mut session = world.raw(&person)?;
     ensure!(session.query("select 1")? == "1");
     // A configuration that takes a restart is one that an upgrade can take.
