@@ -68,17 +68,22 @@ pub(crate) struct Entered {
 pub(crate) struct Opened(Entered);
 
 impl Console {
-    /// The console that is configured.
+    /// The console that is configured. The sessions of the one before hold on to their places.
     ///
     /// # Errors
     ///
     /// The file of accounts cannot be used.
-    pub(crate) fn new(config: &Admin, cluster_key: &ClusterKey) -> Result<Self, LocalError> {
+    pub(crate) fn new(
+        config: &Admin,
+        cluster_key: &ClusterKey,
+        before: Option<&Self>,
+    ) -> Result<Self, LocalError> {
+        let seats = before.map(|it| it.seats.clone());
         Ok(Self {
             database: config.database.clone(),
             accounts: LocalFile::new(&config.accounts_file)?,
             decoys: Decoys::new(cluster_key.console_decoy_key()),
-            seats: Arc::default(),
+            seats: seats.unwrap_or_default(),
         })
     }
 

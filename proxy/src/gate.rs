@@ -116,19 +116,20 @@ pub(crate) struct Permits {
     /// Connections that have not reached the splice.
     pub(crate) connections: Arc<Semaphore>,
     /// Logins between the password request and the splice.
-    pub(crate) logins: Semaphore,
+    pub(crate) logins: Arc<Semaphore>,
     /// Those of them that memory cannot answer.
     pub(crate) cold_logins: Arc<Semaphore>,
     /// Connections over the limit that are being told so.
     pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
-    pub(crate) cancels: Semaphore,
+    pub(crate) cancels: Arc<Semaphore>,
     /// Cancel requests for sessions that Postern ends.
     pub(crate) ended_cancels: Arc<Semaphore>,
     /// Exchanges of service accounts.
-    pub(crate) service_exchanges: Semaphore,
+    pub(crate) service_exchanges: Arc<Semaphore>,
     /// With fewer free places for connections there is a crowd.
     connections_uncrowded: usize,
+    logins_max: usize,
     cold_logins_max: usize,
 }
 
@@ -211,22 +212,42 @@ impl CurrentPlane {
 }
 
 impl Permits {
-    /// The limits of the configuration.
-    pub(crate) fn new(config: &Config) -> Self {
-        let logins_max = config.limits.logins_max;
+    /// The limits of a configuration.
+    pub(crate) fn new(logins_max: usize, cold_logins_max: usize) -> Self {
         let connections_max = logins_max.saturating_mul(CONNECTIONS_PER_LOGIN_MAX);
         let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
         Self {
-            connections_uncrowded: connections_max.saturating_sub(config.limits.cold_logins_max),
+            connections_uncrowded: connections_max.saturating_sub(cold_logins_max),
             connections: Arc::new(Semaphore::new(connections_max)),
-            logins: Semaphore::new(logins_max),
-            cold_logins_max: config.limits.cold_logins_max,
-            cold_logins: Arc::new(Semaphore::new(config.limits.cold_logins_max)),
+            logins: Arc::new(Semaphore::new(logins_max)),
+            logins_max,
+            cold_logins_max,
+            cold_logins: Arc::new(Semaphore::new(cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
-            cancels: Semaphore::new(CANCELS_MAX),
+            cancels: Arc::new(Semaphore::new(CANCELS_MAX)),
             ended_cancels: Arc::new(Semaphore::new(ENDED_CANCELS_MAX)),
-            service_exchanges: Semaphore::new(SERVICE_EXCHANGES_MAX),
+            service_exchanges: Arc::new(Semaphore::new(SERVICE_EXCHANGES_MAX)),
         }
+    }
+
+    /// The limits of another configuration: what has the same limit under both goes on being
+    /// counted. Of what has another one, those that are under way are not among the new count.
+    pub(crate) fn renewed(&self, logins_max: usize, cold_logins_max: usize) -> Self {
+        let mut next = Self {
+            turned_away: self.turned_away.clone(),
+            cancels: self.cancels.clone(),
+            ended_cancels: self.ended_cancels.clone(),
+            service_exchanges: self.service_exchanges.clone(),
+            ..Self::new(logins_max, cold_logins_max)
+        };
+        if logins_max == self.logins_max {
+            next.connections = self.connections.clone();
+            next.logins = self.logins.clone();
+        }
+        if cold_logins_max == self.cold_logins_max {
+            next.cold_logins = self.cold_logins.clone();
+        }
+        next
     }
 
     /// Whether a login is asking the directory or the role store.
@@ -313,6 +334,27 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
+
+    #[test]
+    fn what_keeps_its_limit_goes_on_being_counted() {
+        let before = Permits::new(10, 5);
+        let held = (
+            before.cancels.try_acquire(),
+            before.logins.try_acquire(),
+            before.cold_logins.try_acquire(),
+        );
+        let free = |it: &Permits| {
+            let [logins, cold] = [&it.logins, &it.cold_logins];
+            (logins.available_permits(), cold.available_permits())
+        };
+        let more_logins = before.renewed(20, 5);
+        assert_eq!(free(&more_logins), (20, 4));
+        assert!(more_logins.has_cold_logins());
+        assert_eq!(free(&before.renewed(10, 6)), (9, 6));
+        assert_eq!(more_logins.cancels.available_permits(), CANCELS_MAX - 1);
+        drop(held);
+        assert_eq!(more_logins.cancels.available_permits(), CANCELS_MAX);
+    }
 
     #[tokio::test]
     async fn a_writer_that_does_not_answer_is_not_waited_for() {

@@ -40,7 +40,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
     let (tls, end_point) = client_leg(&config)?;
     let targets = targets(&config)?;
     let peers = peers(&config, &cluster_key)?;
-    let console = console(&config, &cluster_key)?;
+    let console = console(&config, &cluster_key, None)?;
     if let Some(predecessor) = start.predecessor {
         // What else the configuration names is tried before anything is taken away.
         drop((Directories::new(&config)?, RoleStore::new(&config)?));
@@ -64,7 +64,10 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         audit: Arc::new(audit),
         sessions: Sessions::new(config.limits.sessions_max, config.limits.shares),
         ring: ring.handle(),
-        permits: Arc::new(Permits::new(&config)),
+        permits: Arc::new(Permits::new(
+            config.limits.logins_max,
+            config.limits.cold_logins_max,
+        )),
         arrivals: Arrivals::new(config.limits.connections_per_address_max),
         started: Instant::now(),
         door: Arc::new(Door::new()),
@@ -140,14 +143,19 @@ pub(crate) fn client_leg(config: &Config) -> Result<ClientLeg, RunError> {
     Ok((Some(identity.config), identity.end_point))
 }
 
-/// The admin console, if there is one.
+/// The admin console, if there is one; its sessions share their places with those of the one
+/// before.
 ///
 /// # Errors
 ///
 /// Its file of accounts cannot be used.
-pub(crate) fn console(config: &Config, key: &ClusterKey) -> Result<Option<Arc<Console>>, RunError> {
+pub(crate) fn console(
+    config: &Config,
+    key: &ClusterKey,
+    before: Option<&Console>,
+) -> Result<Option<Arc<Console>>, RunError> {
     let console = config.admin.as_ref();
-    let console = console.map(|it| Console::new(it, key).map(Arc::new));
+    let console = console.map(|it| Console::new(it, key, before).map(Arc::new));
     console.transpose().map_err(RunError::Console)
 }
 

@@ -11,7 +11,7 @@ use crate::arrivals::Arrivals;
 use crate::authenticate::Authenticator;
 use crate::config::{Change, Config, Directory};
 use crate::directory::feed::Feed;
-use crate::gate::{Gate, Permits, Plane};
+use crate::gate::{Gate, Plane};
 use crate::limits::CHANGES_SHOWN_MAX;
 use crate::operators::Operator;
 use crate::rates::Rates;
@@ -152,7 +152,9 @@ fn renewed(before: &Gate, config: Config, changes: &[Change]) -> Result<Gate, Ru
         next.peers = assemble::peers(&config, &assemble::cluster_key(&config)?)?;
     }
     if limits(&["logins_max", "cold_logins_max"]) {
-        next.permits = Arc::new(Permits::new(&config));
+        let limits = &config.limits;
+        let after = (limits.logins_max, limits.cold_logins_max);
+        next.permits = Arc::new(before.permits.renewed(after.0, after.1));
     }
     if limits(&["connections_per_address_max"]) {
         next.arrivals = Arrivals::new(config.limits.connections_per_address_max);
@@ -161,7 +163,8 @@ fn renewed(before: &Gate, config: Config, changes: &[Change]) -> Result<Gate, Ru
         next.rates = Arc::new(Rates::new(config.limits.logins_per_minute_max));
     }
     if touches(changes, &["admin"]) {
-        next.console = assemble::console(&config, &assemble::cluster_key(&config)?)?;
+        let key = assemble::cluster_key(&config)?;
+        next.console = assemble::console(&config, &key, before.console.as_deref())?;
     }
     next.config = Arc::new(config);
     Ok(next)
