@@ -57,7 +57,7 @@ impl Supervisor {
         let variable = |name| std::env::var(name).ok();
         let is_ours =
             variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
-        let limit_us = variable("WATCHDOG_USEC").and_then(|it| it.parse().ok());
+        let limit_us = variable("WATCHDOG_USEC").and_then(|it| watchdog_us(&it));
         Self {
             socket,
             watchdog: limit_us.filter(|_| is_ours).map(Duration::from_micros),
@@ -116,6 +116,11 @@ impl Supervisor {
         }
         socket.send(text.as_bytes()).map(drop)
     }
+}
+
+/// A limit of 0 is none, as for sd_watchdog_enabled(3).
+fn watchdog_us(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|it| *it > 0)
 }
 
 /// A name that starts with `@` is in the abstract namespace, unix(7).
@@ -197,6 +202,13 @@ mod tests {
         supervisor.tell(&[Tell::Stopping]);
         assert!(told(&receiver).is_err(), "it speaks for another one");
         Ok(())
+    }
+
+    #[test]
+    fn a_watchdog_of_no_time_is_none() {
+        for (text, limit_us) in [("30000000", Some(30_000_000)), ("0", None), ("soon", None)] {
+            assert_eq!(watchdog_us(text), limit_us, "{text}");
+        }
     }
 
     #[test]
