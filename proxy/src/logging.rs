@@ -30,9 +30,13 @@ pub(crate) struct Levels {
 pub(crate) fn begin() -> Levels {
     let first = std::env::var("POSTERN_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
     let parsed = EnvFilter::try_new(&first);
-    let (filter, first) = match parsed {
-        Ok(filter) => (filter, first),
-        Err(_) => (EnvFilter::new(DEFAULT), DEFAULT.to_owned()),
+    let (filter, first, refused) = match parsed {
+        Ok(filter) => (filter, first, None),
+        Err(error) => (
+            EnvFilter::new(DEFAULT),
+            DEFAULT.to_owned(),
+            Some((first, error)),
+        ),
     };
     let (filter, handle) = reload::Layer::new(filter);
     let journal = match leads_to_journal() {
@@ -51,6 +55,14 @@ pub(crate) fn begin() -> Levels {
         .with(filter)
         .with(output)
         .init();
+    if let Some((said, error)) = refused {
+        tracing::warn!(
+            said,
+            %error,
+            "POSTERN_LOG is not understood, and the log has what it has without it: a directive is \
+             TARGET=LEVEL, such as postern::login=debug"
+        );
+    }
     Levels {
         handle,
         first,

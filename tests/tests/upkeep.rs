@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             reload::a_reload_buys_no_more_guesses,
             reload::another_password_of_the_provisioner_is_used,
             reload::the_levels_of_the_log_change_while_it_runs,
+            reload::levels_that_are_none_are_told_at_the_start,
             reload::a_login_has_one_line_with_the_times_of_its_phases,
             manager::who_connects_while_no_process_runs_is_served_by_the_next,
             manager::a_socket_that_nobody_can_place_is_refused_by_name,

@@ -263,6 +263,22 @@ pub(crate) fn the_levels_of_the_log_change_while_it_runs(world: &World) -> Resul
     ensure!(said.trim() == "info", "{said}");
     let (code, text) = outcome_of(&mut world.plain.command(&["log-level", "postern=loud"])?)?;
     ensure!(code == 1 && text.contains("TARGET=LEVEL"), "{text}");
+    let ended = last_ended(&world.plain)?;
+    ensure!(ended == ("log_level".into(), "failed".into()), "{ended:?}");
+    Ok(())
+}
+
+pub(crate) fn levels_that_are_none_are_told_at_the_start(world: &World) -> Result<()> {
+    world.plain.stop()?;
+    world.plain.start_with(|command| {
+        command.env("POSTERN_LOG", "postern=loud");
+        Ok(())
+    })?;
+    let log = world.plain.log()?;
+    world.plain.stop()?;
+    world.plain.start_again()?;
+    let told = "POSTERN_LOG is not understood";
+    ensure!(log.contains(told) && log.contains("postern=loud"), "{log}");
     Ok(())
 }
 
