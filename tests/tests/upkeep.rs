@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             reload::a_login_has_one_line_with_the_times_of_its_phases,
             manager::who_connects_while_no_process_runs_is_served_by_the_next,
             manager::a_socket_that_nobody_can_place_is_refused_by_name,
+            manager::sockets_that_cannot_be_meant_are_refused_by_name,
             manager::a_service_manager_hears_of_every_state,
             manager::a_process_that_stands_still_is_not_called_alive,
             manager::only_the_process_that_serves_speaks_to_a_service_manager,

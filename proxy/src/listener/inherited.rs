@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use listenfd::ListenFd;
@@ -50,6 +51,15 @@ pub(crate) enum InheritedError {
          cluster and control: set FileDescriptorName= in its socket unit"
     )]
     Name { number: usize, name: String },
+    /// There is one of them already.
+    #[error(
+        "two sockets were passed on as {name:?}, of which there can be one: leave one \
+         ListenStream= in its socket unit"
+    )]
+    Second {
+        /// What they are for.
+        name: &'static str,
+    },
     /// It is something else.
     #[error("the socket that was passed on as {name:?} cannot be used: {error}")]
     Socket {
@@ -91,13 +101,16 @@ impl Inherited {
             }
             METRICS => {
                 let taken = passed.take_tcp_listener(number).and_then(listening);
-                self.metrics = taken.map_err(of(METRICS))?;
+                put(&mut self.metrics, METRICS, taken)?;
             }
             CLUSTER => {
                 let taken = passed.take_tcp_listener(number).and_then(listening);
-                self.cluster = taken.map_err(of(CLUSTER))?;
+                put(&mut self.cluster, CLUSTER, taken)?;
             }
-            CONTROL => self.control = passed.take_unix_listener(number).map_err(of(CONTROL))?,
+            CONTROL => {
+                let taken = passed.take_unix_listener(number).and_then(listening);
+                put(&mut self.control, CONTROL, taken)?;
+            }
             HANDOVER => {
                 let (family, kind) = (libc::AF_UNIX, libc::SOCK_STREAM);
                 let taken = passed.take_custom(number, family, kind, "unix stream socket");
@@ -116,8 +129,25 @@ fn of(name: &'static str) -> impl Fn(io::Error) -> InheritedError {
     move |error| InheritedError::Socket { name, error }
 }
 
+/// Puts a socket in its place, where there can be one.
+fn put<S>(
+    place: &mut Option<S>,
+    name: &'static str,
+    taken: io::Result<Option<S>>,
+) -> Result<(), InheritedError> {
+    let taken = taken.map_err(of(name))?;
+    match (&place, taken) {
+        (Some(_), Some(_)) => Err(InheritedError::Second { name }),
+        (None, taken) => {
+            *place = taken;
+            Ok(())
+        }
+        (Some(_), None) => Ok(()),
+    }
+}
+
 /// A socket that does not listen is a connection, as `Accept=yes` would pass it on.
-fn listening(socket: Option<TcpListener>) -> io::Result<Option<TcpListener>> {
+fn listening<S: AsFd>(socket: Option<S>) -> io::Result<Option<S>> {
     if let Some(socket) = &socket
         && !SockRef::from(socket).is_listener()?
     {

@@ -4,7 +4,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,15 +30,48 @@ const WATCHDOG_US: u64 = 20_000_000;
 
 /// Starts the Postern that allows plaintext with a socket that is open already.
 fn start_with_socket(world: &World, socket: &TcpListener, name: &str) -> Result<()> {
+    start_with_sockets(world, vec![(name, socket.try_clone()?.into())])
+}
+
+fn start_with_sockets(world: &World, sockets: Vec<(&str, OwnedFd)>) -> Result<()> {
+    let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
     world.plain.start_with(|command| {
-        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
-        let parent_fd: OwnedFd = socket.try_clone()?.into();
-        command.fd_mappings(vec![FdMapping {
+        command
+            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"));
+        let mappings = (3..).zip(sockets);
+        let mappings = mappings.map(|(child_fd, (_, parent_fd))| FdMapping {
             parent_fd,
-            child_fd: 3,
-        }])?;
+            child_fd,
+        });
+        command.fd_mappings(mappings.collect())?;
         Ok(())
     })
+}
+
+pub(crate) fn sockets_that_cannot_be_meant_are_refused_by_name(world: &World) -> Result<()> {
+    let socket = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(OwnedFd::from);
+    // A connection, as Accept=yes would pass it on.
+    let (connection, _other_end) = UnixStream::pair()?;
+    world.plain.stop()?;
+    for (sockets, why) in [
+        (
+            vec![("metrics", socket()?), ("metrics", socket()?)],
+            "two sockets were passed on as \"metrics\"",
+        ),
+        (
+            vec![("control", connection.into())],
+            "the socket unit needs Accept=no",
+        ),
+    ] {
+        let started = start_with_sockets(world, sockets);
+        let log = world.plain.log()?;
+        if started.is_ok() {
+            world.plain.stop()?;
+        }
+        ensure!(started.is_err() && log.contains(why), "{why}: {log}");
+    }
+    world.plain.start_again()
 }
 
 pub(crate) fn who_connects_while_no_process_runs_is_served_by_the_next(
