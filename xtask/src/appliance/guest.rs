@@ -258,6 +258,15 @@ impl Guest {
         ))
     }
 
+    /// Makes the machine's disk larger.
+    ///
+    /// # Errors
+    /// If QEMU is not there to do it.
+    pub(super) fn resize_disk(&self, mib: u64) -> Result<()> {
+        // QEMU's own name of the first drive.
+        self.order(&format!("block_resize virtio0 {mib}M\n"))
+    }
+
     /// Pulls a drive out.
     ///
     /// # Errors

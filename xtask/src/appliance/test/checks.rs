@@ -2,6 +2,7 @@
 
 mod faults;
 mod proxy;
+mod room;
 mod settings;
 mod update;
 
@@ -16,7 +17,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 22] = [
+pub(super) const ALL: [Check; 23] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -66,6 +67,10 @@ pub(super) const ALL: [Check; 22] = [
     (
         "a full audit partition lets nobody in, and then does again",
         faults::full_audit,
+    ),
+    (
+        "a larger disk is the audit file's after the next start",
+        room::larger_disk,
     ),
     ("after a reboot all is as before", reboot),
     (
