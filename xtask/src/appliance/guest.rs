@@ -251,9 +251,21 @@ impl Guest {
     /// # Errors
     /// If QEMU is not there to do it.
     pub(super) fn plug_in(&self, name: &str, image: &Path) -> Result<()> {
+        self.plug(name, image, ",readonly=on")
+    }
+
+    /// Plugs a drive in that the machine may write.
+    ///
+    /// # Errors
+    /// If QEMU is not there to do it.
+    pub(super) fn plug_in_writable(&self, name: &str, image: &Path) -> Result<()> {
+        self.plug(name, image, "")
+    }
+
+    fn plug(&self, name: &str, image: &Path, more: &str) -> Result<()> {
         let image = image.display();
         self.order(&format!(
-            "drive_add 0 if=none,id={name},format=raw,readonly=on,file={image}\n\
+            "drive_add 0 if=none,id={name},format=raw{more},file={image}\n\
              device_add scsi-hd,drive={name},id={name}-device\n"
         ))
     }

@@ -17,7 +17,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 23] = [
+pub(super) const ALL: [Check; 24] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -73,6 +73,10 @@ pub(super) const ALL: [Check; 23] = [
         room::larger_disk,
     ),
     ("after a reboot all is as before", reboot),
+    (
+        "a drive takes closed audit files away from a full partition",
+        room::audit_drive,
+    ),
     (
         "an update runs after the next start, with the state of before",
         update::forward,

@@ -8,22 +8,30 @@ use super::connect;
 use crate::appliance::guest::{PROXY_PORT, START_LIMIT, Settings};
 use crate::appliance::stage::OUTSIDE;
 
+/// Takes what [`fill`] has put on the audit file's partition.
+pub(super) const EMPTY: &str = "rm /var/fill /var/fill2";
+
 /// The audit file's partition is filled to the last block, and emptied.
 pub(super) fn full_audit(world: &mut World) -> Result<()> {
+    let said = fill(world);
+    world.guest.run(EMPTY)?;
+    let said = said?;
+    // What psql shows of 57P03, with what is said of the audit file and of nothing else.
+    ensure!(said.contains("logins cannot be recorded"), "{said}");
+    wait_for_login(&world.stage, &world.guest).context("after the partition has room again")
+}
+
+/// Fills the audit file's partition until nobody is let in, and returns what they are told.
+pub(super) fn fill(world: &mut World) -> Result<String> {
     world.guest.run(
         "dd if=/dev/zero of=/var/fill bs=1M 2> /dev/null; \
          dd if=/dev/zero of=/var/fill2 bs=4k 2> /dev/null",
     )?;
     let psql = world.stage.psql(world.guest.port, cast::TESTUSER);
-    let refused = wait_until("nobody is let in", START_LIMIT, || {
+    wait_until("nobody is let in", START_LIMIT, || {
         Ok(!psql.run("select 1")?.ok)
-    });
-    let said = psql.run("select 1")?.stderr;
-    world.guest.run("rm /var/fill /var/fill2")?;
-    refused?;
-    // What psql shows of 57P03, with what is said of the audit file and of nothing else.
-    ensure!(said.contains("logins cannot be recorded"), "{said}");
-    wait_for_login(&world.stage, &world.guest).context("after the partition has room again")
+    })?;
+    Ok(psql.run("select 1")?.stderr)
 }
 
 /// The settings are right but for one table that the perimeter has nothing to do with.
