@@ -382,9 +382,11 @@ fn given(folder: &Path, settings: &Settings) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-/// Makes a drive with a FAT file system of the files of a folder; a file `shell` is put beside
-/// them.
-fn make_drive(file: &Path, label: &str, files: &Path) -> Result<()> {
+/// Makes a drive with a FAT file system of the files of a folder.
+///
+/// # Errors
+/// If a tool fails.
+pub(super) fn make_drive(file: &Path, label: &str, files: &Path) -> Result<()> {
     let mut format = Command::new("mkfs.vfat");
     format.args(["-C", "-n", label]);
     run(format.arg(file).arg("4096"))?;

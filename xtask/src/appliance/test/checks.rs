@@ -17,7 +17,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 24] = [
+pub(super) const ALL: [Check; 25] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -96,6 +96,10 @@ pub(super) const ALL: [Check; 24] = [
     (
         "a machine whose state is damaged says so, and nothing passes",
         faults::damaged_state,
+    ),
+    (
+        "a drive with more than is taken is refused by name",
+        settings::left_over,
     ),
     (
         "settings come from credentials of the machine as well",
