@@ -71,6 +71,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
+    postern_ring::look_up_by_files_and_dns();
     match commands::execute(cli::Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {

@@ -11,6 +11,8 @@
 //!   `start`, `socket`, `event` and `affinity`. Only those have `unsafe`. `sends` keeps what is
 //!   being sent.
 //!
+//! `names` is not of the splice: it is here because it needs `unsafe`, too.
+//!
 //! Kernel 6.1 is the floor (`IORING_SETUP_DEFER_TASKRUN`).
 
 use std::os::fd::OwnedFd;
@@ -24,6 +26,7 @@ mod event;
 mod leg;
 pub mod limits;
 mod mailbox;
+mod names;
 mod ring;
 mod sends;
 mod session;
@@ -37,6 +40,7 @@ mod uring;
 mod worker;
 
 pub use crate::counters::Stats;
+pub use crate::names::look_up_by_files_and_dns;
 pub use crate::ring::{Ring, RingHandle};
 pub use crate::start::StartError;
 pub use crate::token::Side;
