@@ -22,7 +22,8 @@ pub(super) static ADMIN: Table = Table {
                  `drain`, `pause`, `resume`, `rotate`; or several at once: `viewer` (`show`), \
                  `helpdesk` (`show`, `kill`, `revoke`, `restore`), `operator` (`show`, `kill`, \
                  `reload`, `drain`, `pause`, `resume`, `rotate`) and `admin` (all).",
-                "A change counts from the next login on.",
+                "A change counts from the next login on, and in open sessions from the next \
+                  command on.",
             ],
         ),
         key(
