@@ -241,7 +241,12 @@ impl Life {
             );
             parts.supervisor.take_over();
             parts.supervisor.tell(&[Tell::Ready, Tell::Status(&status)]);
-            self.serve(inbox, signals, serving).await
+            let ended = self.serve(inbox, signals, serving).await;
+            if self.parts.control.gate().has_handed_over() {
+                // It may have been told to stop before it came to that.
+                self.leave_sockets(None);
+            }
+            ended
         })
     }
 
@@ -301,6 +306,8 @@ impl Life {
             if let Next::Drain(by_another) = next {
                 drained = Some(by_another);
                 self.leave_sockets(serving.take());
+                // Whoever asked is answered before the end of a process that has no session.
+                ticks.reset();
             }
         }
     }

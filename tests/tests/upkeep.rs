@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             manager::a_process_that_stands_still_is_not_called_alive,
             manager::only_the_process_that_serves_speaks_to_a_service_manager,
             upgrade::another_process_takes_over_and_sessions_end_in_their_own_time,
+            upgrade::a_process_without_sessions_answers_before_it_ends,
             upgrade::a_program_that_does_not_start_leaves_the_old_one_in_place,
             upgrade::a_link_to_another_program_is_followed,
             upgrade::a_process_stops_while_another_one_is_starting,

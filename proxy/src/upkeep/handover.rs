@@ -201,9 +201,9 @@ impl Handover {
             ));
         }
         let pid = handover.child.pid;
-        parts.supervisor.hand_over(pid).await;
         gate.has_say.store(false, Ordering::Release);
         gate.handed_over.send_replace(true);
+        parts.supervisor.hand_over(pid).await;
         let (own, left) = (std::process::id(), gate.sessions.count());
         let patience = gate.config.limits.drain_timeout;
         tracing::info!(

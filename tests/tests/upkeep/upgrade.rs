@@ -65,6 +65,18 @@ pub(crate) fn another_process_takes_over_and_sessions_end_in_their_own_time(
     run(verify.arg("--file").args(world.plain.audit_files()?)).map(drop)
 }
 
+pub(crate) fn a_process_without_sessions_answers_before_it_ends(world: &World) -> Result<()> {
+    let mut successors = Vec::new();
+    let mut upgrade = || Successor::upgrade(&world.plain).map(|it| successors.push(it));
+    let upgraded = (0..5).try_for_each(|_| upgrade());
+    for successor in successors.iter().rev() {
+        successor.end()?;
+    }
+    world.plain.stop()?;
+    world.plain.start_again()?;
+    upgraded
+}
+
 pub(crate) fn a_program_that_does_not_start_leaves_the_old_one_in_place(
     world: &World,
 ) -> Result<()> {
