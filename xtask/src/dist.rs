@@ -5,6 +5,7 @@
 
 mod archive;
 mod bare;
+mod empty;
 mod files;
 pub(crate) mod libraries;
 pub(crate) mod program;
@@ -19,6 +20,7 @@ use postern_tests::{Scratch, needs};
 
 use self::archive::Packing;
 use self::files::Tree;
+use self::program::CLibrary;
 use crate::part::Counts;
 use crate::setup::{self, Need, Outcome};
 use crate::{EXIT_NOT_SET_UP, ebpf, root};
@@ -31,7 +33,8 @@ const FOLDER: &str = "target/dist";
 /// Options of `cargo xtask dist`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Also install the package in a bare Debian 13, change, upgrade and purge it there.
+    /// Also install the package in a bare Debian 13, change, upgrade and purge it there, and run
+    /// the tarball's program in a root that has nothing else.
     #[arg(long)]
     check: bool,
     /// Pack this program instead of building one, and make no tarball: to try the package out.
@@ -50,15 +53,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_NOT_SET_UP));
     }
     let folder = root()?.join(FOLDER);
-    let package = match &arguments.program {
-        Some(program) => sample(program, &folder)?,
+    let packed = match &arguments.program {
+        Some(program) => Packed {
+            package: sample(program, &folder)?,
+            tarball: None,
+        },
         None => make(&folder)?,
     };
     if !arguments.check {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut counts = rules::check(&package)?;
-    counts.add(bare::check(&package)?);
+    let counts = packed.check()?;
     println!("{} passed, {} failed", counts.passed, counts.failed);
     Ok(match counts.failed {
         0 => ExitCode::SUCCESS,
@@ -76,46 +81,68 @@ pub(crate) fn check(in_full: bool) -> Result<Counts> {
         return Ok(Counts::skip("dist", "dpkg-deb is not installed"));
     }
     let scratch = Scratch::new()?;
-    let packages = match in_full {
-        true => {
-            setup::ensure(&[Need::Compiler])?;
-            ebpf::build()?;
-            let first = make(&root()?.join(FOLDER))?;
-            [first, make(&scratch.subfolder("again")?)?]
-        }
-        false => {
-            // Cargo has put it beside us.
-            let program = std::env::current_exe()?.with_file_name("postern");
-            // Some folder or other must make no difference.
-            let one = |name| sample(&program, &scratch.subfolder(name)?);
-            [one("first")?, one("second-of-another-length")?]
-        }
-    };
-    let mut counts = rules::check_sameness(&packages)?;
-    counts.add(rules::check(&packages[0])?);
     if in_full {
-        counts.add(bare::check(&packages[0])?);
+        setup::ensure(&[Need::Compiler])?;
+        ebpf::build()?;
+        let first = make(&root()?.join(FOLDER))?;
+        let again = make(&scratch.subfolder("again")?)?;
+        let mut counts = rules::check_sameness(&first.package, &again.package)?;
+        if let (Some(tarball), Some(again)) = (&first.tarball, &again.tarball) {
+            counts.add(rules::check_sameness(tarball, again)?);
+        }
+        counts.add(first.check()?);
+        return Ok(counts);
     }
+    // Cargo has put it beside us.
+    let program = std::env::current_exe()?.with_file_name("postern");
+    // Some folder or other must make no difference.
+    let one = |name| sample(&program, &scratch.subfolder(name)?);
+    let (first, again) = (one("first")?, one("second-of-another-length")?);
+    let mut counts = rules::check_sameness(&first, &again)?;
+    counts.add(rules::check(&first)?);
     Ok(counts)
 }
 
-/// Builds both programs and packs them into a folder; returns the Debian package.
-fn make(folder: &Path) -> Result<PathBuf> {
+/// What was made.
+#[derive(Debug)]
+struct Packed {
+    package: PathBuf,
+    /// Not of a sample.
+    tarball: Option<PathBuf>,
+}
+
+impl Packed {
+    /// Looks at both, and tries them out.
+    fn check(&self) -> Result<Counts> {
+        let mut counts = rules::check(&self.package)?;
+        if let Some(tarball) = &self.tarball {
+            counts.add(empty::check(tarball)?);
+        }
+        counts.add(bare::check(&self.package)?);
+        Ok(counts)
+    }
+}
+
+/// Builds both programs and packs them into a folder.
+fn make(folder: &Path) -> Result<Packed> {
     fs::create_dir_all(folder)?;
     let scratch = Scratch::new()?;
     let epoch_s = epoch_s()?;
     let dynamic = program::dynamic(&scratch)?;
-    let tree = Tree::lay(&dynamic, &scratch.subfolder("package")?)?;
+    let tree = Tree::lay(&dynamic, &scratch.subfolder("package")?, CLibrary::Without)?;
     let package = archive::debian_package(&tree, folder, epoch_s, Packing::Small)?;
     let fixed = program::fixed(&scratch)?;
     let name = format!("postern-{VERSION}-x86_64-linux-static");
-    let tree = Tree::lay(&fixed, &scratch.subfolder(&name)?)?;
+    let tree = Tree::lay(&fixed, &scratch.subfolder(&name)?, CLibrary::Within)?;
     let tarball = archive::tarball(&tree, folder, epoch_s)?;
     for file in [&package, &tarball] {
         let bytes = fs::metadata(file)?.len();
         println!("{}  {} KiB", file.display(), bytes / 1_024);
     }
-    Ok(package)
+    Ok(Packed {
+        package,
+        tarball: Some(tarball),
+    })
 }
 
 /// A package that is quickly made, with a program that is there.
@@ -123,7 +150,7 @@ fn sample(program: &Path, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let scratch = Scratch::new()?;
     let stripped = program::stripped(program, &scratch)?;
-    let tree = Tree::lay(&stripped, &scratch.subfolder("package")?)?;
+    let tree = Tree::lay(&stripped, &scratch.subfolder("package")?, CLibrary::Without)?;
     archive::debian_package(&tree, folder, epoch_s()?, Packing::Quick)
 }
 

@@ -12,6 +12,7 @@ use postern_tests::{Scratch, needs};
 
 use super::archive::{self, Packing};
 use super::files::Tree;
+use super::program::CLibrary;
 use super::rules::told;
 use super::{FOLDER, VERSION, epoch_s};
 use crate::part::Counts;
@@ -229,6 +230,7 @@ fn later(package: &Path, scratch: &Scratch) -> Result<PathBuf> {
     let tree = Tree::lay(
         &before.join("usr/bin/postern"),
         &scratch.subfolder("after")?,
+        CLibrary::Without,
     )?;
     let folder = scratch.subfolder("later")?;
     let version = format!("{VERSION}{LATER}");

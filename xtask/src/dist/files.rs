@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::program::CLibrary;
 use super::{libraries, program};
 use crate::root;
 
@@ -50,7 +51,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Lays everything that goes with a program into a folder that is empty.
-    pub(super) fn lay(program: &Path, folder: &Path) -> Result<Self> {
+    pub(super) fn lay(program: &Path, folder: &Path, c_library: CLibrary) -> Result<Self> {
         let tree = Self {
             folder: folder.to_owned(),
             program: folder.join("usr/bin/postern"),
@@ -64,6 +65,9 @@ impl Tree {
         }
         tree.put_shared()?;
         tree.put_documents()?;
+        if c_library == CLibrary::Within {
+            tree.put_licences()?;
+        }
         Ok(tree)
     }
 
@@ -147,6 +151,14 @@ impl Tree {
             &format!("{DOCUMENTS}/libraries.gz"),
             &gzip(libraries.as_bytes())?,
         )
+    }
+
+    /// What a Debian has anyway: our own licence; and what is said of the C library.
+    fn put_licences(&self) -> Result<()> {
+        let licence = fs::read(root()?.join("LICENSE"))?;
+        self.put(&format!("{DOCUMENTS}/LICENSE"), &licence)?;
+        let c_library = libraries::c_library()?;
+        self.put(&format!("{DOCUMENTS}/c-library"), c_library.as_bytes())
     }
 
     /// The changelog, which only a package has.

@@ -12,7 +12,16 @@ use crate::{cargo, root};
 
 /// What both are for. It is named so that what is linked into the program is told from what runs
 /// while it is built.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where a program has its C library from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CLibrary {
+    /// The machine has it.
+    Without,
+    /// It is linked into the program.
+    Within,
+}
 
 /// The C library within, too. It is the same one: what `tokio-uring` is made of is not to be had
 /// with musl.

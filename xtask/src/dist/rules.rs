@@ -152,18 +152,18 @@ fn finds_no_error(lintian: &Path, package: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether two packages are the same, byte by byte.
+/// Whether what two runs have made is the same, byte by byte.
 ///
 /// # Errors
 /// If one cannot be read.
-pub(super) fn check_sameness(packages: &[PathBuf; 2]) -> Result<Counts> {
-    let [first, second] = packages;
+pub(super) fn check_sameness(first: &Path, second: &Path) -> Result<Counts> {
     let is_same = std::fs::read(first)? == std::fs::read(second)?;
     let outcome = match is_same {
         true => Ok(()),
         false => Err(anyhow::anyhow!("{} differs", second.display())),
     };
-    Ok(told("two runs make the same package", outcome))
+    let name = first.file_name().unwrap_or_default().to_string_lossy();
+    Ok(told(&format!("two runs make the same {name}"), outcome))
 }
 
 /// A line for a claim, and its count.
