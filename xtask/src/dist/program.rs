@@ -94,7 +94,8 @@ fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
     for (place, _) in cargo::places(&root)? {
         ensure!(
             !has_path(&delivered, &place),
-            "{} is in the program, which is to have no path of this machine",
+            "{} is in the program, which is to have no path of this machine; the programs for \
+             the kernel in target/ebpf may be older than this rule: remove them, and build again",
             place.display()
         );
     }
