@@ -200,12 +200,8 @@ fn of_room(what: String, room: Result<Room, String>) -> Probe {
                 "{free} are free on its disk, and {wanted} should be: when it is full nobody may \
                  log in"
             );
-            Probe::warning(
-                "audit",
-                what,
-                why,
-                "make room there, or give it a larger disk",
-            )
+            let cure = "postern audit rotate, and take closed files away; or enlarge the disk";
+            Probe::warning("audit", what, why, cure)
         }
         Ok(room) => {
             let (has, free) = (byte_count(room.file_bytes), byte_count(room.free_bytes));
