@@ -6,7 +6,7 @@
 //! thread; what it orders is obeyed on the control thread, as the control socket's orders are.
 
 mod answer;
-mod seats;
+mod places;
 mod session;
 mod show;
 
@@ -21,7 +21,7 @@ use postern_core::principal::{EntryId, Principal};
 use postern_core::scram::Decoys;
 use postern_core::wire::startup::{Replication, Startup};
 
-use self::seats::{Seat, Seats};
+use self::places::{Place, Places};
 use self::session::{Session, Traffic};
 pub(crate) use self::show::{shown, text};
 use crate::ask::{Asked, scram};
@@ -44,7 +44,7 @@ pub(crate) struct Console {
     database: String,
     accounts: LocalFile,
     decoys: Decoys,
-    seats: Arc<Seats>,
+    places: Arc<Places>,
 }
 
 /// An account, as it was when it logged in.
@@ -60,7 +60,7 @@ struct Account {
 pub(crate) struct Entered {
     account: Account,
     server_final: Vec<u8>,
-    seat: Seat,
+    place: Place,
 }
 
 /// Evidence that its session is on record as opened.
@@ -78,12 +78,12 @@ impl Console {
         cluster_key: &ClusterKey,
         before: Option<&Self>,
     ) -> Result<Self, LocalError> {
-        let seats = before.map(|it| it.seats.clone());
+        let places = before.map(|it| it.places.clone());
         Ok(Self {
             database: config.database.clone(),
             accounts: LocalFile::new(&config.accounts_file)?,
             decoys: Decoys::new(cluster_key.console_decoy_key()),
-            seats: seats.unwrap_or_default(),
+            places: places.unwrap_or_default(),
         })
     }
 
@@ -99,7 +99,7 @@ impl Console {
 
     /// How many sessions it has.
     pub(crate) fn sessions(&self) -> usize {
-        self.seats.taken()
+        self.places.taken()
     }
 
     /// Has the client prove who it is, without showing its password. A name that nobody has takes
@@ -149,7 +149,7 @@ impl Console {
         if rights_of(&principal).is_empty() {
             return Err(LoginError::Denied(Denied::NoRight));
         }
-        let seat = self.seats.take(&principal.id);
+        let place = self.places.take(&principal.id);
         Ok(Entered {
             account: Account {
                 name: principal.name,
@@ -157,7 +157,7 @@ impl Console {
                 version: principal.version,
             },
             server_final,
-            seat: seat.map_err(LoginError::Full)?,
+            place: place.map_err(LoginError::Full)?,
         })
     }
 
@@ -208,7 +208,7 @@ pub(crate) async fn serve(
     let Entered {
         account,
         server_final,
-        seat,
+        place,
     } = opened.0;
     let begun = Instant::now();
     let operator = Operator {
@@ -233,7 +233,7 @@ pub(crate) async fn serve(
     let reason = session.run(&server_final).await;
     let traffic = session.traffic;
     // Who asks right afterwards finds the place free.
-    drop(seat);
+    drop(place);
     record_end(&current.gate(), visit, reason, (traffic, begun));
     tracing::info!(session = %visit.id, reason = reason.label(),
         "a session of the admin console has ended");

@@ -105,7 +105,13 @@ pub(crate) fn one_address_has_no_more_sessions_than_its_own(world: &World) -> Re
 pub(crate) fn a_session_of_the_console_is_not_on_its_way_any_more(world: &World) -> Result<()> {
     let person = world.person("next-door", &[HR_GROUP])?;
     with_limit(world, "connections_per_address_max", 1, || {
-        let mut console = hostile::logged_in(world, "eyes")?;
+        let mut console = None;
+        // Whoever came before may still be on their way out.
+        wait_until("the console is open", CHANGE_LIMIT, || {
+            console = hostile::logged_in(world, "eyes").ok();
+            Ok(console.is_some())
+        })?;
+        let mut console = console.context("it is not open")?;
         in_again(world, &person)?;
         wait_until("nobody is on their way", CHANGE_LIMIT, || {
             console.send_query("show limits")?;

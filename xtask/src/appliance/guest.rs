@@ -138,7 +138,7 @@ impl Guest {
             // A shell that ends takes the question with it.
             if self
                 .ask("cat /proc/sys/kernel/random/boot_id", READ_WAIT * 50)
-                .is_ok_and(|it| it != before)
+                .is_ok_and(|it| it.len() == before.len() && it != before)
             {
                 return Ok(());
             }
