@@ -290,7 +290,7 @@ impl Guest {
     /// Tells QEMU's monitor something.
     fn order(&self, text: &str) -> Result<()> {
         let mut monitor = UnixStream::connect(self.folder.join("monitor"))?;
-        monitor.set_read_timeout(Some(READ_WAIT * 20))?;
+        monitor.set_read_timeout(Some(COMMAND_LIMIT))?;
         monitor.write_all(text.as_bytes())?;
         // It answers each line with a prompt, and is done with the last one then.
         let mut answer = [0; 4_096];

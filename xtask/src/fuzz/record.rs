@@ -19,7 +19,7 @@ const ROW: &str = "| `";
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     target: String,
-    cpu_minutes: u64,
+    cpu_seconds: u64,
     executions: u64,
     crashes: u64,
 }
@@ -47,7 +47,7 @@ pub(super) fn add(path: &Path, target: &str, cpu: Duration, found: Found) -> Res
     file.read_to_string(&mut text)?;
     let run = Row {
         target: target.to_owned(),
-        cpu_minutes: cpu.as_secs() / 60,
+        cpu_seconds: cpu.as_secs(),
         executions: found.executions,
         crashes: found.crashes,
     };
@@ -66,7 +66,7 @@ fn with(text: &str, run: Row) -> String {
     let mut rows: Vec<Row> = rows.into_iter().filter_map(Row::read).collect();
     match rows.iter_mut().find(|it| it.target == run.target) {
         Some(row) => {
-            row.cpu_minutes += run.cpu_minutes;
+            row.cpu_seconds += run.cpu_seconds;
             row.executions += run.executions;
             row.crashes += run.crashes;
         }
@@ -91,7 +91,7 @@ impl Row {
         let mut number = || cells.next()?.replace(',', "").parse().ok();
         Some(Self {
             target,
-            cpu_minutes: number()?,
+            cpu_seconds: number()?,
             executions: number()?,
             crashes: number()?,
         })
@@ -100,11 +100,11 @@ impl Row {
     fn show(&self) -> String {
         let Self {
             target,
-            cpu_minutes,
+            cpu_seconds,
             executions,
             crashes,
         } = self;
-        format!("| `{target}` | {cpu_minutes} | {executions} | {crashes} |\n")
+        format!("| `{target}` | {cpu_seconds} | {executions} | {crashes} |\n")
     }
 }
 
@@ -112,10 +112,10 @@ impl Row {
 mod tests {
     use super::*;
 
-    fn run(target: &str, cpu_minutes: u64) -> Row {
+    fn run(target: &str, cpu_seconds: u64) -> Row {
         Row {
             target: target.to_owned(),
-            cpu_minutes,
+            cpu_seconds,
             executions: 100,
             crashes: 0,
         }
