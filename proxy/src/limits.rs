@@ -116,6 +116,9 @@ pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Deeper nesting is a mistake more often than a wish; groups beyond it are not granted.
 pub(crate) const NESTED_DEPTH_MAX: usize = 10;
 
+/// How often the groups of an entry are read that is renamed meanwhile.
+pub(crate) const READS_OF_RENAMED_MAX: u32 = 3;
+
 /// The most distinguished names in one filter of the walk.
 /// A hundred DNs of 250 bytes keep a request under 32 KiB, which every server accepts.
 pub(crate) const WALK_BATCH_DNS_MAX: usize = 100;

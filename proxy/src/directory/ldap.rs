@@ -17,6 +17,7 @@ use super::feed::is_within;
 use super::groups;
 use super::servers::Servers;
 use crate::config::{Ldap, LdapBind, LdapFlavor};
+use crate::limits::READS_OF_RENAMED_MAX;
 use crate::random;
 
 /// What stands for the login name in a filter or a bind template.
@@ -115,14 +116,43 @@ impl LdapDirectory {
         let filter = format!("(&{}{own})", self.anybody);
         let base = people_base(&self.config);
         self.in_time(async {
-            let entry = match self.find_one(base, Scope::Subtree, &filter).await {
-                Err(DirectoryError::UnknownLogin) => return Err(gone()),
-                found => found?,
-            };
-            let refused_from = entry.refused_from(SystemTime::now());
-            Ok((self.principal(entry).await?, refused_from))
+            let mut tries_left = READS_OF_RENAMED_MAX;
+            loop {
+                let entry = match self.find_one(base, Scope::Subtree, &filter).await {
+                    Err(DirectoryError::UnknownLogin) => return Err(gone()),
+                    found => found?,
+                };
+                let (refused_from, dn) = (entry.refused_from(SystemTime::now()), entry.dn.clone());
+                let principal = self.principal(entry).await?;
+                tries_left -= 1;
+                // Groups are found by the name, which nobody has any more who was renamed between
+                // the two searches: that would look as if every group were lost.
+                if tries_left == 0 || self.is_there(&dn).await? {
+                    return Ok((principal, refused_from));
+                }
+            }
         })
         .await
+    }
+
+    /// Whether an entry has this name.
+    async fn is_there(&self, dn: &str) -> Result<bool, DirectoryError> {
+        let query = Query {
+            base: dn,
+            scope: Scope::Base,
+            filter: "(objectClass=*)",
+            // No attribute at all (RFC 4511, 4.5.1.8).
+            attributes: &["1.1"],
+            matched_values: None,
+        };
+        let found = self
+            .servers
+            .as_service(async |connection| connection.search_some(&query, 1).await)
+            .await;
+        match found {
+            Err(DirectoryError::Refused { code, .. }) if code == code::NO_SUCH_OBJECT => Ok(false),
+            found => Ok(!found?.is_empty()),
+        }
     }
 
     /// Whether the entry with this name is a group; also when there is none any more, because it

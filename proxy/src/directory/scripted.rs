@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ldap3::asn1::{StructureTag, parse_tag, parse_uint};
 use postern_core::login_name::LoginName;
-use postern_core::principal::Principal;
+use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use tempfile::TempDir;
 
@@ -479,4 +479,22 @@ fn a_refused_service_principal_is_not_tried_at_every_login() {
     });
     let service = Asked::Bind(SERVICE.to_owned(), "secret".to_owned());
     assert_eq!(server.count(&service), 1);
+}
+
+#[test]
+fn who_is_renamed_while_the_groups_are_read_is_read_again() {
+    let searches = Mutex::new([0, 0, 32].into_iter());
+    let server = Scripted::start(move |asked| match asked {
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => match searches.lock().unwrap().next() {
+            Some(32) => vec![Reply::Code(32)],
+            _ => vec![PERSON, Reply::Code(0)],
+        },
+        Asked::Unbind => vec![Reply::Close],
+    });
+    let (_folder, directories) = directories(&[&server]);
+    let id = EntryId::new("uuid:6a1b7f0e-0000-4000-8000-000000000001");
+    assert!(run(directories.look_up_entry(&id)).is_ok());
+    // The entry, its groups by a name that is gone then, and the same once more.
+    assert_eq!(server.count(&Asked::Search), 6);
 }
