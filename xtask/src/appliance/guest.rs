@@ -26,6 +26,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 const READ_WAIT: Duration = Duration::from_millis(100);
 /// Where the shell is, in the guest.
 const SHELL_PORT: &str = "/dev/virtio-ports/postern.shell";
+/// What the machine knows itself by, as every machine does: its journal of before is found by it.
+const IDENTITY: &str = "3d8a5e0c-6f1b-4c7d-9b42-5a0c1e7f2d86";
 /// The machine's disk, in its folder.
 const DISK: &str = "disk.qcow2";
 /// What its firmware remembers.
@@ -333,7 +335,7 @@ pub(super) fn copy_disk(folder: &Path, image: &Path) -> Result<()> {
 pub(super) fn machine(folder: &Path, accelerator: Accelerator) -> Result<Command> {
     let qemu = needs::program("qemu-system-x86_64").context("QEMU is not installed")?;
     let mut command = Account::own().command(&qemu, "KILL");
-    command.args(["-machine", "q35", "-smp", "2"]);
+    command.args(["-machine", "q35", "-smp", "2", "-uuid", IDENTITY]);
     command.args(accelerator.arguments());
     command.args(["-m", &MEMORY_MIB.to_string(), "-nodefaults"]);
     let pflash =
