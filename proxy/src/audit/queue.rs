@@ -105,52 +105,51 @@ impl Queue {
     }
 
     pub(super) fn push(&self, request: Request) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        if state.requests.len() >= AUDIT_QUEUE_RECORDS_MAX {
-            return Err(AuditError::QueueFull);
-        }
-        state.requests.push_back(request);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
+        self.put(|state| {
+            if state.requests.len() >= AUDIT_QUEUE_RECORDS_MAX {
+                return Err(AuditError::QueueFull);
+            }
+            state.requests.push_back(request);
+            Ok(())
+        })
     }
 
     pub(super) fn push_detached(&self, entry: Entry) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        if state.detached.len() >= self.detached_max {
-            state.lost_records += 1;
-            return Err(AuditError::QueueFull);
-        }
-        state.detached.push_back(entry);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
+        self.put(|state| {
+            if state.detached.len() >= self.detached_max {
+                state.lost_records += 1;
+                return Err(AuditError::QueueFull);
+            }
+            state.detached.push_back(entry);
+            Ok(())
+        })
     }
 
     pub(super) fn go_on_in(&self, next: Next) -> Result<(), AuditError> {
-        let mut state = self.lock();
-        if state.stopping {
-            return Err(AuditError::Closed);
-        }
-        state.next = Some(next);
-        drop(state);
-        self.work.notify_one();
-        Ok(())
+        self.put(|state| {
+            state.next = Some(next);
+            Ok(())
+        })
     }
 
     /// Whoever asked for another rotation that has not begun is told that it is not done.
     pub(super) fn rotate(&self, rotation: Rotation) -> Result<(), AuditError> {
+        self.put(|state| {
+            state.rotation = Some(rotation);
+            Ok(())
+        })
+    }
+
+    /// Gives the writer something to do, unless it has been told to stop.
+    fn put(
+        &self,
+        what: impl FnOnce(&mut State) -> Result<(), AuditError>,
+    ) -> Result<(), AuditError> {
         let mut state = self.lock();
         if state.stopping {
             return Err(AuditError::Closed);
         }
-        state.rotation = Some(rotation);
+        what(&mut state)?;
         drop(state);
         self.work.notify_one();
         Ok(())

@@ -127,7 +127,7 @@ impl LdapDirectory {
                 tries_left -= 1;
                 // Groups are found by the name, which nobody has any more who was renamed between
                 // the two searches: that would look as if every group were lost.
-                if tries_left == 0 || self.is_there(&dn).await? {
+                if tries_left == 0 || self.is_there(&dn, &filter).await? {
                     return Ok((principal, refused_from));
                 }
             }
@@ -135,12 +135,12 @@ impl LdapDirectory {
         .await
     }
 
-    /// Whether an entry has this name.
-    async fn is_there(&self, dn: &str) -> Result<bool, DirectoryError> {
+    /// Whether the entry that a filter has found has this name still.
+    async fn is_there(&self, dn: &str, filter: &str) -> Result<bool, DirectoryError> {
         let query = Query {
             base: dn,
             scope: Scope::Base,
-            filter: "(objectClass=*)",
+            filter,
             // No attribute at all (RFC 4511, 4.5.1.8).
             attributes: &["1.1"],
             matched_values: None,
