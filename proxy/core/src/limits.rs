@@ -40,6 +40,10 @@ pub const SCRAM_VERIFIER_BYTES_MAX: usize = 512;
 /// Longer names are refused, because PostgreSQL would truncate them and two would become one.
 pub const ROLE_NAME_BYTES_MAX: usize = 63;
 
+/// Longest name of a database, in bytes: `NAMEDATALEN` without its NUL. Servers of some versions
+/// cut longer ones.
+pub const DATABASE_NAME_BYTES_MAX: usize = 63;
+
 /// The longest login name that is accepted from a client, in bytes.
 /// `DOMAIN\name` and `name@domain` with a DNS name of 253 bytes fit.
 pub const LOGIN_NAME_BYTES_MAX: usize = 512;

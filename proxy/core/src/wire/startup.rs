@@ -10,7 +10,7 @@ use std::fmt;
 use super::{LENGTH_BYTES, Reader, put_message, put_text};
 use crate::limits::{
     APPLICATION_NAME_BYTES_MAX, CANCEL_KEY_BYTES, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN,
-    STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
+    DATABASE_NAME_BYTES_MAX, STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
 };
 
 /// The code of an SSLRequest: "version" 1234.5679.
@@ -392,6 +392,9 @@ pub enum StartupError {
     /// The database is not UTF-8, so no configuration can name it.
     #[error("the database name is not UTF-8")]
     DatabaseNotUtf8,
+    /// Longer than any database's name: a server would cut it, and open one that was not asked for.
+    #[error("the database name is longer than {DATABASE_NAME_BYTES_MAX} bytes")]
+    DatabaseTooLong,
     /// `replication` is neither `database` nor a truth value, or is spelled otherwise.
     #[error("the parameter \"replication\" is neither \"database\" nor a Boolean value")]
     Replication,
@@ -440,6 +443,10 @@ fn parse_startup(minor: u16, mut reader: Reader<'_>) -> Result<Startup, StartupE
         }
         _ => user,
     };
+    // The login's name stands for the role's, which has a limit of its own.
+    if database.len() > DATABASE_NAME_BYTES_MAX && database != user {
+        return Err(StartupError::DatabaseTooLong);
+    }
     Ok(Startup {
         minor,
         user: user.to_owned(),

@@ -184,6 +184,19 @@ fn the_database_defaults_to_the_user() {
 }
 
 #[test]
+fn a_database_name_of_63_bytes_is_taken_and_one_of_64_is_refused() {
+    let named = |user: &str, database: &str| {
+        startup(format!("user\0{user}\0database\0{database}\0\0").as_bytes())
+    };
+    let longest = "d".repeat(63);
+    assert_eq!(named("alice", &longest).unwrap().database(), longest);
+    let longer = "d".repeat(64);
+    assert_eq!(named("alice", &longer), Err(StartupError::DatabaseTooLong));
+    // As libpq sends a login without a database; the role has a name of its own.
+    assert_eq!(named(&longer, &longer).unwrap().database(), longer);
+}
+
+#[test]
 fn of_repeated_parameters_the_last_counts() {
     let startup = startup(b"user\0alice\0search_path\0a\0user\0bob\0Search_Path\0b\0\0").unwrap();
     assert_eq!(startup.user(), "bob");
@@ -349,7 +362,7 @@ proptest! {
     #[test]
     fn what_was_encoded_parses_to_the_same_request(
         user in "[^\0]{1,40}",
-        database in "[^\0]{1,40}",
+        database in "[^\0]{1,15}",
         parameters in proptest::collection::vec(
             ("[a-z]{1,9}\\.[a-z]{0,9}", proptest::collection::vec(1..=255_u8, 0..20)), 0..8),
     ) {
