@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 pub(crate) const OBJECT: &str = "target/ebpf/postern-programs";
 /// Where the digest of its sources is.
 pub(crate) const OBJECT_SOURCES: &str = "target/ebpf/postern-programs.sources";
+/// What builds the object, and with which flags.
+pub(crate) const BUILDER: &str = "xtask/src/ebpf.rs";
 
 /// The digest (FNV-1a of 64 bits: against mistakes, not against malice) of the names and contents
-/// of everything that the object is made of, in the workspace's folder.
+/// of everything that the object is made of, in the workspace's folder: what builds it, too.
 ///
 /// # Errors
 /// If a file cannot be read.
 pub(crate) fn of_sources(root: &Path) -> io::Result<String> {
-    let mut files = vec![root.join("ebpf/Cargo.toml")];
+    let mut files = vec![root.join("ebpf/Cargo.toml"), root.join(BUILDER)];
     collect(&root.join("ebpf/src"), &mut files)?;
     files.sort();
     let mut digest = 0xcbf2_9ce4_8422_2325_u64;

@@ -27,7 +27,8 @@ fn take() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (object, built_of) = (root.join(digest::OBJECT), root.join(digest::OBJECT_SOURCES));
     let (code, manifest) = (root.join("ebpf/src"), root.join("ebpf/Cargo.toml"));
-    for input in [&code, &manifest, &object, &built_of] {
+    let builder = root.join(digest::BUILDER);
+    for input in [&code, &manifest, &builder, &object, &built_of] {
         println!("cargo::rerun-if-changed={}", input.display());
     }
     let sources = digest::of_sources(&root)
