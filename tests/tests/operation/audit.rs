@@ -79,17 +79,21 @@ pub(crate) fn one_session_is_on_record_from_its_first_packet_to_its_last(
     Ok(())
 }
 
+/// How many sessions have ended, by the file.
+fn ends(world: &World) -> Result<usize> {
+    let records = world.postern.audit()?;
+    Ok(records.iter().filter(|it| it["event"] == "closed").count())
+}
+
 pub(crate) fn a_session_takes_little_room(world: &World) -> Result<()> {
     let person = world.person("brief", &[HR_GROUP])?;
     let bytes = || -> Result<u64> { Ok(fs::metadata(world.postern.audit_file())?.len()) };
-    let ends = || -> Result<usize> {
-        let records = world.postern.audit()?;
-        Ok(records.iter().filter(|it| it["event"] == "closed").count())
-    };
     for what in ["the first, which makes the role", "the next ones"] {
-        let (before, ended) = (bytes()?, ends()?);
+        let (before, ended) = (bytes()?, ends(world)?);
         world.psql(&person).query("select 1")?;
-        wait_until("the end is on record", CHANGE_LIMIT, || Ok(ends()? > ended))?;
+        wait_until("the end is on record", CHANGE_LIMIT, || {
+            Ok(ends(world)? > ended)
+        })?;
         let taken = bytes()? - before;
         ensure!(taken <= SESSION_BYTES_MAX, "{what}: {taken} bytes");
     }
@@ -97,6 +101,14 @@ pub(crate) fn a_session_takes_little_room(world: &World) -> Result<()> {
 }
 
 pub(crate) fn an_edited_deleted_or_swapped_record_is_found(world: &World) -> Result<()> {
+    // Two sessions, so that there is something to edit.
+    let (person, ended) = (world.person("edited", &[HR_GROUP])?, ends(world)?);
+    for _ in 0..2 {
+        world.psql(&person).query("select 1")?;
+    }
+    wait_until("their ends are on record", CHANGE_LIMIT, || {
+        Ok(ends(world)? >= ended + 2)
+    })?;
     let text = fs::read_to_string(world.postern.audit_file())?;
     let end = text.rfind('\n').context("empty")?;
     let text = text.get(..=end).context("empty")?;
