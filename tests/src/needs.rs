@@ -66,6 +66,9 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|it| it.join(name)).find(|it| it.is_file())
 }
 
+/// The driver of JDBC, where Debian puts it.
+pub const JDBC: &str = "/usr/share/java/postgresql.jar";
+
 /// A Python with psycopg 3 on libpq 18: that of the folder of tools, or the machine's. Debian's
 /// own libpq may be older than what is to be tested.
 #[must_use]

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
             drivers::the_extended_protocol_answers_what_the_simple_one_does,
             drivers::pgbench_prepares_and_runs_commands,
             drivers::psycopg_reads_typed_columns_in_both_formats,
+            drivers::jdbc_reads_typed_columns_in_both_formats,
             drivers::what_is_no_command_is_refused_clearly,
             hostile::a_query_that_is_too_long_ends_the_session,
             hostile::messages_may_come_byte_by_byte,

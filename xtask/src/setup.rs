@@ -109,8 +109,6 @@ const GO: [&str; 2] = [
 pub(crate) const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// The variables that it begins with.
 pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-/// The driver of [`Need::Java`], where Debian puts it.
-const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// Succeeds where Tcl has the driver of [`Need::Tcl`].
 const PGTCL: &str = "echo 'exit [catch {package require Pgtcl}]' | tclsh";
 
@@ -212,7 +210,7 @@ fn is_there(need: Need) -> bool {
         Need::Python => runs("python3", &["-c", "import ensurepip, venv"]),
         Need::Node => needs::program("node").is_some() && needs::program("npm").is_some(),
         Need::Go => needs::program("go").is_some() && GO.iter().all(|it| Path::new(it).is_dir()),
-        Need::Java => needs::program("javac").is_some() && Path::new(JDBC).exists(),
+        Need::Java => needs::program("javac").is_some() && Path::new(needs::JDBC).exists(),
         Need::OpenSsl => runs("pkg-config", &["--exists", "openssl"]),
         Need::Perl => runs("perl", &["-MDBD::Pg", "-e", "1"]),
         Need::Ruby => runs("ruby", &["-e", "require 'pg'"]),

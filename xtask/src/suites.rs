@@ -20,8 +20,6 @@ pub(crate) const FOLDER_VARIABLE: &str = "POSTERN_SUITES_FOLDER";
 
 /// Where Debian puts the sources of Go's packages.
 const GO_PACKAGES: &str = "/usr/share/gocode";
-/// Where Debian puts the driver of JDBC.
-const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// Where Debian says which release it is.
 const RELEASE: &str = "/etc/os-release";
 /// What the archive's lists are signed with.
@@ -173,7 +171,9 @@ fn go(folder: &Path) -> Result<()> {
 
 fn java(folder: &Path) -> Result<()> {
     let mut compile = Command::new("javac");
-    compile.args(["-cp", JDBC, "-d"]).arg(folder.join("java"));
+    compile
+        .args(["-cp", needs::JDBC, "-d"])
+        .arg(folder.join("java"));
     succeed(compile.arg(drivers()?.join("java/Card.java")))
 }
 

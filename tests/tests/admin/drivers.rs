@@ -1,5 +1,6 @@
 //! What drivers say.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -84,6 +85,32 @@ pub(crate) fn psycopg_reads_typed_columns_in_both_formats(world: &World) -> Resu
     let said = run(Command::new(python).args(["-c", PROGRAM, &conninfo]))?;
     let once = "10001\ndatetime\nTrue\n";
     ensure!(said == format!("{once}{once}INTRANS\n"), "{said}");
+    Ok(())
+}
+
+pub(crate) fn jdbc_reads_typed_columns_in_both_formats(world: &World) -> Result<()> {
+    let jar = Path::new(needs::JDBC);
+    let (Some(java), true) = (needs::program("java"), jar.exists()) else {
+        needs::skip(
+            "jdbc_reads_typed_columns_in_both_formats",
+            "JDBC is not installed",
+        );
+        return Ok(());
+    };
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers/java/Console.java");
+    let url = format!(
+        "jdbc:postgresql://localhost:{}/{CONSOLE}",
+        world.postern.port()
+    );
+    let mut command = Command::new(java);
+    command.arg("-cp").arg(jar).arg(program).arg(url);
+    command
+        .env("PGUSER", "eyes")
+        .env("PGPASSWORD", password_of("eyes"));
+    command.env("PGSSLROOTCERT", world.postern.ca_file());
+    let said = run(&mut command)?;
+    let once = "10001 true\n";
+    ensure!(said == format!("true\n{once}{once}0A000\n{once}"), "{said}");
     Ok(())
 }
 

@@ -54,8 +54,6 @@ pub(crate) struct Driver {
 
 /// What begins a path in the folder of what was made ready.
 const PREPARED: &str = "prepared:";
-/// Where Debian puts the driver of JDBC.
-const JDBC: &str = "/usr/share/java/postgresql.jar";
 
 /// Plays the card on both routes, which must come to the same.
 pub(crate) fn compare(site: &Site, driver: &Driver) -> Result<()> {
@@ -156,7 +154,7 @@ fn command(driver: &Driver) -> Option<Command> {
         }
     }
     if let Some(folder) = folder() {
-        let classes = format!("{}:{JDBC}", folder.join("java").display());
+        let classes = format!("{}:{}", folder.join("java").display(), needs::JDBC);
         command.env("NODE_PATH", folder.join("node/node_modules"));
         command.env("CLASSPATH", classes);
     }
