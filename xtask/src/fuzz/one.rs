@@ -86,6 +86,36 @@ impl Target {
     /// # Errors
     /// If it cannot be started, or ends without a word of libFuzzer's.
     pub(super) fn run(&self, time: Duration) -> Result<Found> {
+        let start = Instant::now();
+        let mut all = Found::default();
+        loop {
+            let left = time.saturating_sub(start.elapsed());
+            let (found, lines, success) = self.listen(self.search(left)?)?;
+            if success && found.executions == 0 {
+                bail!(
+                    "{} ended without having tried anything",
+                    self.program.display()
+                );
+            }
+            all.executions += found.executions;
+            all.features = all.features.max(found.features);
+            let was_busy = !success && self.passes_alone(&lines)?;
+            if was_busy && start.elapsed() < time {
+                continue;
+            }
+            if success || was_busy {
+                self.say("ok", start, all)?;
+            } else {
+                all.crashes = 1;
+                self.say("FAILED", start, all)?;
+                self.explain(&lines);
+            }
+            return Ok(all);
+        }
+    }
+
+    /// What looks for a find for so long.
+    fn search(&self, time: Duration) -> Result<Command> {
         let known = self.known()?;
         let crashes = self.folder.join("crashes");
         fs::create_dir_all(&crashes)?;
@@ -99,23 +129,31 @@ impl Target {
         ]);
         command.arg(format!("-artifact_prefix={}", prefix.display()));
         command.arg(known).arg(&self.corpus);
-        let start = Instant::now();
-        let (found, lines, success) = self.listen(command)?;
-        if success && found.executions == 0 {
-            bail!(
-                "{} ended without having tried anything",
-                self.program.display()
-            );
-        }
-        let found = Found {
-            crashes: u64::from(!success),
-            ..found
+        Ok(command)
+    }
+
+    /// Whether what ended a search was the time that an input took, which a clock on the wall
+    /// tells, and the input takes no such time by itself: the machine was busy then.
+    fn passes_alone(&self, lines: &[String]) -> Result<bool> {
+        let Some(input) = kept(lines) else {
+            return Ok(false);
         };
-        self.say(if success { "ok" } else { "FAILED" }, start, found)?;
-        if !success {
-            self.explain(&lines);
+        let name = input.file_name().unwrap_or_default().to_string_lossy();
+        if !name.contains("-timeout-") {
+            return Ok(false);
         }
-        Ok(found)
+        let mut command = self.command(&[("timeout", INPUT_SECONDS_MAX)]);
+        command.stderr(Stdio::null()).arg(input);
+        if !command.status()?.success() {
+            return Ok(false);
+        }
+        println!(
+            "        {:<14} an input took over {INPUT_SECONDS_MAX} s and takes none by itself: \
+             the machine was busy",
+            self.name
+        );
+        fs::remove_file(input)?;
+        Ok(true)
     }
 
     /// Adds to the committed corpus what reaches code that nothing in it reaches.
@@ -205,10 +243,7 @@ impl Target {
             println!("  {line}");
         }
         println!("The whole output is in {}.", self.log().display());
-        let kept = lines
-            .iter()
-            .find_map(|it| it.split("Test unit written to ").nth(1));
-        let Some(input) = kept.map(Path::new) else {
+        let Some(input) = kept(lines) else {
             return;
         };
         println!("The input is kept. To see it again:");
@@ -218,9 +253,63 @@ impl Target {
     }
 }
 
+/// The input that ended a search, by the last words of libFuzzer.
+fn kept(lines: &[String]) -> Option<&Path> {
+    // Those before it were slow, and ended nothing.
+    let mut kept = lines.iter().rev();
+    let kept = kept.find_map(|it| it.split("Test unit written to ").nth(1));
+    kept.map(Path::new)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use postern_tests::Scratch;
+
     use super::*;
+
+    /// Stands for a target: the first search ends with an input that took too long, the next one
+    /// finds nothing, and the input by itself ends with `ALONE`.
+    const SEARCHES: &str = r#"#!/bin/sh
+case $* in *-max_total_time=*) ;; *) exit ALONE ;; esac
+if [ -e "$0.searched" ]; then
+    echo 'stat::number_of_executed_units: 7' >&2
+    exit 0
+fi
+: > "$0.searched"
+: > "$0-timeout-5f"
+echo "artifact_prefix='x'; Test unit written to $0-slow-unit-3a" >&2
+echo "artifact_prefix='x'; Test unit written to $0-timeout-5f" >&2
+echo 'stat::number_of_executed_units: 5' >&2
+exit 70
+"#;
+
+    /// What comes of it, and whether its input is kept.
+    fn found_when_alone_ends_with(code: &str) -> Result<(Found, bool)> {
+        let scratch = Scratch::new()?;
+        let folder = scratch.path().to_owned();
+        let program = folder.join("searches");
+        fs::write(&program, SEARCHES.replace("ALONE", code))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        let target = Target {
+            name: "searches".to_owned(),
+            program,
+            corpus: folder.clone(),
+            folder: folder.clone(),
+        };
+        let found = target.run(Duration::from_secs(60))?;
+        Ok((found, folder.join("searches-timeout-5f").exists()))
+    }
+
+    #[test]
+    fn an_input_that_is_slow_on_a_busy_machine_only_is_no_find() -> Result<()> {
+        let (found, is_kept) = found_when_alone_ends_with("0")?;
+        assert_eq!((found.executions, found.crashes, is_kept), (12, 0, false));
+        let (found, is_kept) = found_when_alone_ends_with("70")?;
+        assert_eq!((found.executions, found.crashes, is_kept), (5, 1, true));
+        Ok(())
+    }
 
     #[test]
     fn the_last_word_of_a_run_counts() {
