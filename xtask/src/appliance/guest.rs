@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use postern_tests::account::Account;
 use postern_tests::process::run;
+use postern_tests::raw::SSL_REQUEST;
 use postern_tests::{Server, free_port, needs, wait_until};
 
 use super::accelerator::Accelerator;
@@ -24,6 +26,8 @@ pub(super) const START_LIMIT: Duration = Duration::from_secs(600);
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at what the shell has written.
 const READ_WAIT: Duration = Duration::from_millis(100);
+/// How long the proxy may take to say that it speaks TLS, before it is asked again.
+const ANSWER_WAIT: Duration = Duration::from_millis(250);
 /// Where the shell is, in the guest.
 const SHELL_PORT: &str = "/dev/virtio-ports/postern.shell";
 /// What the machine knows itself by, as every machine does: its journal of before is found by it.
@@ -188,6 +192,22 @@ impl Guest {
         bail!("no answer to {commands:?} within {limit:?}")
     }
 
+    /// Whether a proxy answers on its port, which QEMU's network takes connections for from the
+    /// beginning: it says that it speaks TLS.
+    pub(super) fn answers(&self) -> bool {
+        let ask = || -> std::io::Result<u8> {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+            client.set_read_timeout(Some(ANSWER_WAIT))?;
+            client.write_all(&8_u32.to_be_bytes())?;
+            client.write_all(&SSL_REQUEST.to_be_bytes())?;
+            let mut answer = [0];
+            client.read_exact(&mut answer)?;
+            Ok(answer[0])
+        };
+        // An error is an answer that does not come.
+        ask().is_ok_and(|answer| answer == b'S')
+    }
+
     /// Everything that the serial console has shown.
     ///
     /// # Errors
@@ -335,7 +355,8 @@ pub(super) fn copy_disk(folder: &Path, image: &Path) -> Result<()> {
 pub(super) fn machine(folder: &Path, accelerator: Accelerator) -> Result<Command> {
     let qemu = needs::program("qemu-system-x86_64").context("QEMU is not installed")?;
     let mut command = Account::own().command(&qemu, "KILL");
-    command.args(["-machine", "q35", "-smp", "2", "-uuid", IDENTITY]);
+    // As in a cloud: disks are virtio's, and there is no controller of another kind to be searched.
+    command.args(["-machine", "q35,sata=off", "-smp", "2", "-uuid", IDENTITY]);
     command.args(accelerator.arguments());
     command.args(["-m", &MEMORY_MIB.to_string(), "-nodefaults"]);
     let pflash =
@@ -368,8 +389,16 @@ fn given(folder: &Path, settings: &Settings) -> Result<Vec<String>> {
             let mut make = Command::new("xorrisofs");
             make.args(["-quiet", "-V", label, "-J", "-r", "-o"]);
             run(make.arg(&file).arg(files))?;
-            arguments.push("-cdrom".to_owned());
-            arguments.push(file.display().to_string());
+            let drive = format!("if=none,id=cd,media=cdrom,file={}", file.display());
+            let cd = [
+                "-device",
+                "ahci,id=sata",
+                "-device",
+                "ide-cd,bus=sata.0,drive=cd",
+                "-drive",
+            ];
+            arguments.extend(cd.map(str::to_owned));
+            arguments.push(drive);
         }
         Settings::Credentials(credentials) => {
             for (name, text) in credentials {
