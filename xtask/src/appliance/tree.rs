@@ -80,7 +80,7 @@ impl Tree {
             .arg("-")
             .arg(wanted)
             .args(["-tar", "-quiet", "-no-progress", "-b", "131072"])
-            .args(["-comp", "zstd", "-Xcompression-level", "9"])
+            .args(["-comp", "lz4", "-Xhc"])
             .stdin(File::open(&archive)?)
             // It notes that the archive's own folder has no name.
             .stdout(Stdio::null())
