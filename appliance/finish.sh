@@ -51,10 +51,18 @@ for unit in ldconfig systemd-journal-catalog-update systemd-update-done systemd-
     systemd-firstboot systemd-logind systemd-user-sessions systemd-hostnamed systemd-remount-fs \
     systemd-binfmt proc-sys-fs-binfmt_misc systemd-initctl systemd-sysext systemd-creds \
     systemd-networkd-persistent-storage systemd-udev-load-credentials kmod-static-nodes \
+    systemd-modules-load 'modprobe@' \
     systemd-tmpfiles-setup-dev systemd-tmpfiles-setup-dev-early 'systemd-pcr*' 'systemd-tpm2*' \
     'systemd-hibernate*' 'systemd-ask-password-*' systemd-pstore run-lock dev-hugepages \
     dev-mqueue sys-kernel-debug sys-kernel-tracing sys-kernel-config sys-fs-fuse-connections; do
     find "$root/usr/lib/systemd/system" ! -type d -name "$unit.*" -delete
+done
+# The proxy goes on trying until the network is there. This would wait for IPv6 to look for a double
+# of an address that nobody uses.
+rm -f "$root/usr/lib/systemd/system/systemd-networkd-wait-online"*
+# Neither the time nor names are a condition of the start, so that they may be asked for last.
+for name in timesyncd resolved; do
+    sed -i 's/^Before=.*/Before=shutdown.target/' "$root/usr/lib/systemd/system/systemd-$name.service"
 done
 # It has no sound, no camera, no screen but a page of text, and nobody at a seat.
 for kind in alsa autosuspend btrfs camera drm evdev fido-id infiniband input input-id iocost joystick \
@@ -66,9 +74,10 @@ done
 # It has no guests, and nothing to do with the clock of its processor.
 rm -rf "$root"/usr/lib/modules/*/kernel/arch/x86/kvm "$root"/usr/lib/modules/*/kernel/virt \
     "$root"/usr/lib/modules/*/kernel/drivers/cpufreq
-for generator in getty ssh gpt-auto debug run tpm2 rc-local sysv; do
-    rm -f "$root/usr/lib/systemd/system-generators/systemd-$generator-generator"
-done
+# systemd loads them where they are there, for what the appliance does not have.
+find "$root/usr/lib/modules" \( -name 'autofs4.ko*' -o -name 'ip_tables.ko*' \) -delete
+# Nothing is made of what else there may be: every unit is a file that is in the image.
+rm -rf "$root/usr/lib/systemd/system-generators"
 rm -rf "$root"/var/* "$root"/tmp/* "$root"/usr/lib/klibc "$root"/usr/lib/lsb
 
 # The appliance's own files, at their paths, and the program.

@@ -29,11 +29,12 @@ pub(super) fn larger_disk(world: &mut World) -> Result<()> {
     world.guest.resize_disk(disk_mib)?;
     world.guest.reboot()?;
     wait_for_login(&world.stage, &world.guest)?;
-    let after: u64 = world.guest.run(ROOM)?.parse()?;
-    ensure!(
-        after + OVERHEAD_MIB >= before + MORE_MIB,
-        "{before} MiB, then {after} MiB of {disk_mib} MiB"
-    );
+    let mut after = before;
+    let waited = wait_until("there is more room", START_LIMIT, || {
+        after = world.guest.run(ROOM)?.parse()?;
+        Ok(after + OVERHEAD_MIB >= before + MORE_MIB)
+    });
+    waited.with_context(|| format!("{before} MiB, then {after} MiB of {disk_mib} MiB"))?;
     let kept: u64 = world.guest.run(RECORDS)?.parse()?;
     ensure!(kept > records, "{records} logins on record, then {kept}");
     // The second table of partitions is at the disk's new end.
