@@ -4,10 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 
+use socket2::{Domain, Socket, Type};
 use tokio::task::AbortHandle;
 
 use super::RunError;
 use crate::config::Config;
+use crate::limits::LISTEN_BACKLOG;
 use crate::listener::inherited::Inherited;
 use crate::listener::{self, Bound};
 use crate::upkeep::Parts;
@@ -91,7 +93,32 @@ fn one(
         address,
         error,
     };
-    TcpListener::bind(address).map(Some).map_err(failed)
+    let bound = match TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            tracing::warn!(
+                key,
+                %address,
+                "no interface has the address: it is listened on from when one has"
+            );
+            before_it_is_there(address)
+        }
+        bound => bound,
+    };
+    bound.map(Some).map_err(failed)
+}
+
+/// A socket for an address that the machine gets later: the network may take longer than the start
+/// (`IP_FREEBIND` of ip(7), `IPV6_FREEBIND` since Linux 4.15).
+fn before_it_is_there(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Whoever closes a socket by the configuration has to learn that it is open.
@@ -206,5 +233,23 @@ impl Drop for Serving {
         for task in &self.0 {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_there_yet_is_listened_on() -> anyhow::Result<()> {
+        // For documentation, so that no machine has them: RFC 5737 and RFC 3849.
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address: SocketAddr = address.parse()?;
+            assert!(TcpListener::bind(address).is_err());
+            let found = one("metrics.listen", Some(address), None)?;
+            let found = found.map(|it| it.local_addr()).transpose()?;
+            assert_eq!(found.map(|it| it.ip()), Some(address.ip()));
+        }
+        Ok(())
     }
 }
