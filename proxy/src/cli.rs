@@ -167,7 +167,7 @@ pub(crate) enum Command {
     },
     /// Hand an existing role over to Postern, as the role of a person of the directory.
     Adopt(Adopt),
-    /// Print what a configuration may hold.
+    /// Print what a configuration may hold, or whether one can be used.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Edit the local file of accounts.
@@ -258,8 +258,11 @@ pub(crate) struct Admin {
 }
 
 /// `postern config`.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
+    /// Read the whole configuration and the files that it names, and say every error; nobody is
+    /// asked, neither the directory nor a database nor the running process.
+    Check(ConfigFile),
     /// A complete file with every key, its default and its meaning.
     Default,
     /// The same as a page of Markdown.

@@ -16,7 +16,7 @@ use postern_core::secret::Secret;
 use crate::audit::Verified;
 use crate::cli::{AuditCommand, Command, ConfigCommand, LocalCommand};
 use crate::cluster::Peers;
-use crate::config::{self, Cluster, Config, Control, Credential};
+use crate::config::{self, Cluster, Config, ConfigErrors, Control, Credential};
 use crate::control::{self, Question, SessionAnswer};
 use crate::directory::{Directories, local};
 use crate::limits::PASSWORD_INPUT_BYTES_MAX;
@@ -64,20 +64,17 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
             Ok(config) => explain_login(&config, &name, database.as_deref(), json),
             Err(code) => Ok(code),
         },
-        Command::Config(wanted) => {
-            print!("{}", configuration_text(wanted));
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Health { config, json } => match read_config(&config.path) {
-            Ok(config) => health(&config, json),
+        Command::Config(wanted) => Ok(configuration(&wanted)),
+        Command::Health { config, json } => match read_control(&config.path) {
+            Ok(control) => health(&control, json),
             Err(code) => Ok(code),
         },
-        Command::Sessions { config, json } => match read_config(&config.path) {
-            Ok(config) => list_sessions(&config, json),
+        Command::Sessions { config, json } => match read_control(&config.path) {
+            Ok(control) => list_sessions(&control, json),
             Err(code) => Ok(code),
         },
-        Command::Show { what, config, json } => match read_config(&config.path) {
-            Ok(config) => orders::show(&config, what, json),
+        Command::Show { what, config, json } => match read_control(&config.path) {
+            Ok(control) => orders::show(&control, what, json),
             Err(code) => Ok(code),
         },
         command @ (Command::Revoke { .. }
@@ -98,19 +95,33 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
     }
 }
 
-fn configuration_text(wanted: ConfigCommand) -> String {
+/// What a configuration may hold, or whether one can be used; nobody is asked.
+fn configuration(wanted: &ConfigCommand) -> ExitCode {
     match wanted {
-        ConfigCommand::Default => config::default_text(),
-        ConfigCommand::Reference => config::markdown(),
+        ConfigCommand::Default => print!("{}", config::default_text()),
+        ConfigCommand::Reference => print!("{}", config::markdown()),
+        ConfigCommand::Check(file) => match read_config(&file.path) {
+            Ok(_) => println!("{}: can be used", file.path.display()),
+            Err(code) => return code,
+        },
     }
+    ExitCode::SUCCESS
 }
 
 /// Reads the configuration, or prints every error in it.
 fn read_config(path: &Path) -> Result<Config, ExitCode> {
-    Config::read(path).map_err(|errors| {
-        eprintln!("{errors}");
-        ExitCode::from(EX_CONFIG)
-    })
+    Config::read(path).map_err(|errors| unusable(&errors))
+}
+
+/// Reads the way to the running process, or prints every error in that. Whoever asks it needs none
+/// of its secrets.
+fn read_control(path: &Path) -> Result<Control, ExitCode> {
+    Control::read(path).map_err(|errors| unusable(&errors))
+}
+
+fn unusable(errors: &ConfigErrors) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(EX_CONFIG)
 }
 
 fn serve(config: Config, config_file: PathBuf) -> Result<ExitCode> {
@@ -195,28 +206,23 @@ fn explain_login(
 }
 
 /// Asks the running process.
-fn ask<A: serde::de::DeserializeOwned>(config: &Config, question: &Question) -> Result<A> {
-    ask_at(&config.control, question)
-}
-
-/// As [`ask`], where only the way to the process is known.
-fn ask_at<A: serde::de::DeserializeOwned>(control: &Control, question: &Question) -> Result<A> {
+fn ask<A: serde::de::DeserializeOwned>(control: &Control, question: &Question) -> Result<A> {
     let Some(socket) = &control.socket else {
         bail!("control.socket is not configured, so the running process cannot be asked");
     };
     control::ask(socket, question).with_context(|| format!("control.socket: {}", socket.display()))
 }
 
-fn health(config: &Config, json: bool) -> Result<ExitCode> {
-    let probes: Vec<check::Probe> = ask(config, &Question::Health)?;
+fn health(control: &Control, json: bool) -> Result<ExitCode> {
+    let probes: Vec<check::Probe> = ask(control, &Question::Health)?;
     if probes.is_empty() {
         bail!("the process has just started, and has not looked yet");
     }
     Ok(check::print(&probes, check::Format::of(json)))
 }
 
-fn list_sessions(config: &Config, json: bool) -> Result<ExitCode> {
-    let sessions: Vec<SessionAnswer> = ask(config, &Question::Sessions)?;
+fn list_sessions(control: &Control, json: bool) -> Result<ExitCode> {
+    let sessions: Vec<SessionAnswer> = ask(control, &Question::Sessions)?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&sessions)?),
         false => print!("{}", control::table(&sessions)),

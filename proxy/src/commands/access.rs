@@ -8,9 +8,9 @@ use postern_core::login_name::LoginName;
 use postern_core::mapping::RoleName;
 use postern_core::secret::Secret;
 
-use super::{EX_CONFIG, ask, ask_at, read_config, runtime};
+use super::{ask, read_config, read_control, runtime};
 use crate::cli::{Admin, Adopt, InitSql};
-use crate::config::{self, Config, Control, SslMode};
+use crate::config::{self, Config, SslMode};
 use crate::control::Question;
 use crate::directory::Directories;
 use crate::operators::OrderError;
@@ -27,15 +27,12 @@ pub(super) fn keep_up(path: &Path, what: Upkeep) -> Result<ExitCode> {
 
 /// Asks the running process for what is answered in lines, and prints them.
 pub(super) fn tell(path: &Path, question: &Question) -> Result<ExitCode> {
-    let control = match Control::read(path) {
+    let control = match read_control(path) {
         Ok(control) => control,
-        Err(errors) => {
-            eprintln!("{errors}");
-            return Ok(ExitCode::from(EX_CONFIG));
-        }
+        Err(code) => return Ok(code),
     };
-    let answer: Result<Vec<String>, String> = ask_at(&control, question)
-        .context("the running process, which does it, does not answer")?;
+    let answer: Result<Vec<String>, String> =
+        ask(&control, question).context("the running process, which does it, does not answer")?;
     match answer {
         Ok(lines) => {
             for line in lines {
@@ -98,7 +95,7 @@ fn put_on_record(config: &Config, role: &RoleName, name: &str) -> Result<()> {
         role: role.to_string(),
         name: name.to_owned(),
     };
-    match ask::<Result<Vec<String>, OrderError>>(config, &Question::Command { command }) {
+    match ask::<Result<Vec<String>, OrderError>>(&config.control, &Question::Command { command }) {
         Ok(answer) => answer.map(drop).map_err(anyhow::Error::from),
         Err(error) => {
             eprintln!("no audit file has it, only postern.change_log: {error:#}");

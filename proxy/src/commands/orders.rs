@@ -7,18 +7,18 @@ use postern_core::audit::rfc3339;
 use postern_core::console::{Cell, Shown, Table};
 use serde_json::{Map, Value};
 
-use super::{ask, read_config};
+use super::{ask, read_control};
 use crate::admin;
 use crate::cli::{AuditCommand, Command, Process};
-use crate::config::Config;
+use crate::config::Control;
 use crate::control::Question;
 use crate::operators::OrderError;
 use crate::printable::printable;
 use crate::revocation::Command as Order;
 
 /// Prints a table of the running process.
-pub(super) fn show(config: &Config, what: Shown, json: bool) -> Result<ExitCode> {
-    let table: Table = ask(config, &Question::Show { what })?;
+pub(super) fn show(control: &Control, what: Shown, json: bool) -> Result<ExitCode> {
+    let table: Table = ask(control, &Question::Show { what })?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&objects(&table))?),
         false => print!("{}", admin::text(&table)),
@@ -31,13 +31,13 @@ pub(super) fn give(command: Command) -> Result<ExitCode> {
     let Some((process, order)) = order(command) else {
         return Ok(ExitCode::FAILURE);
     };
-    let config = match read_config(&process.config.path) {
-        Ok(config) => config,
+    let control = match read_control(&process.config.path) {
+        Ok(control) => control,
         Err(code) => return Ok(code),
     };
     let question = Question::Command { command: order };
     let answer: Result<Vec<String>, OrderError> =
-        ask(&config, &question).context("the running process, which does it, does not answer")?;
+        ask(&control, &question).context("the running process, which does it, does not answer")?;
     let lines = answer?;
     match process.json {
         true => println!("{}", serde_json::to_string_pretty(&lines)?),

@@ -36,7 +36,7 @@ pub(crate) use manual::manual;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use problem::Problem;
+pub(crate) use problem::{ConfigErrors, Problem};
 pub(crate) use values::{Change, Values};
 
 use crate::role_store::Deprovision;

@@ -168,3 +168,33 @@ pub(crate) fn a_configuration_with_errors_names_them_all(world: &World) -> Resul
     ensure!(text.contains("HR_GROUP") || !text.contains(HR_GROUP));
     Ok(())
 }
+
+/// As a person at a terminal has it, where the secrets are handed to the service only.
+pub(crate) fn the_running_process_is_asked_without_any_of_its_secrets(world: &World) -> Result<()> {
+    let file = world.scratch.path().join("handed.toml");
+    let text = std::fs::read_to_string(world.postern.config_file())?;
+    let key = world.postern.config_file().with_file_name("cluster-key");
+    let key = key.display().to_string();
+    ensure!(text.contains(&key), "no {key} in {text}");
+    std::fs::write(&file, text.replace(&key, "credential:cluster-key"))?;
+    let outcome = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(postern_tests::postern::binary()?);
+        command.env_remove("CREDENTIALS_DIRECTORY");
+        outcome_of(command.args(arguments).arg("--config").arg(&file))
+    };
+    for arguments in [
+        &["sessions"][..],
+        &["show", "limits"],
+        &["revoked"],
+        &["reconcile", "--dry-run"],
+    ] {
+        let (code, said) = outcome(arguments)?;
+        ensure!(code == 0, "{arguments:?} ends with {code}: {said}");
+    }
+    let (code, said) = outcome(&["config", "check"])?;
+    ensure!(code == 78 && said.contains("cluster"), "{code}: {said}");
+    std::fs::write(&file, text)?;
+    let (code, said) = outcome(&["config", "check"])?;
+    ensure!(code == 0 && said.contains("can be used"), "{code}: {said}");
+    Ok(())
+}
