@@ -62,7 +62,12 @@ done
 rm -f "$root/usr/lib/systemd/system/systemd-networkd-wait-online"*
 # Neither the time nor names are a condition of the start, so that they may be asked for last.
 for name in timesyncd resolved; do
-    sed -i 's/^Before=.*/Before=shutdown.target/' "$root/usr/lib/systemd/system/systemd-$name.service"
+    unit=$root/usr/lib/systemd/system/systemd-$name.service
+    sed -i 's/^Before=.*/Before=shutdown.target/' "$unit"
+    ! grep -q 'sysinit\.target ' "$unit" || {
+        echo "$unit is still a condition of the start" >&2
+        exit 1
+    }
 done
 # It has no sound, no camera, no screen but a page of text, and nobody at a seat.
 for kind in alsa autosuspend btrfs camera drm evdev fido-id infiniband input input-id iocost joystick \
