@@ -121,6 +121,15 @@ fn set_by(options: &[u8]) -> Vec<Vec<u8>> {
     /// Those that take none.
     const ALONE: &[u8] = b"bEeFijlnOPsT";
     let mut names = Vec::new();
+    /// Those that stand for one setting each.
+    const BY_LETTER: [(u8, &str); 6] = [
+        (b'e', "datestyle"),
+        (b'O', "allow_system_table_mods"),
+        (b'P', "ignore_system_indexes"),
+        (b'S', "work_mem"),
+        (b's', "log_statement_stats"),
+        (b'W', "post_auth_delay"),
+    ];
     let words = words(options);
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -130,6 +139,8 @@ fn set_by(options: &[u8]) -> Vec<Vec<u8>> {
         };
         while let Some((letter, rest)) = letters.split_first() {
             letters = rest;
+            let by_letter = BY_LETTER.iter().filter(|(it, _)| it == letter);
+            names.extend(by_letter.map(|(_, name)| name.as_bytes().to_vec()));
             if ALONE.contains(letter) {
                 continue;
             }

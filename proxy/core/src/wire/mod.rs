@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod frontend;
+mod options;
 pub mod proxy_header;
 pub mod query;
 pub mod startup;

@@ -7,7 +7,7 @@
 use core::net::SocketAddr;
 use std::fmt;
 
-use super::{LENGTH_BYTES, Reader, put_message, put_text};
+use super::{LENGTH_BYTES, Reader, options, put_message, put_text};
 use crate::limits::{
     APPLICATION_NAME_BYTES_MAX, CANCEL_KEY_BYTES, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN,
     DATABASE_NAME_BYTES_MAX, STARTUP_BYTES_MAX, STARTUP_BYTES_MIN,
@@ -263,36 +263,13 @@ impl Startup {
         named
     }
 
-    /// True when the `options` parameter may give the setting `name` a value.
+    /// True when the `options` parameter may give the setting `name` a value; it leans to yes.
     ///
-    /// `options` is a command line: words with backslash escapes, `-c name=value`,
-    /// `--name=value`, single letters run together, and `-` for `_` in names
-    /// (`process_postgres_switches` in `postgres.c`).
-    /// The answer leans to yes: it is also yes for a longer name that ends with this one.
+    /// Every occurrence is looked at, not only the one that PostgreSQL would keep.
     pub fn options_may_set(&self, name: &str) -> bool {
-        let plain = |text: &[u8]| -> Vec<u8> {
-            let kept = text.iter().filter(|byte| **byte != b'\\');
-            kept.map(|byte| {
-                if *byte == b'-' {
-                    b'_'
-                } else {
-                    byte.to_ascii_lowercase()
-                }
-            })
-            .collect()
-        };
-        let mut wanted = plain(name.as_bytes());
-        wanted.push(b'=');
-        // Every occurrence is looked at, not only the one that PostgreSQL would keep.
-        let mut values = self
-            .parameters
-            .iter()
-            .filter(|(given, _)| given == "options");
-        values.any(|(_, value)| {
-            plain(value)
-                .windows(wanted.len())
-                .any(|part| part == wanted)
-        })
+        let given = self.parameters.iter();
+        let mut values = given.filter(|(given, _)| given == "options");
+        values.any(|(_, value)| options::may_set(value, name))
     }
 
     /// The same request for another user and database.
