@@ -26,6 +26,9 @@ use crate::session::{CancelKey, CancelKeys};
 use crate::stream::{Stream, StreamError};
 use crate::sync::RoleCredential;
 
+/// What an error of a database has to be, for a client.
+pub(super) const WHOLE_ERROR: &str = "an error with its severity, SQLSTATE and message";
+
 /// Evidence that a backend accepted the role and is ready for queries.
 #[must_use = "a session may be spliced only with this evidence"]
 pub(crate) struct BackendReady {
@@ -314,10 +317,7 @@ impl Dialled {
             let host = self.host.clone();
             return BackendError::Unexpected { host, wanted };
         };
-        // Every server sends these three, and clients fall over an error that lacks one
-        // (RUSTSEC-2026-0178), so that none is passed on.
-        let is_whole = fields.get(b'S').is_some() && fields.get(b'M').is_some();
-        match fields.sqlstate().filter(|_| is_whole) {
+        match fields.sqlstate_if_whole() {
             Some("28P01") => BackendError::SecretRefused,
             Some(sqlstate) => BackendError::Refused {
                 message: message.to_vec(),
@@ -325,7 +325,7 @@ impl Dialled {
             },
             None => BackendError::Unexpected {
                 host: self.host.clone(),
-                wanted: "an error with its severity, SQLSTATE and message",
+                wanted: WHOLE_ERROR,
             },
         }
     }

@@ -22,7 +22,7 @@ use postern_core::wire::startup::Startup;
 use tokio::time::timeout;
 
 use super::dial::{Dialled, Target, not_let_in};
-use super::login::greet;
+use super::login::{WHOLE_ERROR, greet};
 use super::{BackendError, BackendReady};
 use crate::ask::{left, sasl_message};
 use crate::error::{ClientError, LoginError};
@@ -235,9 +235,12 @@ impl Dialled {
     /// An error of the database for the client, word for word.
     fn as_it_came(&self, message: &[u8]) -> BackendError {
         match self.parse(message) {
-            Ok(BackendMessage::Error(fields)) => BackendError::Refused {
-                message: message.to_vec(),
-                sqlstate: fields.sqlstate().unwrap_or_default().to_owned(),
+            Ok(BackendMessage::Error(fields)) => match fields.sqlstate_if_whole() {
+                Some(sqlstate) => BackendError::Refused {
+                    message: message.to_vec(),
+                    sqlstate: sqlstate.to_owned(),
+                },
+                None => self.unexpected(WHOLE_ERROR),
             },
             Ok(_) => self.unexpected("an error"),
             Err(error) => error,

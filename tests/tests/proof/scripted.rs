@@ -101,6 +101,8 @@ pub(crate) fn a_database_that_breaks_the_exchange_is_not_believed(world: &World)
     let offer = authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
     let challenge = authentication(11, b"r=abcdef,s=AAAA,i=4096");
     let is_in = authentication(0, b"");
+    let without_code = b"E\0\0\0\x10SFATAL\0Mno\0\0".to_vec();
+    let refusal = b"E\0\0\0\x17SFATAL\0C57P03\0Mno\0\0".to_vec();
     let steps = |steps: &[&Vec<u8>]| steps.iter().map(|it| (*it).clone()).collect::<Script>();
     for (what, script, sqlstate) in [
         ("lets in at once", steps(&[&offer, &is_in]), "08006"),
@@ -138,6 +140,13 @@ pub(crate) fn a_database_that_breaks_the_exchange_is_not_believed(world: &World)
             "28000",
         ),
         ("wants Kerberos", steps(&[&authentication(7, b"")]), "28000"),
+        ("refuses without a code", steps(&[&without_code]), "08006"),
+        (
+            "refuses in the middle without a code",
+            steps(&[&offer, &without_code]),
+            "08006",
+        ),
+        ("refuses", steps(&[&refusal]), "57P03"),
     ] {
         let (port, database) = play(script)?;
         world.with_plain_config(before(port), || {

@@ -254,6 +254,13 @@ impl<'a> ErrorFieldsRef<'a> {
         (code.len() == 5 && code.bytes().all(valid)).then_some(code)
     }
 
+    /// The SQLSTATE, when severity and message are there, too. Every server sends the three, and
+    /// clients fall over an error that lacks one (RUSTSEC-2026-0178).
+    pub fn sqlstate_if_whole(&self) -> Option<&'a str> {
+        let is_whole = self.get(b'S').is_some() && self.get(b'M').is_some();
+        self.sqlstate().filter(|_| is_whole)
+    }
+
     /// The severity, not translated where the backend sends that (PostgreSQL 9.6 and later).
     pub fn severity(&self) -> Cow<'a, str> {
         self.text(b'V')
