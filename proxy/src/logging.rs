@@ -10,8 +10,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// What is logged when nobody says otherwise.
-const DEFAULT: &str = "info";
+/// What is logged when nobody says otherwise. Of every message that nobody has asked for, the LDAP
+/// library has a line, and a directory may send as many as it likes.
+const DEFAULT: &str = "info,ldap3=error";
 
 /// What the log has, by target.
 #[derive(Debug)]
