@@ -292,7 +292,7 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::io::{self, Write};
     use std::net::{Ipv4Addr, TcpListener};
 
     use socket2::{Domain, Socket, Type};
@@ -311,6 +311,39 @@ mod tests {
             queued.push(client);
         }
         Ok((socket, queued, address))
+    }
+
+    /// What is made of a server's answer to the request for TLS.
+    fn offer_for(said: &[u8]) -> anyhow::Result<&'static str> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let (mut server, _) = listener.accept()?;
+        // Before it is asked, so that all of it is there at once.
+        server.write_all(said)?;
+        tokio_uring::start(async move {
+            let mut stream = Stream::new(client).map_err(|(_, error)| error)?;
+            Ok(match offers_tls(&mut stream).await? {
+                Offer::Tls => "TLS",
+                Offer::Plain => "clear text",
+                Offer::Nonsense => "nonsense",
+            })
+        })
+    }
+
+    #[test]
+    fn what_follows_the_answer_in_the_clear_does_not_get_into_tls() -> anyhow::Result<()> {
+        for (said, offer) in [
+            (&b"S"[..], "TLS"),
+            (b"N", "clear text"),
+            (b"SR\0\0\0\x08\0\0\0\0", "nonsense"),
+            (b"S\x16", "nonsense"),
+            (b"SS", "nonsense"),
+            (b"NR\0\0\0\x08\0\0\0\0", "nonsense"),
+            (b"E\0\0\0\x05\0", "nonsense"),
+        ] {
+            assert_eq!(offer_for(said)?, offer, "{:?}", said.escape_ascii());
+        }
+        Ok(())
     }
 
     #[tokio::test]
