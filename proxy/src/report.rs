@@ -11,6 +11,7 @@ use postern_core::audit::RefusedReason as Reason;
 use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::{ErrorFields, Severity, error_response};
 use postern_core::wire::frontend::FrontendError;
+use postern_core::wire::startup::StartupError;
 
 use crate::backend::BackendError;
 use crate::directory::DirectoryError;
@@ -154,6 +155,10 @@ fn client_verdict(error: &ClientError) -> (Told, Reason, String) {
         ClientError::NegotiatedTwice => violation("encryption was requested twice".to_owned()),
         ClientError::PlaintextAfterNegotiation => {
             violation("received unencrypted data after an encryption request".to_owned())
+        }
+        // Whoever cancels waits for no answer, and PostgreSQL gives none.
+        ClientError::Startup(error @ StartupError::CancelLength) => {
+            (Told::Nothing, Reason::ProtocolViolation, error.to_string())
         }
         ClientError::Startup(error) => violation(format!("invalid startup packet: {error}")),
         ClientError::ParameterDenied(name) => {
@@ -362,8 +367,6 @@ fn lost(text: &str) -> Told {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use postern_core::wire::startup::StartupError;
 
     use super::*;
     use crate::stream::StreamError;
