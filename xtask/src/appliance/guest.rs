@@ -32,6 +32,8 @@ const ANSWER_WAIT: Duration = Duration::from_millis(250);
 const SHELL_PORT: &str = "/dev/virtio-ports/postern.shell";
 /// What the machine knows itself by, as every machine does: its journal of before is found by it.
 const IDENTITY: &str = "3d8a5e0c-6f1b-4c7d-9b42-5a0c1e7f2d86";
+/// Where what is typed on its serial terminal goes, in its folder.
+const TERMINAL: &str = "terminal";
 /// The machine's disk, in its folder.
 const DISK: &str = "disk.qcow2";
 /// What its firmware remembers.
@@ -75,8 +77,12 @@ impl Guest {
         copy_disk(folder, image)?;
         let port = free_port()?;
         let mut command = machine(folder, accelerator)?;
-        command.args(["-display", "none", "-serial"]);
-        command.arg(format!("file:{}", folder.join("console").display()));
+        command.args(["-display", "none", "-serial", "chardev:serial", "-chardev"]);
+        command.arg(format!(
+            "socket,id=serial,path={},server=on,wait=off,logfile={}",
+            folder.join(TERMINAL).display(),
+            folder.join("console").display()
+        ));
         command.arg("-nic").arg(format!(
             "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:{PROXY_PORT}"
         ));
@@ -219,6 +225,15 @@ impl Guest {
             read => read?,
         };
         Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+    }
+
+    /// Types on the serial terminal.
+    ///
+    /// # Errors
+    /// If QEMU is not there.
+    pub(super) fn type_in(&self, text: &str) -> Result<()> {
+        let mut terminal = UnixStream::connect(self.folder.join(TERMINAL))?;
+        Ok(terminal.write_all(text.as_bytes())?)
     }
 
     /// The page that the console shows now.
