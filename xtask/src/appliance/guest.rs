@@ -227,13 +227,15 @@ impl Guest {
         Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
     }
 
-    /// Types on the serial terminal.
+    /// Types on the serial terminal. The machine takes it a few bytes at a time, for as long as
+    /// what is returned is kept.
     ///
     /// # Errors
     /// If QEMU is not there.
-    pub(super) fn type_in(&self, text: &str) -> Result<()> {
+    pub(super) fn type_in(&self, text: &str) -> Result<UnixStream> {
         let mut terminal = UnixStream::connect(self.folder.join(TERMINAL))?;
-        Ok(terminal.write_all(text.as_bytes())?)
+        terminal.write_all(text.as_bytes())?;
+        Ok(terminal)
     }
 
     /// The page that the console shows now.

@@ -90,8 +90,9 @@ pub(super) fn cloud(world: &mut World) -> Result<()> {
     let waited = wait_for_login(&world.stage, &guest);
     waited.with_context(|| guest.console().unwrap_or_default())?;
     guest.wait_for_console("built-in shell")?;
-    guest.type_in("echo $((6 * 7)) is the answer\n")?;
+    let terminal = guest.type_in("echo $((6 * 7)) is the answer\n")?;
     guest.wait_for_console("42 is the answer")?;
+    drop(terminal);
     let console = guest.console()?;
     ensure!(!console.contains(CLEAR), "the page is there too: {console}");
     guest.switch_off()
