@@ -2,19 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod server;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use ldap3::asn1::{StructureTag, parse_tag, parse_uint};
 use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
 use tempfile::TempDir;
 
+pub(super) use self::server::{Asked, Reply, Scripted};
 use super::Directories;
 use super::error::DirectoryError;
 use super::tests::{ldap_config, run};
@@ -22,170 +21,6 @@ use crate::config::{Directory, Ldap, LdapUrl};
 
 const ALICE: &str = "uid=alice,dc=x";
 const SERVICE: &str = "cn=service,dc=x";
-
-/// What a server was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked {
-    Bind(String, String),
-    Search,
-    Unbind,
-}
-
-/// What it does then.
-pub(super) enum Reply {
-    /// An entry: DN, and attributes with one value each.
-    Entry(&'static str, &'static [(&'static str, &'static str)]),
-    /// A search reference (RFC 4511, 4.5.3).
-    Reference(&'static str),
-    /// The end of a bind or search with a result code.
-    Code(u8),
-    /// An operation in the envelope of the answer.
-    Operation(&'static [u8]),
-    /// Bytes as they are.
-    Raw(&'static [u8]),
-    Close,
-}
-
-/// A server; it ends with the test's process.
-pub(super) struct Scripted {
-    pub(super) port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Scripted {
-    pub(super) fn start(script: impl Fn(&Asked) -> Vec<Reply> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (log, script) = (Arc::clone(&asked), Arc::new(script));
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
-                thread::spawn(move || serve(stream, &log, &*script));
-            }
-        });
-        Self { port, asked }
-    }
-
-    /// How often a person's password was sent to it.
-    fn passwords(&self) -> usize {
-        self.tried(|password| password.len() < "a password that nobody has".len())
-    }
-
-    /// How often a bind was sent to it that nobody can succeed with.
-    fn decoys(&self) -> usize {
-        self.tried(|password| password.len() > "a password that nobody has".len())
-    }
-
-    fn tried(&self, is_one: impl Fn(&str) -> bool) -> usize {
-        let asked = self.asked.lock().unwrap();
-        let tried = asked.iter().filter(|asked| match asked {
-            Asked::Bind(name, password) => name != SERVICE && is_one(password),
-            Asked::Search | Asked::Unbind => false,
-        });
-        tried.count()
-    }
-
-    /// What it was asked, without names and passwords.
-    fn steps(&self) -> Vec<&'static str> {
-        let asked = self.asked.lock().unwrap();
-        let steps = asked.iter().map(|asked| match asked {
-            Asked::Bind(name, _) if name == SERVICE => "bind of the service",
-            Asked::Bind(..) => "bind",
-            Asked::Search => "search",
-            Asked::Unbind => "unbind",
-        });
-        steps.collect()
-    }
-
-    fn count(&self, what: &Asked) -> usize {
-        self.asked
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|asked| *asked == what)
-            .count()
-    }
-}
-
-fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, script: &dyn Fn(&Asked) -> Vec<Reply>) {
-    let mut buffer = Vec::new();
-    loop {
-        while let Ok((rest, message)) = parse_tag(&buffer) {
-            let used = buffer.len() - rest.len();
-            buffer.drain(..used);
-            let (id, asked) = request(message);
-            let replies = script(&asked);
-            let response = if asked == Asked::Search { 0x65 } else { 0x61 };
-            log.lock().unwrap().push(asked);
-            for reply in replies {
-                let bytes = match reply {
-                    Reply::Entry(dn, attributes) => envelope(&id, &entry(dn, attributes)),
-                    Reply::Reference(url) => envelope(&id, &tlv(0x73, &text(url))),
-                    Reply::Code(code) => envelope(&id, &tlv(response, &result(code))),
-                    Reply::Operation(bytes) => envelope(&id, bytes),
-                    Reply::Raw(bytes) => bytes.to_vec(),
-                    Reply::Close => return,
-                };
-                if stream.write_all(&bytes).is_err() {
-                    return;
-                }
-            }
-        }
-        let mut chunk = [0; 4_096];
-        match stream.read(&mut chunk) {
-            Ok(0) | Err(_) => return,
-            Ok(n) => buffer.extend_from_slice(&chunk[..n]),
-        }
-    }
-}
-
-fn request(message: StructureTag) -> (Vec<u8>, Asked) {
-    let mut parts = message.expect_constructed().unwrap().into_iter();
-    let id = parts.next().unwrap().expect_primitive().unwrap();
-    assert!(parse_uint(&id).is_ok());
-    let operation = parts.next().unwrap();
-    let asked = match operation.id {
-        0 => {
-            let texts: Vec<String> = operation
-                .expect_constructed()
-                .unwrap()
-                .into_iter()
-                .map(|t| String::from_utf8(t.expect_primitive().unwrap()).unwrap())
-                .collect();
-            Asked::Bind(texts[1].clone(), texts[2].clone())
-        }
-        3 => Asked::Search,
-        2 => Asked::Unbind,
-        other => panic!("operation {other}"),
-    };
-    (id, asked)
-}
-
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    [&[tag, 0x82][..], &length, content].concat()
-}
-
-fn text(text: &str) -> Vec<u8> {
-    tlv(0x04, text.as_bytes())
-}
-
-fn envelope(id: &[u8], operation: &[u8]) -> Vec<u8> {
-    tlv(0x30, &[tlv(0x02, id), operation.to_vec()].concat())
-}
-
-fn result(code: u8) -> Vec<u8> {
-    [tlv(0x0a, &[code]), text(""), text("a diagnostic text")].concat()
-}
-
-fn entry(dn: &str, attributes: &[(&str, &str)]) -> Vec<u8> {
-    let attributes: Vec<u8> = attributes
-        .iter()
-        .flat_map(|(n, v)| tlv(0x30, &[text(n), tlv(0x31, &text(v))].concat()))
-        .collect();
-    tlv(0x64, &[text(dn), tlv(0x30, &attributes)].concat())
-}
 
 const PERSON: Reply = Reply::Entry(
     ALICE,
