@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ldap3::asn1::{PL, parse_tag};
 use ldap3::controls::{MatchedValues, PagedResults, RawControl};
 use ldap3::exop::WhoAmI;
 use ldap3::{Ldap, LdapError, LdapResult, Scope, SearchOptions};
+use postern_core::directory::ber::{INTEGER, OCTET_STRING, SEQUENCE, take};
 use postern_core::secret::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -401,11 +401,11 @@ fn next_page(result: &LdapResult) -> Option<Vec<u8>> {
     let Some(control) = control else {
         return Some(Vec::new());
     };
-    let (_, tag) = parse_tag(control.1.val.as_deref()?).ok()?;
-    match tag.expect_constructed()?.into_iter().nth(1)?.payload {
-        PL::P(cookie) => Some(cookie),
-        PL::C(_) => None,
-    }
+    let mut value = control.1.val.as_deref()?;
+    let mut content = take(&mut value, SEQUENCE)?;
+    // An estimate of how many entries there are, which nobody here asks for.
+    take(&mut content, INTEGER)?;
+    take(&mut content, OCTET_STRING).map(<[u8]>::to_vec)
 }
 
 /// A peer's text, cut and without control characters, fit for a log line.
@@ -423,7 +423,63 @@ fn diagnostic(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ldap3::controls::Control;
+    use postern_core::directory::ber::element;
+
     use super::*;
+
+    /// The end of a page with this value of the control.
+    fn page(value: &[u8]) -> LdapResult {
+        let control = RawControl {
+            ctype: PAGED_RESULTS_OID.to_owned(),
+            crit: false,
+            val: Some(value.to_vec()),
+        };
+        LdapResult {
+            rc: code::SUCCESS,
+            matched: String::new(),
+            text: String::new(),
+            refs: Vec::new(),
+            ctrls: vec![Control(None, control)],
+        }
+    }
+
+    #[test]
+    fn a_page_ends_with_the_cookie_of_the_next_one() {
+        let value = b"\x30\x08\x02\x01\x00\x04\x03abc";
+        assert_eq!(next_page(&page(value)), Some(b"abc".to_vec()));
+        let last = b"\x30\x05\x02\x01\x00\x04\x00";
+        assert_eq!(next_page(&page(last)), Some(Vec::new()));
+        for end in 0..value.len() {
+            let part = value.get(..end).unwrap_or_default();
+            assert_eq!(next_page(&page(part)), None, "{end}");
+        }
+        let mut without = page(b"");
+        without.ctrls.clear();
+        assert_eq!(next_page(&without), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_cookie_of_nested_elements_does_not_overflow_the_stack() {
+        // Each level has a header of 6 bytes and all that is inside it.
+        let levels = 60_000_u32;
+        let nested: Vec<u8> = (0..levels)
+            .rev()
+            .flat_map(|inside| [&[SEQUENCE, 0x84][..], &(inside * 6).to_be_bytes()].concat())
+            .collect();
+        assert_eq!(next_page(&page(&nested)), None);
+        let size = element(INTEGER, &[0]);
+        let value = element(SEQUENCE, &[size, nested].concat());
+        assert_eq!(next_page(&page(&value)), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_control_from_a_server_panics(bytes: Vec<u8>) {
+            next_page(&page(&bytes));
+            next_page(&page(&element(SEQUENCE, &bytes)));
+        }
+    }
 
     #[test]
     fn a_diagnostic_text_is_cut_and_cannot_break_a_line() {

@@ -14,6 +14,7 @@ use postern_core::secret::Secret;
 use tempfile::TempDir;
 
 pub(super) use self::server::{Asked, Reply, Scripted};
+use self::server::{result, text, tlv};
 use super::Directories;
 use super::error::DirectoryError;
 use super::tests::{ldap_config, run};
@@ -251,6 +252,38 @@ fn groups_that_were_cut_short_are_an_outage_and_not_fewer_groups() {
         let error = log_in(&[&server], "right").unwrap_err();
         assert!(error.is_outage(), "{code}: {error}");
     }
+}
+
+#[test]
+fn a_page_that_ends_with_nested_elements_is_an_outage_and_ends_nothing() {
+    // As deep as a length of two bytes allows: each level has a header of 4 bytes.
+    let nested: Vec<u8> = (0..15_000_u16)
+        .rev()
+        .flat_map(|inside| [&[0x30, 0x82][..], &(inside * 4).to_be_bytes()].concat())
+        .collect();
+    let value = tlv(0x04, &nested);
+    let control = tlv(0x30, &[text("1.2.840.113556.1.4.319"), value].concat());
+    let done = [tlv(0x65, &result(0)), tlv(0xa0, &control)].concat();
+    let done: &'static [u8] = done.leak();
+    let searches = Mutex::new(0);
+    let server = Scripted::start(move |asked| match asked {
+        Asked::Bind(..) => vec![Reply::Code(0)],
+        Asked::Search => {
+            let mut searches = searches.lock().unwrap();
+            *searches += 1;
+            match *searches {
+                1 => vec![PERSON, Reply::Code(0)],
+                _ => vec![PERSON, Reply::Operation(done)],
+            }
+        }
+        Asked::Unbind => vec![Reply::Close],
+    });
+    let error = log_in(&[&server], "right").unwrap_err();
+    assert!(error.is_outage(), "{error}");
+    assert!(
+        error.to_string().contains("a malformed page cookie"),
+        "{error}"
+    );
 }
 
 #[test]

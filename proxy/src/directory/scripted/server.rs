@@ -150,12 +150,12 @@ fn request(message: StructureTag) -> (Vec<u8>, Asked) {
     (id, asked)
 }
 
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     [&[tag, 0x82][..], &length, content].concat()
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     tlv(0x04, text.as_bytes())
 }
 
@@ -163,7 +163,7 @@ fn envelope(id: &[u8], operation: &[u8]) -> Vec<u8> {
     tlv(0x30, &[tlv(0x02, id), operation.to_vec()].concat())
 }
 
-fn result(code: u8) -> Vec<u8> {
+pub(super) fn result(code: u8) -> Vec<u8> {
     [tlv(0x0a, &[code]), text(""), text("a diagnostic text")].concat()
 }
 
