@@ -5,6 +5,7 @@
 mod audit;
 mod cluster;
 mod console;
+mod directory;
 mod door;
 
 use std::time::Duration;
@@ -20,6 +21,10 @@ pub(crate) use self::console::{
     COMMAND_TIMEOUT, CONSOLE_IDLE_TIMEOUT, CONSOLE_OPEN_ANSWERS_MAX, CONSOLE_SEND_BYTES,
     CONSOLE_SEND_TIMEOUT, CONSOLE_SESSIONS_MAX, CONSOLE_SESSIONS_PER_ACCOUNT_MAX,
     CONSOLE_STATEMENTS_MAX, CONSOLE_STOP_WAIT, TRAFFIC_WAIT,
+};
+pub(crate) use self::directory::{
+    LDAP_ANSWER_BYTES_MAX, LDAP_ANSWER_ELEMENTS_MAX, LDAP_DEPTH_MAX, LDAP_ELEMENTS_MAX,
+    LDAP_MESSAGE_BYTES_MAX,
 };
 pub(crate) use self::door::{
     BUDGETS_MAX, BUDGETS_SWEEP_INTERVAL, LOGIN_RATE_WINDOW, PAUSE_WAIT, PAUSED_LOGINS_MAX,
@@ -197,19 +202,6 @@ pub(crate) const LDAP_DIAGNOSTIC_BYTES_MAX: usize = 256;
 
 /// The largest file of secrets, certificates or local accounts that is read, in bytes.
 pub(crate) const DIRECTORY_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// The longest message of a directory, in bytes, and the most elements in it.
-/// A group of 100,000 members is about 10 MB.
-pub(crate) const LDAP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// See [`LDAP_MESSAGE_BYTES_MAX`].
-pub(crate) const LDAP_ELEMENTS_MAX: usize = 500_000;
-
-/// The most levels of elements in a message of a directory: an entry has five, and a control less.
-pub(crate) const LDAP_DEPTH_MAX: usize = 16;
-
-/// All that a directory may send until it is asked again, in bytes.
-/// A first refresh of the feed with 100,000 people is about 15 MB.
-pub(crate) const LDAP_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The longest answer to StartTLS, in bytes.
 /// It has a result code and a sentence; whatever is longer does not come from a directory.

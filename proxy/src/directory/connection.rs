@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::endpoint::{Connected, Endpoint};
 use super::entry::Entry;
 use super::error::{DirectoryError, code};
+use super::guard::Answer;
 use crate::limits::{
     LDAP_CLOSE_TIMEOUT, LDAP_DIAGNOSTIC_BYTES_MAX, LDAP_ENTRIES_MAX, LDAP_PAGE_ENTRIES,
 };
@@ -38,6 +39,7 @@ pub(super) struct Connection {
     ldap: Ldap,
     driver: Driver,
     certificate: Option<Vec<u8>>,
+    answer: Arc<Answer>,
     server: Arc<str>,
     operation_timeout: Duration,
     opened_at: Instant,
@@ -78,6 +80,7 @@ impl Connection {
             driver,
             ldap,
             certificate,
+            answer,
         } = limit.run(endpoint.connect()).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.drive().await {
@@ -88,6 +91,7 @@ impl Connection {
             ldap,
             driver: Driver(driver),
             certificate,
+            answer,
             server: Arc::clone(&endpoint.url),
             operation_timeout: endpoint.operation_timeout,
             opened_at: Instant::now(),
@@ -173,6 +177,8 @@ impl Connection {
     ///
     /// [`DirectoryError`] for no answer and for any result code but success.
     pub(super) async fn search_all(&self, query: &Query<'_>) -> Result<Vec<Entry>, DirectoryError> {
+        // All of them are kept, so that all together are bounded as one answer is.
+        let _pages = self.answer.in_pages();
         let mut entries = Vec::new();
         let mut cookie = Vec::new();
         loop {

@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::guard;
+use super::guard::{self, Answer};
 use super::starttls::start_tls;
 use crate::config::{Ldap, LdapUrl};
 use crate::tls::{self, TlsError, ldap_client_config};
@@ -42,6 +42,8 @@ pub(super) struct Connected {
     pub(super) ldap: ldap3::Ldap,
     /// The server's certificate in DER form, if there is TLS.
     pub(super) certificate: Option<Vec<u8>>,
+    /// How much the server has answered.
+    pub(super) answer: Arc<Answer>,
 }
 
 impl Endpoint {
@@ -92,6 +94,8 @@ impl Endpoint {
         let (ours, librarys) = Pair::pair()?;
         ours.set_nonblocking(true)?;
         let (ours, url) = (UnixStream::from_std(ours)?, Arc::clone(&self.url));
+        let answer = Arc::new(Answer::default());
+        let counted = Arc::clone(&answer);
         let mut certificate = None;
         // Both tasks end with either end of their connections.
         if let Some((config, name)) = &self.tls {
@@ -100,11 +104,11 @@ impl Endpoint {
             let certificates = stream.get_ref().1.peer_certificates();
             certificate = certificates.and_then(|it| it.first()).map(|it| it.to_vec());
             drop(tokio::spawn(async move {
-                guard::pass(stream, ours, &url).await;
+                guard::pass(stream, ours, &url, &counted).await;
             }));
         } else {
             drop(tokio::spawn(async move {
-                guard::pass(stream, ours, &url).await;
+                guard::pass(stream, ours, &url, &counted).await;
             }));
         }
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(librarys));
@@ -113,6 +117,7 @@ impl Endpoint {
             driver,
             ldap,
             certificate,
+            answer,
         })
     }
 }

@@ -6,14 +6,15 @@
 //! library has the other end of a pair of sockets.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use postern_core::directory::ber::{INTEGER, SEQUENCE};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::UnixStream;
 
 use crate::limits::{
-    LDAP_ANSWER_BYTES_MAX, LDAP_DEPTH_MAX, LDAP_ELEMENTS_MAX, LDAP_MESSAGE_BYTES_MAX, READ_BYTES,
+    LDAP_ANSWER_BYTES_MAX, LDAP_ANSWER_ELEMENTS_MAX, LDAP_DEPTH_MAX, LDAP_ELEMENTS_MAX,
+    LDAP_MESSAGE_BYTES_MAX, READ_BYTES,
 };
 
 /// The bit of a tag that says that elements are inside (X.690, 8.1.2.5).
@@ -21,13 +22,17 @@ const CONSTRUCTED: u8 = 0x20;
 
 /// Passes messages on in both directions until either side ends, or the server sends what no
 /// directory does.
-pub(super) async fn pass(server: impl AsyncRead + AsyncWrite, library: UnixStream, url: &str) {
+pub(super) async fn pass(
+    server: impl AsyncRead + AsyncWrite,
+    library: UnixStream,
+    url: &str,
+    answer: &Answer,
+) {
     let (from_server, to_server) = split(server);
     let (from_library, to_library) = library.into_split();
-    let answered = AtomicUsize::new(0);
     let ended = tokio::select! {
-        ended = inward(from_server, to_library, &answered) => ended,
-        ended = outward(from_library, to_server, &answered) => ended,
+        ended = inward(from_server, to_library, answer) => ended,
+        ended = outward(from_library, to_server, answer) => ended,
     };
     match ended {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -38,10 +43,66 @@ pub(super) async fn pass(server: impl AsyncRead + AsyncWrite, library: UnixStrea
     }
 }
 
+/// How much the server has answered to what it was asked last.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    bytes: AtomicUsize,
+    elements: AtomicUsize,
+    /// What is asked next is another page of the same search.
+    is_in_pages: AtomicBool,
+}
+
+impl Answer {
+    /// Until what is returned is dropped, the answers to all that is asked count as one: those who
+    /// ask keep all pages of a search.
+    pub(super) fn in_pages(&self) -> Pages<'_> {
+        self.begin();
+        self.is_in_pages.store(true, Ordering::Relaxed);
+        Pages(self)
+    }
+
+    fn asked(&self) {
+        if !self.is_in_pages.load(Ordering::Relaxed) {
+            self.begin();
+        }
+    }
+
+    fn begin(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.elements.store(0, Ordering::Relaxed);
+    }
+
+    fn add_bytes(&self, count: usize) -> io::Result<()> {
+        let before = self.bytes.fetch_add(count, Ordering::Relaxed);
+        match before.saturating_add(count) {
+            0..=LDAP_ANSWER_BYTES_MAX => Ok(()),
+            _ => Err(refused("an answer without end")),
+        }
+    }
+
+    fn add_elements(&self, count: usize) -> io::Result<()> {
+        let before = self.elements.fetch_add(count, Ordering::Relaxed);
+        match before.saturating_add(count) {
+            0..=LDAP_ANSWER_ELEMENTS_MAX => Ok(()),
+            _ => Err(refused("an answer of too many elements")),
+        }
+    }
+}
+
+/// A search whose pages are one answer.
+#[must_use]
+pub(super) struct Pages<'a>(&'a Answer);
+
+impl Drop for Pages<'_> {
+    fn drop(&mut self) {
+        self.0.is_in_pages.store(false, Ordering::Relaxed);
+    }
+}
+
 async fn outward(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    answered: &AtomicUsize,
+    answer: &Answer,
 ) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -49,7 +110,7 @@ async fn outward(
         if count == 0 {
             return to.shutdown().await;
         }
-        answered.store(0, Ordering::Relaxed);
+        answer.asked();
         to.write_all(buffer.get(..count).unwrap_or_default())
             .await?;
         to.flush().await?;
@@ -62,7 +123,7 @@ async fn outward(
 async fn inward(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    answered: &AtomicUsize,
+    answer: &Answer,
 ) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut held = Vec::new();
@@ -71,18 +132,16 @@ async fn inward(
         if count == 0 {
             return Ok(());
         }
-        if answered.fetch_add(count, Ordering::Relaxed) + count > LDAP_ANSWER_BYTES_MAX {
-            return Err(refused("an answer without end"));
-        }
+        answer.add_bytes(count)?;
         held.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        let whole = whole_messages(&held)?;
+        let whole = whole_messages(&held, answer)?;
         to.write_all(held.get(..whole).unwrap_or_default()).await?;
         held.drain(..whole);
     }
 }
 
 /// How many bytes of the whole messages there are at the beginning, each of which is looked at.
-fn whole_messages(bytes: &[u8]) -> io::Result<usize> {
+fn whole_messages(bytes: &[u8], answer: &Answer) -> io::Result<usize> {
     let mut whole = 0;
     while let Some(rest) = bytes.get(whole..).filter(|rest| !rest.is_empty()) {
         if rest.first() != Some(&SEQUENCE) {
@@ -95,7 +154,8 @@ fn whole_messages(bytes: &[u8]) -> io::Result<usize> {
         let Some(message) = rest.get(..header.bytes + header.content) else {
             break;
         };
-        check(message.get(header.bytes..).unwrap_or_default())?;
+        let elements = check(message.get(header.bytes..).unwrap_or_default())?;
+        answer.add_elements(elements)?;
         whole += message.len();
     }
     Ok(whole)
@@ -138,8 +198,8 @@ fn header(bytes: &[u8]) -> io::Result<Option<Header>> {
 }
 
 /// Looks at what is in a message: a number and something else first, elements that end inside
-/// theirs, and not too many or too deep. Nothing recurs here.
-fn check(message: &[u8]) -> io::Result<()> {
+/// theirs, and not too many or too deep. Returns how many there are. Nothing recurs here.
+fn check(message: &[u8]) -> io::Result<usize> {
     let mut ends = vec![message.len()];
     let (mut at, mut elements, mut outermost) = (0, 0, 0);
     while let Some(&end) = ends.last() {
@@ -175,7 +235,7 @@ fn check(message: &[u8]) -> io::Result<()> {
     }
     match outermost {
         0 | 1 => Err(refused("a message without content")),
-        _ => Ok(()),
+        _ => Ok(elements),
     }
 }
 
@@ -186,6 +246,8 @@ fn refused(what: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
     use postern_core::directory::ber::{OCTET_STRING, element};
 
@@ -193,7 +255,7 @@ mod tests {
     const DONE: &[u8] = b"\x30\x0c\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00";
 
     fn why(bytes: &[u8]) -> String {
-        let refused = whole_messages(bytes).err();
+        let refused = whole_messages(bytes, &Answer::default()).err();
         refused.map(|it| it.to_string()).unwrap_or_default()
     }
 
@@ -205,12 +267,15 @@ mod tests {
     fn whole_messages_pass_and_the_rest_waits() {
         let twice = [DONE, DONE].concat();
         for end in 0..=twice.len() {
-            let whole = whole_messages(twice.get(..end).unwrap_or_default());
+            let whole = whole_messages(twice.get(..end).unwrap_or_default(), &Answer::default());
             assert_eq!(whole.ok(), Some(end / DONE.len() * DONE.len()), "{end}");
         }
         // Active Directory writes every length in four digits.
         let long = b"\x30\x84\0\0\0\x10\x02\x01\x02\x65\x84\0\0\0\x07\x0a\x01\0\x04\0\x04\0";
-        assert_eq!(whole_messages(long).ok(), Some(long.len()));
+        assert_eq!(
+            whole_messages(long, &Answer::default()).ok(),
+            Some(long.len())
+        );
     }
 
     #[test]
@@ -251,5 +316,66 @@ mod tests {
         };
         assert_eq!(many(LDAP_ELEMENTS_MAX - 2), "");
         assert!(many(LDAP_ELEMENTS_MAX).contains("too many"));
+    }
+
+    /// How many of `asked` answers of this message each pass, as pages of one search or as answers
+    /// to questions of their own.
+    async fn passed(message: &[u8], asked: usize, is_in_pages: bool) -> usize {
+        let answer = Answer::default();
+        let pages = is_in_pages.then(|| answer.in_pages());
+        let (mut server, guarded) = tokio::io::duplex(READ_BYTES);
+        let (mut library, ours) = UnixStream::pair().unwrap();
+        let asking = async {
+            let (mut request, mut buffer) = ([0; DONE.len()], vec![0; message.len()]);
+            for count in 0..asked {
+                library.write_all(DONE).await.unwrap();
+                server.read_exact(&mut request).await.unwrap();
+                let writing = server.write_all(message);
+                let (_written, read) = tokio::join!(writing, library.read_exact(&mut buffer));
+                if read.is_err() {
+                    return count;
+                }
+            }
+            asked
+        };
+        let passing = async {
+            pass(guarded, ours, "ldap://test", &answer).await;
+            // Those who ask notice it by themselves.
+            std::future::pending().await
+        };
+        let count = tokio::select! {
+            count = asking => count,
+            count = passing => count,
+        };
+        drop(pages);
+        count
+    }
+
+    #[tokio::test]
+    async fn all_pages_of_a_search_are_one_answer() {
+        let one = element(OCTET_STRING, b"");
+        let many = message(&element(0x65, &one.repeat(LDAP_ELEMENTS_MAX - 2)));
+        let long = message(&element(
+            OCTET_STRING,
+            &vec![0; LDAP_MESSAGE_BYTES_MAX - 16],
+        ));
+        for (message, fit) in [
+            (&many, LDAP_ANSWER_ELEMENTS_MAX / LDAP_ELEMENTS_MAX),
+            (&long, LDAP_ANSWER_BYTES_MAX / long.len()),
+        ] {
+            assert_eq!(passed(message, fit + 1, true).await, fit);
+            assert_eq!(passed(message, fit + 1, false).await, fit + 1);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_from_a_server_panic(bytes: Vec<u8>) {
+            // What does not pass is an error, and nothing else.
+            for bytes in [element(SEQUENCE, &bytes), message(&bytes), bytes] {
+                let passed = whole_messages(&bytes, &Answer::default());
+                assert!(passed.is_ok_and(|whole| whole <= bytes.len()) || !why(&bytes).is_empty());
+            }
+        }
     }
 }
