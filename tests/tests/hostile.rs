@@ -13,6 +13,8 @@ mod directory;
 mod exhaustion;
 #[path = "hostile/faults.rs"]
 mod faults;
+#[path = "hostile/ldap.rs"]
+mod ldap;
 #[path = "hostile/meter.rs"]
 mod meter;
 #[path = "hostile/peers.rs"]

@@ -1,156 +1,36 @@
 //! The leg to a directory that means ill.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
-
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::cast::HR_GROUP;
-use postern_tests::{ConfigFile, World};
+use postern_tests::{ConfigFile, Someone, World};
 
 use crate::SLACK;
 use crate::backend::attempt;
+use crate::ldap::{Directory, Says, Step, answer, element, entry, page, page_of, result, to_it};
 use crate::meter::resident_kib;
 
 /// What all rows together may add to the memory of the process, in KiB.
 const GROWTH_KIB_MAX: u64 = 256 * 1024;
 
-/// What the directory does when it is asked the second thing, after the bind of the service.
-#[derive(Clone)]
-enum Says {
-    /// These bytes, where `ID` stands for the message's number, and then nothing.
-    Once(Vec<u8>),
-    /// The same again and again.
-    Forever(Vec<u8>),
-    /// The first of these, and then the other again and again.
-    Then(Vec<u8>, Vec<u8>),
-}
+/// What lets somebody in as the answer to a bind: whatever operation a result of success names, the
+/// directory has said yes.
+const SAYS_YES: [&str; 2] = ["answers twice", "answers a bind"];
 
-/// A directory; its threads end with the test's process.
-struct Directory {
-    port: u16,
-    says: Arc<Mutex<Says>>,
-}
+/// A row: what the directory does, and what it says.
+type Row = (&'static str, Says);
 
-impl Directory {
-    fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        let says = Arc::new(Mutex::new(Says::Once(Vec::new())));
-        let script = Arc::clone(&says);
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(std::io::Result::ok) {
-                let script = Arc::clone(&script);
-                // Its client hangs up on it, which is no failure here.
-                thread::spawn(move || drop(serve(stream, &script)));
-            }
-        });
-        Ok(Self { port, says })
-    }
-
-    fn says(&self, says: Says) {
-        // A test that panicked meanwhile left it whole.
-        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
-    }
-}
-
-fn serve(mut stream: TcpStream, script: &Mutex<Says>) -> std::io::Result<()> {
-    let mut is_first = true;
-    loop {
-        let request = read_message(&mut stream)?;
-        // Every request begins with its number (RFC 4511, section 4.1.1), of one digit here.
-        let number = request.get(2).copied().unwrap_or_default();
-        if std::mem::take(&mut is_first) {
-            stream.write_all(&answer(number, &result(0x61, 0)))?;
-            continue;
-        }
-        let says = script.lock().unwrap_or_else(PoisonError::into_inner);
-        let says = says.clone();
-        match says {
-            Says::Once(bytes) => stream.write_all(&numbered(bytes, number))?,
-            Says::Forever(bytes) => {
-                let bytes = numbered(bytes, number);
-                loop {
-                    stream.write_all(&bytes)?;
-                }
-            }
-            Says::Then(first, again) => {
-                stream.write_all(&first)?;
-                loop {
-                    stream.write_all(&again)?;
-                }
-            }
-        }
-    }
-}
-
-/// Reads one message; its content.
-fn read_message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut header = [0; 2];
-    stream.read_exact(&mut header)?;
-    let [_, first] = header;
-    let mut length = usize::from(first);
-    if first > 0x80 {
-        let mut digits = vec![0; usize::from(first & 0x7f)];
-        stream.read_exact(&mut digits)?;
-        length = digits
-            .iter()
-            .fold(0, |it, digit| it << 8 | usize::from(*digit));
-    }
-    let mut content = vec![0; length];
-    stream.read_exact(&mut content)?;
-    Ok(content)
-}
-
-/// Puts the number in the place of the one that the rows are written with.
-fn numbered(bytes: Vec<u8>, number: u8) -> Vec<u8> {
-    let mut rest = bytes.as_slice();
-    let mut out = Vec::with_capacity(bytes.len());
-    while let Some(at) = rest.windows(3).position(|it| it == [2, 1, 0x7e]) {
-        let (before, after) = rest.split_at(at);
-        out.extend(before);
-        out.extend([2, 1, number]);
-        rest = after.get(3..).unwrap_or_default();
-    }
-    out.extend(rest);
-    out
-}
-
-/// An element (X.690), its length in four digits.
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    [&[tag, 0x84][..], &length.to_be_bytes(), content].concat()
-}
-
-fn answer(number: u8, operation: &[u8]) -> Vec<u8> {
-    element(0x30, &[&[2, 1, number][..], operation].concat())
-}
-
-/// An answer to whatever is asked.
-fn to_it(operation: &[u8]) -> Vec<u8> {
-    answer(0x7e, operation)
-}
-
-fn result(tag: u8, code: u8) -> Vec<u8> {
-    element(tag, &[&[0x0a, 1, code][..], b"\x04\0\x04\0"].concat())
-}
-
-fn entry(dn: &[u8], attributes: &[u8]) -> Vec<u8> {
-    element(0x64, &[element(4, dn), element(0x30, attributes)].concat())
+/// So many elements, each inside the one before.
+fn nested(levels: u32) -> Vec<u8> {
+    let insides = (0..levels).rev().map(|it| (it * 6).to_be_bytes());
+    insides
+        .flat_map(|it| [&[0x30, 0x84][..], &it].concat())
+        .collect()
 }
 
 /// What is too deep, too long or without end.
-fn floods() -> Vec<(&'static str, Says)> {
+fn floods() -> Vec<Row> {
     let once = |bytes: Vec<u8>| Says::Once(bytes);
-    let nested = (0..100_000_u32)
-        .rev()
-        .fold(Vec::new(), |mut outer: Vec<u8>, inside| {
-            outer.extend([0x30, 0x84]);
-            outer.extend((inside * 6).to_be_bytes());
-            outer
-        });
+    let nested = nested(100_000);
     let referral = element(0x73, &element(4, b"ldap://127.0.0.1:1/"));
     vec![
         (
@@ -191,7 +71,7 @@ fn floods() -> Vec<(&'static str, Says)> {
 }
 
 /// What is no answer to the question.
-fn answers() -> Vec<(&'static str, Says)> {
+fn answers() -> Vec<Row> {
     let once = |bytes: Vec<u8>| Says::Once(bytes);
     let done = to_it(&result(0x65, 0));
     vec![
@@ -240,49 +120,128 @@ fn answers() -> Vec<(&'static str, Says)> {
     ]
 }
 
+/// What only the end of a page can say.
+fn pages() -> Vec<Row> {
+    let once = |value: &[u8]| Says::Once(page_of(value));
+    let of_values = |values: &[u8]| {
+        let attribute = [element(4, b"cn"), element(0x31, values)].concat();
+        to_it(&entry(b"cn=x", &element(0x30, &attribute)))
+    };
+    let empty = of_values(&element(4, b"").repeat(60_000)).repeat(8);
+    let long = of_values(&element(4, &vec![0; 4 * 1_048_576]));
+    vec![
+        ("nests 60,000 elements in a cookie", once(&nested(60_000))),
+        ("has a cookie that is none", once(b"\x30\x03\x02\x01\0")),
+        (
+            "has a cookie longer than the message",
+            once(b"\x30\x84\xff\xff\xff\xff"),
+        ),
+        ("sends empty pages without end", Says::Once(page(b"again"))),
+        (
+            "sends pages of 480,000 empty values without end",
+            Says::Once([empty, page(b"again")].concat()),
+        ),
+        ("sends values of 4 MB without end", Says::Forever(long)),
+    ]
+}
+
+/// Every row, each at one step; at every one in a full run.
+fn rows() -> Vec<(&'static str, Step, Says)> {
+    let is_full = crate::is_full();
+    let mut rows = Vec::new();
+    for (number, (what, says)) in floods().into_iter().chain(answers()).enumerate() {
+        for (place, step) in Step::ALL.into_iter().enumerate() {
+            let is_yes = step == Step::Bind && SAYS_YES.contains(&what);
+            if !is_yes && (is_full || place == number % Step::ALL.len()) {
+                rows.push((what, step, says.clone()));
+            }
+        }
+    }
+    for (what, says) in pages() {
+        if is_full {
+            rows.push((what, Step::Page, says.clone()));
+        }
+        rows.push((what, Step::Groups, says));
+    }
+    rows
+}
+
+/// What a client may be told that logs in: that there is an outage, or that nobody of that name
+/// may. It is never in, and never told an error of Postern's.
+fn expected(what: &str, step: Step) -> &'static [&'static str] {
+    match (what, step) {
+        // There is nobody, or there are no groups, and that twice.
+        ("answers twice", _) => &["28P01"],
+        // There are many of that name: one bind more follows, while the entries still come.
+        ("sends entries without end", Step::Person) => &["28P01", "57P03"],
+        _ => &["57P03"],
+    }
+}
+
 pub(crate) fn a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing(
     world: &World,
 ) -> Result<()> {
     let person = world.person("unfounded", &[HR_GROUP])?;
     let directory = Directory::start()?;
-    let port = directory.port;
+    let url = format!("ldap://127.0.0.1:{}", directory.port);
     let change = |config: &mut ConfigFile| {
         config
-            .set(
-                "directory",
-                "urls",
-                vec![format!("ldap://127.0.0.1:{port}")],
-            )
+            .set("directory", "urls", vec![url])
             .set("directory", "allow_plaintext", true)
             .set("directory", "connect_timeout_ms", 1_000)
             .set("directory", "operation_timeout_ms", 1_000)
             .set("directory", "total_timeout_ms", 1_500)
             .unset("directory", "tls_ca_file");
     };
-    world.with_plain_config(change, || {
-        let pid = world.plain.pid()?;
-        let before = resident_kib(pid)?;
-        for (what, says) in floods().into_iter().chain(answers()) {
-            directory.says(says);
-            let begun = Instant::now();
-            let (told, taken) = attempt(world, &person).context(what)?;
-            // An outage, or nobody of that name: never in, and never an error of Postern's.
-            ensure!(
-                matches!(told.as_str(), "57P03" | "28P01"),
-                "{what}: {told:?}"
-            );
-            ensure!(taken < SLACK, "{what}: {:?}", begun.elapsed());
-            ensure!(world.plain.is_running()?, "{what}: Postern has ended");
-        }
-        let growth = resident_kib(pid)?.saturating_sub(before);
-        println!("{growth} KiB more after every row");
-        ensure!(growth < GROWTH_KIB_MAX, "{growth} KiB more");
-        ensure!(world.plain.pid()? == pid);
-        for why in ["too deep", "too long", "an answer without end"] {
-            ensure!(world.plain.log_contains(why)?, "nothing was {why}");
-        }
-        Ok(())
-    })?;
-    // The same person, before the directory that means well.
+    world.with_plain_config(change, || hold(world, &directory))?;
+    // The same Postern, before the directory that means well.
     world.raw(&person).map(drop)
+}
+
+/// Every row, with one start of Postern; at the end the process is the same, and has not grown.
+fn hold(world: &World, directory: &Directory) -> Result<()> {
+    let pid = world.plain.pid()?;
+    // What the directory says before and after the step of a row would let anybody in.
+    let honest = somebody("honest");
+    directory.expects(&honest.login, None);
+    let (told, _) = attempt(world, &honest)?;
+    ensure!(told.is_empty(), "the honest one is refused: {told}");
+    let before = resident_kib(pid)?;
+    for (number, (what, step, says)) in rows().into_iter().enumerate() {
+        // A password that was refused is not asked about again, and another one of the same
+        // person not for long.
+        let person = somebody(&format!("row{number}"));
+        directory.expects(&person.login, Some((step, says)));
+        let (told, taken) = attempt(world, &person).context(what)?;
+        ensure!(
+            expected(what, step).contains(&told.as_str()),
+            "{step:?}: {what}: {told:?}"
+        );
+        ensure!(directory.count() > 0, "{step:?}: {what}: it was not asked");
+        ensure!(taken < SLACK, "{step:?}: {what}: {taken:?}");
+        ensure!(
+            world.plain.is_running()?,
+            "{step:?}: {what}: Postern has ended"
+        );
+    }
+    let growth = resident_kib(pid)?.saturating_sub(before);
+    println!("{growth} KiB more after every row");
+    ensure!(growth < GROWTH_KIB_MAX, "{growth} KiB more");
+    ensure!(world.plain.pid()? == pid);
+    for why in [
+        "too deep",
+        "too long",
+        "an answer without end",
+        "an answer of too many elements",
+    ] {
+        ensure!(world.plain.log_contains(why)?, "nothing was {why}");
+    }
+    Ok(())
+}
+
+fn somebody(login: &str) -> Someone {
+    Someone {
+        login: login.to_owned(),
+        password: format!("Secret-{login}-42"),
+    }
 }
