@@ -16,7 +16,9 @@ use super::connection::{Connection, Query};
 use super::entry::Entry;
 use super::error::DirectoryError;
 use crate::config::{Ldap, LdapFlavor, NestedStrategy};
-use crate::limits::{GROUP_MEMBERS_COUNTED_MAX, NESTED_DEPTH_MAX, WALK_BATCH_DNS_MAX};
+use crate::limits::{
+    GROUP_MEMBERS_COUNTED_MAX, LDAP_ENTRIES_MAX, NESTED_DEPTH_MAX, WALK_BATCH_DNS_MAX,
+};
 
 /// Active Directory's rule that follows a linked attribute through all levels,
 /// `LDAP_MATCHING_RULE_IN_CHAIN` (MS-ADTS, 3.1.1.3.4.4.3).
@@ -68,7 +70,7 @@ pub(super) async fn of(
             walk(connection, config, &mut frontier, &mut found).await?;
         }
     }
-    if found.seen.len() > GROUPS_PER_PRINCIPAL_MAX {
+    if found.is_too_many() {
         let groups_max = GROUPS_PER_PRINCIPAL_MAX;
         return Err(DirectoryError::TooManyGroups {
             dn: person.dn.clone(),
@@ -171,7 +173,7 @@ async fn walk(
                     .extend(groups.iter().map(|g| (key(only), key(&g.dn))));
             }
             next.extend(found.add(config, &groups));
-            if found.seen.len() > GROUPS_PER_PRINCIPAL_MAX {
+            if found.is_too_many() {
                 return Ok(());
             }
         }
@@ -244,6 +246,9 @@ struct Found {
     start: Option<(String, String)>,
     /// All that were found, those without a usable name included.
     seen: HashSet<String>,
+    /// A search found so many entries that it stopped: there may be others, even where these are
+    /// few groups, told more than once.
+    is_cut_short: bool,
     /// The person is a member of these.
     direct: HashSet<String>,
     /// The first is a member of the second.
@@ -254,6 +259,7 @@ impl Found {
     /// Takes in what a search found; returns the DNs of the groups that are new.
     fn add(&mut self, config: &Ldap, entries: &[Entry]) -> Vec<String> {
         let mut new = Vec::new();
+        self.is_cut_short |= entries.len() > LDAP_ENTRIES_MAX;
         for entry in entries {
             let this = key(&entry.dn);
             for parent in entry.texts("memberOf") {
@@ -274,6 +280,11 @@ impl Found {
             }
         }
         new
+    }
+
+    /// These are more than a person may have, or not all.
+    fn is_too_many(&self) -> bool {
+        self.is_cut_short || self.seen.len() > GROUPS_PER_PRINCIPAL_MAX
     }
 
     /// Takes in the primary group, of which the person is a member without being listed.
@@ -400,6 +411,15 @@ mod tests {
             groups[3],
             ("d".to_owned(), false, vec!["a".to_owned(), "c".to_owned()])
         );
+    }
+
+    #[test]
+    fn a_search_that_was_cut_short_is_too_many_groups_however_few_it_names() {
+        let mut found = Found::default();
+        found.add(&ldap_config(), &vec![group("a", &[]); LDAP_ENTRIES_MAX]);
+        assert!(!found.is_too_many());
+        found.add(&ldap_config(), &vec![group("a", &[]); LDAP_ENTRIES_MAX + 1]);
+        assert!(found.is_too_many());
     }
 
     #[test]
