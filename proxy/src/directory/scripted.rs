@@ -19,6 +19,7 @@ use super::Directories;
 use super::error::DirectoryError;
 use super::tests::{ldap_config, run};
 use crate::config::{Directory, Ldap, LdapUrl};
+use crate::limits::LDAP_ANSWER_BYTES_MAX;
 
 const ALICE: &str = "uid=alice,dc=x";
 const SERVICE: &str = "cn=service,dc=x";
@@ -44,6 +45,11 @@ fn log_in(servers: &[&Scripted], password: &str) -> Result<Principal, DirectoryE
 }
 
 fn directories(servers: &[&Scripted]) -> (TempDir, Directories) {
+    directories_within(servers, Duration::from_millis(300))
+}
+
+/// Directories that give each request so long.
+fn directories_within(servers: &[&Scripted], timeout: Duration) -> (TempDir, Directories) {
     let folder = TempDir::new().unwrap();
     let password_file = folder.path().join("service");
     fs::write(&password_file, "secret\n").unwrap();
@@ -56,7 +62,8 @@ fn directories(servers: &[&Scripted]) -> (TempDir, Directories) {
         urls: servers.iter().map(url).collect(),
         service_password_file: password_file,
         nested: false,
-        operation_timeout: Duration::from_millis(300),
+        operation_timeout: timeout,
+        total_timeout: Duration::from_secs(60),
         ..ldap_config()
     };
     (
@@ -254,17 +261,8 @@ fn groups_that_were_cut_short_are_an_outage_and_not_fewer_groups() {
     }
 }
 
-#[test]
-fn a_page_that_ends_with_nested_elements_is_an_outage_and_ends_nothing() {
-    // As deep as a length of two bytes allows: each level has a header of 4 bytes.
-    let nested: Vec<u8> = (0..15_000_u16)
-        .rev()
-        .flat_map(|inside| [&[0x30, 0x82][..], &(inside * 4).to_be_bytes()].concat())
-        .collect();
-    let value = tlv(0x04, &nested);
-    let control = tlv(0x30, &[text("1.2.840.113556.1.4.319"), value].concat());
-    let done = [tlv(0x65, &result(0)), tlv(0xa0, &control)].concat();
-    let done: &'static [u8] = done.leak();
+/// What is asked of a server that answers with this after it has found the person.
+fn groups_answered(replies: fn() -> Vec<Reply>) -> (DirectoryError, usize) {
     let searches = Mutex::new(0);
     let server = Scripted::start(move |asked| match asked {
         Asked::Bind(..) => vec![Reply::Code(0)],
@@ -273,12 +271,47 @@ fn a_page_that_ends_with_nested_elements_is_an_outage_and_ends_nothing() {
             *searches += 1;
             match *searches {
                 1 => vec![PERSON, Reply::Code(0)],
-                _ => vec![PERSON, Reply::Operation(done)],
+                _ => replies(),
             }
         }
         Asked::Unbind => vec![Reply::Close],
     });
-    let error = log_in(&[&server], "right").unwrap_err();
+    let (_folder, directories) = directories_within(&[&server], Duration::from_secs(20));
+    let error = run(directories.log_in("right")).unwrap_err();
+    (error, server.count(&Asked::Search) - 1)
+}
+
+/// The end of a page whose control has this value.
+fn page(value: &[u8]) -> Reply {
+    let value = tlv(0x04, value);
+    let control = tlv(0x30, &[text("1.2.840.113556.1.4.319"), value].concat());
+    Reply::Operation([tlv(0x65, &result(0)), tlv(0xa0, &control)].concat().leak())
+}
+
+#[test]
+fn all_pages_together_are_bounded_as_one_answer_is() {
+    let (error, asked) = groups_answered(|| {
+        let long = tlv(0x04, &vec![0; LDAP_ANSWER_BYTES_MAX / 8]);
+        let attribute = tlv(0x30, &[text("cn"), tlv(0x31, &long)].concat());
+        let entry = tlv(0x64, &[text("cn=g"), tlv(0x30, &attribute)].concat());
+        let next = tlv(0x30, &[tlv(0x02, &[0]), text("more")].concat());
+        vec![Reply::Operation(entry.leak()), page(&next)]
+    });
+    assert!(error.is_outage(), "{error}");
+    // On the connection that was kept, and then on another one.
+    assert_eq!(asked, 2 * 8, "{error}");
+}
+
+#[test]
+fn a_page_that_ends_with_nested_elements_is_an_outage_and_ends_nothing() {
+    let (error, _asked) = groups_answered(|| {
+        // Each level has a header of 6 bytes and all that is inside it.
+        let insides = (0..60_000_u32).rev().map(|it| (it * 6).to_be_bytes());
+        let nested: Vec<u8> = insides
+            .flat_map(|it| [&[0x30, 0x84][..], &it].concat())
+            .collect();
+        vec![page(&nested)]
+    });
     assert!(error.is_outage(), "{error}");
     assert!(
         error.to_string().contains("a malformed page cookie"),

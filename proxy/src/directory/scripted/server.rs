@@ -151,8 +151,8 @@ fn request(message: StructureTag) -> (Vec<u8>, Asked) {
 }
 
 pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-    [&[tag, 0x82][..], &length, content].concat()
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x84][..], &length, content].concat()
 }
 
 pub(super) fn text(text: &str) -> Vec<u8> {
