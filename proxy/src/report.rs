@@ -290,6 +290,7 @@ fn role_store_verdict(error: &RoleStoreError) -> (Told, Reason, String) {
         },
         RoleStoreError::Settings { .. }
         | RoleStoreError::Tls(_)
+        | RoleStoreError::Unproven { .. }
         | RoleStoreError::NotInstalled { .. }
         | RoleStoreError::Privilege { .. }
         | RoleStoreError::SchemaVersion { .. }

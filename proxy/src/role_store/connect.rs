@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::config::{ChannelBinding, SslMode as Negotiation};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification, Socket};
@@ -68,6 +68,17 @@ pub(crate) enum ConnectError {
         /// The causes, outermost first.
         why: String,
     },
+    /// The server asks for a login that anybody could ask for in its place.
+    #[error(
+        "{place} {why}, and nothing else proves that it is the one that was meant: set its \
+         sslmode to verify-full, or have its pg_hba.conf ask for scram-sha-256"
+    )]
+    Unproven {
+        /// Host and port.
+        place: String,
+        /// What it does.
+        why: &'static str,
+    },
     /// The server lets in, and takes no change.
     #[error("{place} is a standby")]
     Standby {
@@ -117,6 +128,15 @@ impl Connector {
         }
     }
 
+    /// Whether TLS proves that the server is the one that was meant.
+    fn is_proven(&self) -> bool {
+        match self.mode {
+            SslMode::VerifyFull | SslMode::VerifyCa => true,
+            SslMode::Require => self.ca_file,
+            SslMode::Prefer | SslMode::Allow | SslMode::Disable => false,
+        }
+    }
+
     /// Whether `sslmode` is content without TLS.
     pub(crate) fn plaintext_allowed(&self) -> bool {
         matches!(
@@ -154,6 +174,10 @@ impl Connector {
             Ok(Err(error)) if is_standby(&error) => Err(ConnectError::Standby {
                 place: self.place.clone(),
             }),
+            Ok(Err(error)) if is_unbound(&error) => Err(ConnectError::Unproven {
+                place: self.place.clone(),
+                why: "does not bind the login to its certificate (SCRAM-SHA-256-PLUS)",
+            }),
             Ok(Err(error)) => Err(self.unreachable(describe(&error))),
             Err(_) => {
                 Err(self.unreachable(format!("no answer in {} ms", self.timeout.as_millis())))
@@ -182,7 +206,12 @@ impl Connector {
         match self.mode {
             SslMode::Disable => attempt(config, Negotiation::Disable, NoTls, hear).await,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                attempt(config, Negotiation::Require, tls.clone(), hear).await
+                let mut config = config.clone();
+                if !self.is_proven() && config.get_password().is_some() {
+                    // The login itself has to tell the server from somebody in between.
+                    config.channel_binding(ChannelBinding::Require);
+                }
+                attempt(&config, Negotiation::Require, tls.clone(), hear).await
             }
             SslMode::Allow => {
                 match attempt(config, Negotiation::Disable, NoTls, hear.clone()).await {
@@ -223,6 +252,12 @@ fn is_handshake(error: &tokio_postgres::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Whether the server was left because it did not bind the login to the connection.
+fn is_unbound(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|it| it.to_string() == "server did not use channel binding")
 }
 
 /// Whether the server was left because it takes no change: tokio-postgres says that by the kind of

@@ -27,6 +27,12 @@ pub(crate) enum RoleStoreError {
         /// The causes, outermost first.
         why: String,
     },
+    /// Whoever answers asks for a login that would tell a stranger the password.
+    #[error("{why}")]
+    Unproven {
+        /// Who asks, for what, and what to do.
+        why: String,
+    },
     /// The role store did not answer in time.
     #[error("no answer from the role store in {limit_ms} ms")]
     TimedOut {
@@ -136,6 +142,7 @@ impl RoleStoreError {
                 .any(|class| sqlstate.starts_with(class)),
             Self::Settings { .. }
             | Self::Tls(_)
+            | Self::Unproven { .. }
             | Self::NotInstalled { .. }
             | Self::Privilege { .. }
             | Self::SchemaVersion { .. }
@@ -187,6 +194,9 @@ impl RoleStoreError {
 impl From<ConnectError> for RoleStoreError {
     fn from(error: ConnectError) -> Self {
         match error {
+            error @ ConnectError::Unproven { .. } => Self::Unproven {
+                why: error.to_string(),
+            },
             ConnectError::Unreachable { place, why } => Self::Unreachable { host: place, why },
             ConnectError::Standby { place } => Self::Standby { host: place },
             ConnectError::Server { place, source } => match source.as_db_error() {

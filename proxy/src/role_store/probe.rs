@@ -84,6 +84,10 @@ fn unreachable(error: &RoleStoreError) -> Probe {
             "provisioner's login",
             "run postern init-sql, and look at pg_hba.conf",
         ),
+        RoleStoreError::Unproven { .. } => (
+            "provisioner's login",
+            "set role_store.sslmode to verify-full, and scram-sha-256 in pg_hba.conf",
+        ),
         RoleStoreError::Settings { .. }
         | RoleStoreError::Tls(_)
         | RoleStoreError::Unreachable { .. }

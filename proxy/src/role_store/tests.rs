@@ -1,6 +1,8 @@
-//! The calls of the role store against real servers, one of each version that is installed.
+//! The calls of the role store against real servers, one of each version that is installed; and
+//! what is not told to a server that is none.
 
 mod calls;
+mod impostor;
 mod listening;
 mod races;
 mod world;

@@ -28,6 +28,17 @@ const ENDPOINT_SSLMODE: Key = key(
         "Only `verify-full` proves that the server is the one that was meant.",
     ],
 );
+const STORE_SSLMODE: Key = key(
+    "sslmode",
+    Kind::Choice(&names(&SSLMODE)),
+    Absent::Default(r#""verify-full""#),
+    &[
+        "How TLS is used, as libpq means it.",
+        "Only `verify-full` proves that the server is the one that was meant.",
+        "With `require` and no `tls_ca_file`, the login itself has to: `scram-sha-256` with \
+         channel binding, and nothing else.",
+    ],
+);
 const ENDPOINT_CA: Key = key(
     "tls_ca_file",
     Kind::File(FileUse::Read),
@@ -55,7 +66,7 @@ pub(super) static ROLE_STORE: Table = Table {
     keys: &[
         HOST,
         PORT,
-        ENDPOINT_SSLMODE,
+        STORE_SSLMODE,
         ENDPOINT_CA,
         ENDPOINT_TIMEOUT,
         key(
