@@ -7,7 +7,9 @@
 mod change;
 pub(crate) mod connect;
 mod deprovision;
+mod dial;
 mod error;
+mod guard;
 mod hold;
 mod listen;
 mod managed;

@@ -10,7 +10,7 @@ use postern_core::sqlstate::Sqlstate;
 use postern_core::wire::backend::BackendError as WireError;
 use postern_core::wire::startup::StartupError;
 
-pub(crate) use dial::Target;
+pub(crate) use dial::{Encryption, Target};
 pub(crate) use login::{BackendReady, log_in};
 pub(crate) use relay::{Sides, relay};
 

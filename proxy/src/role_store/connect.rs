@@ -5,13 +5,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{ChannelBinding, SslMode as Negotiation};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::dial::Dial;
+use super::guard::{Breach, Guard, Logins};
+use crate::backend::Encryption;
 use crate::config::{Endpoint, SslMode};
 use crate::role_store::describe;
 use crate::tls::{self, TlsError};
@@ -167,22 +170,32 @@ impl Connector {
     ) -> Result<Connection, ConnectError> {
         match tokio::time::timeout(self.timeout, self.attempts(config, hear)).await {
             Ok(Ok(client)) => Ok(client),
-            Ok(Err(source)) if source.as_db_error().is_some() => Err(ConnectError::Server {
-                place: self.place.clone(),
-                source,
-            }),
-            Ok(Err(error)) if is_standby(&error) => Err(ConnectError::Standby {
-                place: self.place.clone(),
-            }),
-            Ok(Err(error)) if is_unbound(&error) => Err(ConnectError::Unproven {
-                place: self.place.clone(),
-                why: "does not bind the login to its certificate (SCRAM-SHA-256-PLUS)",
-            }),
-            Ok(Err(error)) => Err(self.unreachable(describe(&error))),
+            Ok(Err(error)) => Err(self.failed(error)),
             Err(_) => {
                 Err(self.unreachable(format!("no answer in {} ms", self.timeout.as_millis())))
             }
         }
+    }
+
+    fn failed(&self, error: tokio_postgres::Error) -> ConnectError {
+        let place = self.place.clone();
+        if error.as_db_error().is_some() {
+            return ConnectError::Server {
+                place,
+                source: error,
+            };
+        }
+        if is_standby(&error) {
+            return ConnectError::Standby { place };
+        }
+        let why = match inside::<Breach>(&error) {
+            Some(Breach::Login(why)) => why,
+            _ if is_unbound(&error) => {
+                "does not bind the login to its certificate (SCRAM-SHA-256-PLUS)"
+            }
+            _ => return self.unreachable(describe(&error)),
+        };
+        ConnectError::Unproven { place, why }
     }
 
     fn unreachable(&self, why: String) -> ConnectError {
@@ -200,36 +213,63 @@ impl Connector {
         config: &Config,
         hear: Option<Hear>,
     ) -> Result<Connection, tokio_postgres::Error> {
-        let Some(tls) = &self.tls else {
-            return attempt(config, Negotiation::Disable, NoTls, hear).await;
-        };
         match self.mode {
-            SslMode::Disable => attempt(config, Negotiation::Disable, NoTls, hear).await,
+            SslMode::Disable => self.attempt(config, Encryption::Plain, hear).await,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                let mut config = config.clone();
-                if !self.is_proven() && config.get_password().is_some() {
-                    // The login itself has to tell the server from somebody in between.
-                    config.channel_binding(ChannelBinding::Require);
-                }
-                attempt(&config, Negotiation::Require, tls.clone(), hear).await
+                self.attempt(config, Encryption::Required, hear).await
             }
-            SslMode::Allow => {
-                match attempt(config, Negotiation::Disable, NoTls, hear.clone()).await {
-                    Err(error) if is_refused(&error) => {
-                        attempt(config, Negotiation::Require, tls.clone(), hear).await
-                    }
-                    result => result,
+            SslMode::Allow => match self.attempt(config, Encryption::Plain, hear.clone()).await {
+                Err(error) if is_refused(&error) => {
+                    self.attempt(config, Encryption::Required, hear).await
                 }
-            }
+                result => result,
+            },
             SslMode::Prefer => {
-                match attempt(config, Negotiation::Prefer, tls.clone(), hear.clone()).await {
-                    Err(error) if is_refused(&error) || is_handshake(&error) => {
-                        attempt(config, Negotiation::Disable, NoTls, hear).await
+                let encryption = Encryption::IfOffered;
+                match self.attempt(config, encryption, hear.clone()).await {
+                    Err(error)
+                        if is_refused(&error) || inside::<rustls::Error>(&error).is_some() =>
+                    {
+                        self.attempt(config, Encryption::Plain, hear).await
                     }
                     result => result,
                 }
             }
         }
+    }
+
+    async fn attempt(
+        &self,
+        config: &Config,
+        encryption: Encryption,
+        hear: Option<Hear>,
+    ) -> Result<Connection, tokio_postgres::Error> {
+        let mut config = config.clone();
+        if let [Host::Unix(_)] = config.get_hosts() {
+            // Whoever owns the folder of a unix socket is known; there is nobody in between.
+            config.ssl_mode(Negotiation::Disable);
+            let (client, connection) = config.connect(NoTls).await?;
+            return Ok(drive(client, connection, hear));
+        }
+        let logins = match self.is_proven() || config.get_password().is_none() {
+            true => Logins::All,
+            false => Logins::Scram,
+        };
+        if logins == Logins::Scram && self.mode == SslMode::Require {
+            // The login itself has to tell the server from somebody in between. Where TLS may be
+            // missing altogether, who is in between takes it away.
+            config.channel_binding(ChannelBinding::Require);
+        }
+        config
+            .ssl_mode(Negotiation::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        let dial = Dial {
+            tls: self.tls.clone(),
+            encryption,
+            guard: Guard::new(logins),
+        };
+        let (client, connection) = config.connect(dial).await?;
+        Ok(drive(client, connection, hear))
     }
 }
 
@@ -238,20 +278,19 @@ fn is_refused(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-/// The TLS handshake itself failed: rustls reports its errors inside I/O errors.
-fn is_handshake(error: &tokio_postgres::Error) -> bool {
+/// An error of this kind, where it is the cause: inside of an I/O error, as rustls and the guard
+/// report theirs.
+fn inside<E: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Option<&E> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-        {
-            return true;
+        let io = error.downcast_ref::<std::io::Error>();
+        let found = io.and_then(|io| io.get_ref()?.downcast_ref());
+        if found.is_some() {
+            return found;
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// Whether the server was left because it did not bind the login to the connection.
@@ -270,20 +309,16 @@ fn is_standby(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-async fn attempt<T>(
-    config: &Config,
-    negotiation: Negotiation,
-    tls: T,
+/// Reads what comes on a connection for as long as it lives.
+fn drive<S, T>(
+    client: Client,
+    mut connection: tokio_postgres::Connection<S, T>,
     hear: Option<Hear>,
-) -> Result<Connection, tokio_postgres::Error>
+) -> Connection
 where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut config = config.clone();
-    config.ssl_mode(negotiation);
-    let (client, mut connection) = config.connect(tls).await?;
     let driver = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match (message, &hear) {
@@ -293,12 +328,21 @@ where
                 // The client of this connection sees the same end as a closed connection, with
                 // the error of its own call, so that nothing is lost by saying it only here.
                 (Err(error), _) => {
-                    let error = describe(&error);
-                    tracing::debug!(%error, "a connection to the role store ended");
+                    ended(&error);
                     break;
                 }
             }
         }
     });
-    Ok(Connection { client, driver })
+    Connection { client, driver }
+}
+
+fn ended(error: &tokio_postgres::Error) {
+    match inside::<Breach>(error) {
+        Some(breach) => tracing::warn!(%breach, "a connection to the role store was ended"),
+        None => {
+            let error = describe(error);
+            tracing::debug!(%error, "a connection to the role store ended");
+        }
+    }
 }

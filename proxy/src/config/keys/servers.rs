@@ -35,8 +35,10 @@ const STORE_SSLMODE: Key = key(
     &[
         "How TLS is used, as libpq means it.",
         "Only `verify-full` proves that the server is the one that was meant.",
-        "With `require` and no `tls_ca_file`, the login itself has to: `scram-sha-256` with \
-         channel binding, and nothing else.",
+        "Where TLS proves nothing (`disable`, `allow`, `prefer`, and `require` without \
+         `tls_ca_file`), the server may ask for `scram-sha-256` and nothing else.",
+        "With `require` that is bound to the server's certificate (channel binding), which one \
+         signed with Ed25519 or RSA-PSS does not allow.",
     ],
 );
 const ENDPOINT_CA: Key = key(

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -24,8 +24,9 @@ const SCRAM_PLUS: &[u8] = b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-2
 type Connected = Result<Connection, ConnectError>;
 
 /// What the server hears after it has asked `asks`, and how the connection ends for the proxy.
+/// Without a certificate it offers no TLS.
 async fn meet(
-    mode: SslMode,
+    (mode, ca_file): (SslMode, Option<PathBuf>),
     tls: Option<Arc<ServerConfig>>,
     asks: &[u8],
 ) -> Result<(Vec<u8>, Connected), Box<dyn std::error::Error>> {
@@ -34,7 +35,7 @@ async fn meet(
         host: "127.0.0.1".to_owned(),
         port: listener.local_addr()?.port(),
         sslmode: mode,
-        tls_ca_file: None,
+        tls_ca_file: ca_file,
         connect_timeout: LIMIT,
     })?;
     let mut config = tokio_postgres::Config::new();
@@ -45,13 +46,20 @@ async fn meet(
         .password(PASSWORD);
     let serving = async {
         let (mut socket, _) = listener.accept().await?;
-        let Some(tls) = tls else {
-            return ask(socket, asks).await;
-        };
         let mut request = [0; 8];
-        socket.read_exact(&mut request).await?;
-        socket.write_all(b"S").await?;
-        ask(TlsAcceptor::from(tls).accept(socket).await?, asks).await
+        match (tls, mode) {
+            (None, SslMode::Disable | SslMode::Allow) => ask(socket, asks).await,
+            (None, _) => {
+                socket.read_exact(&mut request).await?;
+                socket.write_all(b"N").await?;
+                ask(socket, asks).await
+            }
+            (Some(tls), _) => {
+                socket.read_exact(&mut request).await?;
+                socket.write_all(b"S").await?;
+                ask(TlsAcceptor::from(tls).accept(socket).await?, asks).await
+            }
+        }
     };
     let meeting = async { tokio::join!(serving, connector.connect(&config)) };
     let (heard, connected) = tokio::time::timeout(LIMIT, meeting).await?;
@@ -72,18 +80,29 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, asks: &[u8]) -> io
     Ok(heard)
 }
 
-/// A server of its own make, whose certificate is signed so.
-fn own_certificate(
-    algorithm: &'static rcgen::SignatureAlgorithm,
-) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
-    let key = rcgen::KeyPair::generate_for(algorithm)?;
-    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()])?.self_signed(&key)?;
-    let folder = tempfile::tempdir()?;
-    let write = |path: &Path, text: String| std::fs::write(path, text);
-    let (chain, secret) = (folder.path().join("cert"), folder.path().join("key"));
-    write(&chain, certificate.pem())?;
-    write(&secret, key.serialize_pem())?;
-    Ok(tls::server_config(&chain, &secret)?)
+/// A server whose certificate it has made itself, and that certificate as a file.
+struct OwnCertificate {
+    config: Arc<ServerConfig>,
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl OwnCertificate {
+    fn new(
+        algorithm: &'static rcgen::SignatureAlgorithm,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let key = rcgen::KeyPair::generate_for(algorithm)?;
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()])?;
+        let folder = tempfile::tempdir()?;
+        let (file, key_file) = (folder.path().join("cert"), folder.path().join("key"));
+        std::fs::write(&file, params.self_signed(&key)?.pem())?;
+        std::fs::write(&key_file, key.serialize_pem())?;
+        Ok(Self {
+            config: tls::server_config(&file, &key_file)?,
+            file,
+            _folder: folder,
+        })
+    }
 }
 
 fn is_unproven(connected: &Connected) -> bool {
@@ -95,9 +114,10 @@ fn is_unproven(connected: &Connected) -> bool {
 
 #[tokio::test]
 async fn whoever_has_any_certificate_gets_no_password() -> Outcome {
-    let server = own_certificate(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let server = OwnCertificate::new(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     for asks in [CLEARTEXT, MD5, TRUST, SCRAM] {
-        let (heard, connected) = meet(SslMode::Require, Some(server.clone()), asks).await?;
+        let tls = Some(server.config.clone());
+        let (heard, connected) = meet((SslMode::Require, None), tls, asks).await?;
         assert!(is_unproven(&connected), "{:?}", connected.err());
         assert_eq!(heard, b"", "{asks:?}");
     }
@@ -105,13 +125,51 @@ async fn whoever_has_any_certificate_gets_no_password() -> Outcome {
 }
 
 #[tokio::test]
+async fn whoever_answers_without_proof_gets_no_password() -> Outcome {
+    let server = OwnCertificate::new(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let with_tls = Some(server.config.clone());
+    for (mode, tls) in [
+        (SslMode::Disable, None),
+        (SslMode::Allow, None),
+        (SslMode::Prefer, None),
+        (SslMode::Prefer, with_tls),
+    ] {
+        for asks in [CLEARTEXT, MD5, TRUST] {
+            let (heard, connected) = meet((mode, None), tls.clone(), asks).await?;
+            assert!(is_unproven(&connected), "{mode:?}: {:?}", connected.err());
+            assert_eq!(heard, b"", "{mode:?}: {asks:?}");
+        }
+        let (heard, _) = meet((mode, None), tls, SCRAM).await?;
+        assert_eq!(heard.get(5..19), Some(&b"SCRAM-SHA-256\0"[..]), "{mode:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_tls_proves_is_answered_as_it_asks() -> Outcome {
+    let server = OwnCertificate::new(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    for mode in [SslMode::Require, SslMode::VerifyCa] {
+        let ca_file = Some(server.file.clone());
+        let tls = Some(server.config.clone());
+        let (heard, _) = meet((mode, ca_file), tls, CLEARTEXT).await?;
+        assert_eq!(
+            heard.get(5..5 + PASSWORD.len()),
+            Some(PASSWORD.as_bytes()),
+            "{mode:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_login_is_bound_to_the_certificate_or_is_none() -> Outcome {
-    let server = own_certificate(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let (heard, _) = meet(SslMode::Require, Some(server), SCRAM_PLUS).await?;
+    let require = || (SslMode::Require, None);
+    let server = OwnCertificate::new(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let (heard, _) = meet(require(), Some(server.config), SCRAM_PLUS).await?;
     assert_eq!(heard.get(5..24), Some(&b"SCRAM-SHA-256-PLUS\0"[..]));
     // A certificate that is signed without a hash has none to bind to (RFC 5929, 4.1).
-    let server = own_certificate(&rcgen::PKCS_ED25519)?;
-    let (heard, connected) = meet(SslMode::Require, Some(server), SCRAM_PLUS).await?;
+    let server = OwnCertificate::new(&rcgen::PKCS_ED25519)?;
+    let (heard, connected) = meet(require(), Some(server.config), SCRAM_PLUS).await?;
     assert!(is_unproven(&connected), "{:?}", connected.err());
     assert_eq!(heard, b"");
     Ok(())
