@@ -74,9 +74,10 @@ impl TlsConnect<Socket> for Dialling {
     fn connect(self, mut socket: Socket) -> Self::Future {
         Box::pin(async move {
             let has_tls = has_tls(&mut socket, self.encryption).await?;
-            let wire = match self.handshake.filter(|_| has_tls) {
-                Some(handshake) => Wire::Tls(Box::new(handshake.connect(socket).await?)),
-                None => Wire::Plain(socket),
+            let wire = match (has_tls, self.handshake) {
+                (false, _) => Wire::Plain(socket),
+                (true, Some(handshake)) => Wire::Tls(Box::new(handshake.connect(socket).await?)),
+                (true, None) => return Err(io::Error::other("TLS is not prepared")),
             };
             Ok(Guarded {
                 wire,

@@ -246,7 +246,7 @@ mod tests {
         bytes
     }
 
-    /// The result, and the number of the message that decided, however the bytes are cut.
+    /// The result, which is the same wherever the bytes are cut.
     fn outcome(messages: &[&[u8]]) -> Result<(), Breach> {
         let bytes = messages.concat();
         let at_once = Guard::new(Logins::Scram).pass(&bytes);
