@@ -14,6 +14,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 /// library has a line, and a directory may send as many as it likes.
 const DEFAULT: &str = "info,ldap3=error";
 
+/// What comes before whatever is said, which may say otherwise. The LDAP library has a line for
+/// every message that nobody waits for, and a directory can send 100,000 of them for one question.
+const QUIET: &str = "ldap3=error";
+
 /// What the log has, by target.
 #[derive(Debug)]
 pub(crate) struct Levels {
@@ -30,11 +34,11 @@ pub(crate) struct Levels {
 /// standard error, <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
 pub(crate) fn begin() -> Levels {
     let first = std::env::var("POSTERN_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
-    let parsed = EnvFilter::try_new(&first);
+    let parsed = EnvFilter::try_new(format!("{QUIET},{first}"));
     let (filter, first, refused) = match parsed {
         Ok(filter) => (filter, first, None),
         Err(error) => (
-            EnvFilter::new(DEFAULT),
+            EnvFilter::new(format!("{QUIET},{DEFAULT}")),
             DEFAULT.to_owned(),
             Some((first, error)),
         ),
@@ -92,7 +96,7 @@ impl Levels {
         let text = std::iter::once(&self.first).chain(&next);
         let text: Vec<&str> = text.map(String::as_str).collect();
         let text = text.join(",");
-        let filter = EnvFilter::builder().parse(&text);
+        let filter = EnvFilter::builder().parse(format!("{QUIET},{text}"));
         let filter = filter.map_err(|error| {
             format!("{error}: a directive is TARGET=LEVEL, such as postern::login=debug")
         })?;
