@@ -10,9 +10,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// What is logged when nobody says otherwise. Of every message that nobody has asked for, the LDAP
-/// library has a line, and a directory may send as many as it likes.
-const DEFAULT: &str = "info,ldap3=error";
+/// What is logged when nobody says otherwise.
+const DEFAULT: &str = "info";
 
 /// What comes before whatever is said, which may say otherwise. The LDAP library has a line for
 /// every message that nobody waits for, and a directory can send 100,000 of them for one question.
