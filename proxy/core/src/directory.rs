@@ -4,4 +4,5 @@
 pub mod ber;
 pub mod dirsync;
 pub mod identifier;
+pub mod message;
 pub mod sync_message;

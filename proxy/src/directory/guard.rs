@@ -7,8 +7,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use postern_core::directory::ber::{INTEGER, SEQUENCE};
+use postern_core::directory::message::{Request, answers};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::UnixStream;
 
@@ -50,6 +52,7 @@ pub(super) struct Answer {
     elements: AtomicUsize,
     /// What is asked next is another page of the same search.
     is_in_pages: AtomicBool,
+    request: Mutex<Option<Request>>,
 }
 
 impl Answer {
@@ -61,10 +64,19 @@ impl Answer {
         Pages(self)
     }
 
-    fn asked(&self) {
+    /// Something was asked, by the beginning of what the library sent.
+    fn asked(&self, sent: &[u8]) {
+        // Each request is sent at once. What is none has no answer, or is the rest of a long one.
+        if let Some(request) = Request::of(sent) {
+            *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+        }
         if !self.is_in_pages.load(Ordering::Relaxed) {
             self.begin();
         }
+    }
+
+    fn request(&self) -> Option<Request> {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self) {
@@ -110,9 +122,9 @@ async fn outward(
         if count == 0 {
             return to.shutdown().await;
         }
-        answer.asked();
-        to.write_all(buffer.get(..count).unwrap_or_default())
-            .await?;
+        let sent = buffer.get(..count).unwrap_or_default();
+        answer.asked(sent);
+        to.write_all(sent).await?;
         to.flush().await?;
         // A bind has a password.
         zeroize::Zeroize::zeroize(&mut buffer);
@@ -154,8 +166,11 @@ fn whole_messages(bytes: &[u8], answer: &Answer) -> io::Result<usize> {
         let Some(message) = rest.get(..header.bytes + header.content) else {
             break;
         };
-        let elements = check(message.get(header.bytes..).unwrap_or_default())?;
-        answer.add_elements(elements)?;
+        let content = message.get(header.bytes..).unwrap_or_default();
+        answer.add_elements(check(content)?)?;
+        if !answers(answer.request(), content) {
+            return Err(refused("what is no answer to what it was asked"));
+        }
         whole += message.len();
     }
     Ok(whole)
@@ -254,8 +269,19 @@ mod tests {
     /// The end of a search that succeeded.
     const DONE: &[u8] = b"\x30\x0c\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00";
 
+    /// A search for nothing.
+    const SEARCH: &[u8] = b"\x30\x05\x02\x01\x02\x63\0";
+    /// The tag of an entry.
+    const ENTRY: u8 = 0x64;
+
+    fn of_a_search() -> Answer {
+        let answer = Answer::default();
+        answer.asked(SEARCH);
+        answer
+    }
+
     fn why(bytes: &[u8]) -> String {
-        let refused = whole_messages(bytes, &Answer::default()).err();
+        let refused = whole_messages(bytes, &of_a_search()).err();
         refused.map(|it| it.to_string()).unwrap_or_default()
     }
 
@@ -267,15 +293,12 @@ mod tests {
     fn whole_messages_pass_and_the_rest_waits() {
         let twice = [DONE, DONE].concat();
         for end in 0..=twice.len() {
-            let whole = whole_messages(twice.get(..end).unwrap_or_default(), &Answer::default());
+            let whole = whole_messages(twice.get(..end).unwrap_or_default(), &of_a_search());
             assert_eq!(whole.ok(), Some(end / DONE.len() * DONE.len()), "{end}");
         }
         // Active Directory writes every length in four digits.
         let long = b"\x30\x84\0\0\0\x10\x02\x01\x02\x65\x84\0\0\0\x07\x0a\x01\0\x04\0\x04\0";
-        assert_eq!(
-            whole_messages(long, &Answer::default()).ok(),
-            Some(long.len())
-        );
+        assert_eq!(whole_messages(long, &of_a_search()).ok(), Some(long.len()));
     }
 
     #[test]
@@ -292,6 +315,8 @@ mod tests {
             (message(b"\x65\x7f"), "longer than"),
             (message(b"\x65\x03\x0a\x7f\0"), "longer than"),
             (message(b"\x65"), "does not end"),
+            (message(b"\x65\0"), "no answer"),
+            (message(b"\x61\x07\x0a\x01\0\x04\0\x04\0"), "no answer"),
         ] {
             assert!(
                 why(&bytes).contains(expected),
@@ -304,7 +329,7 @@ mod tests {
     #[test]
     fn depth_and_number_of_elements_have_a_limit() {
         let nested = |levels: usize| {
-            let inner = (0..levels).fold(Vec::new(), |inner, _| element(0x65, &inner));
+            let inner = (0..levels).fold(Vec::new(), |inner, _| element(ENTRY, &inner));
             why(&message(&inner))
         };
         assert_eq!(nested(LDAP_DEPTH_MAX - 1), "");
@@ -312,7 +337,7 @@ mod tests {
         assert!(nested(5_000).contains("too deep"));
         let many = |count: usize| {
             let one = element(OCTET_STRING, b"");
-            why(&message(&element(0x65, &one.repeat(count))))
+            why(&message(&element(ENTRY, &one.repeat(count))))
         };
         assert_eq!(many(LDAP_ELEMENTS_MAX - 2), "");
         assert!(many(LDAP_ELEMENTS_MAX).contains("too many"));
@@ -326,9 +351,9 @@ mod tests {
         let (mut server, guarded) = tokio::io::duplex(READ_BYTES);
         let (mut library, ours) = UnixStream::pair().unwrap();
         let asking = async {
-            let (mut request, mut buffer) = ([0; DONE.len()], vec![0; message.len()]);
+            let (mut request, mut buffer) = ([0; SEARCH.len()], vec![0; message.len()]);
             for count in 0..asked {
-                library.write_all(DONE).await.unwrap();
+                library.write_all(SEARCH).await.unwrap();
                 server.read_exact(&mut request).await.unwrap();
                 let writing = server.write_all(message);
                 let (_written, read) = tokio::join!(writing, library.read_exact(&mut buffer));
@@ -354,10 +379,10 @@ mod tests {
     #[tokio::test]
     async fn all_pages_of_a_search_are_one_answer() {
         let one = element(OCTET_STRING, b"");
-        let many = message(&element(0x65, &one.repeat(LDAP_ELEMENTS_MAX - 2)));
+        let many = message(&element(ENTRY, &one.repeat(LDAP_ELEMENTS_MAX - 2)));
         let long = message(&element(
-            OCTET_STRING,
-            &vec![0; LDAP_MESSAGE_BYTES_MAX - 16],
+            ENTRY,
+            &element(OCTET_STRING, &vec![0; LDAP_MESSAGE_BYTES_MAX - 32]),
         ));
         for (message, fit) in [
             (&many, LDAP_ANSWER_ELEMENTS_MAX / LDAP_ELEMENTS_MAX),
@@ -373,7 +398,7 @@ mod tests {
         fn no_bytes_from_a_server_panic(bytes: Vec<u8>) {
             // What does not pass is an error, and nothing else.
             for bytes in [element(SEQUENCE, &bytes), message(&bytes), bytes] {
-                let passed = whole_messages(&bytes, &Answer::default());
+                let passed = whole_messages(&bytes, &of_a_search());
                 assert!(passed.is_ok_and(|whole| whole <= bytes.len()) || !why(&bytes).is_empty());
             }
         }
