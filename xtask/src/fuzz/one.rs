@@ -104,10 +104,10 @@ impl Target {
                 continue;
             }
             if success || was_busy {
-                self.say("ok", start, all)?;
+                self.say("ok", start, all);
             } else {
                 all.crashes = 1;
-                self.say("FAILED", start, all)?;
+                self.say("FAILED", start, all);
                 self.explain(&lines);
             }
             return Ok(all);
@@ -213,26 +213,24 @@ impl Target {
             last_lines.push(line);
             if said.elapsed() >= PROGRESS_INTERVAL {
                 said = Instant::now();
-                self.say("...", start, found)?;
+                self.say("...", start, found);
             }
         }
         Ok((found, last_lines, child.wait()?.success()))
     }
 
-    fn say(&self, how: &str, start: Instant, found: Found) -> Result<()> {
+    fn say(&self, how: &str, start: Instant, found: Found) {
         let seconds = start.elapsed().as_secs();
         let Found {
             executions,
             features,
             crashes,
         } = found;
-        writeln!(
-            std::io::stdout(),
+        println!(
             "{how:<7} {:<14} {seconds:>6} s {executions:>12} executions {features:>6} features \
              {crashes} crashes",
             self.name,
-        )?;
-        Ok(())
+        );
     }
 
     /// What was found, and how to see it again.
