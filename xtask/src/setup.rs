@@ -346,26 +346,27 @@ fn print_command(missing: &[Need]) {
     eprintln!();
 }
 
-fn install(power: Power, missing: &[Need]) -> Result<()> {
-    let wanted: Vec<String> = missing.iter().flat_map(|&it| packages(it)).collect();
-    let mut known = known_packages(&wanted)?;
-    let is_listed = |need: &Need| packages(*need).iter().any(|it| known.contains(it));
-    if !missing.iter().all(is_listed) {
-        apt(power, &["update"])?;
-        known = known_packages(&wanted)?;
+/// Installs what is absent, by the lists of packages that are there, and by new ones where those do
+/// not do: old lists lack packages, and name files that the archive no longer has.
+fn install(power: Power, absent: &[Need]) -> Result<()> {
+    let _policy = PolicyFile::put(power)?;
+    let by_old_lists = install_known(power, absent);
+    if by_old_lists.is_ok() && missing(absent).is_empty() {
+        return Ok(());
     }
+    apt(power, &["update"])?;
+    install_known(power, absent)
+}
+
+fn install_known(power: Power, absent: &[Need]) -> Result<()> {
+    let wanted: Vec<String> = absent.iter().flat_map(|&it| packages(it)).collect();
+    let known = known_packages(&wanted)?;
     if known.is_empty() {
         bail!("apt knows none of the packages {}", wanted.join(" "));
     }
-    let _policy = PolicyFile::put(power)?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(known.iter().map(String::as_str));
-    if apt(power, &arguments).is_err() {
-        // Old lists name files that the archive no longer has.
-        apt(power, &["update"])?;
-        apt(power, &arguments)?;
-    }
-    Ok(())
+    apt(power, &arguments)
 }
 
 /// Those of `packages` that apt could install.
