@@ -25,7 +25,7 @@ use found::Found;
 /// The version of the schema that this program installs and works with.
 /// It is raised with every change of a table or of a routine's parameters, and every new routine
 /// that is called.
-pub(crate) const VERSION: i32 = 3;
+pub(crate) const VERSION: i32 = 4;
 
 /// The role that owns the schema and grants groups.
 pub(crate) const OWNER: &str = "postern_owner";

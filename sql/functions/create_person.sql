@@ -8,10 +8,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM postern.create_person_role(p_role, p_verifier);
-    -- A role that somebody dropped by hand has left its row behind.
-    DELETE FROM postern.managed_role m
-    WHERE m.directory_id = p_directory_id
-      AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = m.role_oid);
+    PERFORM postern.forget_dropped();
     INSERT INTO postern.managed_role
         (role_oid, role_name, directory_id, login, dn, origin, fingerprint)
     SELECT r.oid, p_role, p_directory_id, p_login, p_dn, 'created',

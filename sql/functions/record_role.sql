@@ -27,9 +27,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'PN003',
             MESSAGE = format('role %I cannot be a person''s: it stands for a group', p_role);
     END IF;
-    DELETE FROM postern.managed_role m
-    WHERE m.directory_id = p_directory_id
-      AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = m.role_oid);
+    PERFORM postern.forget_dropped();
     INSERT INTO postern.managed_role (role_oid, role_name, directory_id, login, dn, origin)
     VALUES (v_oid, p_role, p_directory_id, p_role, '', 'adopted')
     ON CONFLICT (role_oid) DO NOTHING;

@@ -1,7 +1,9 @@
 -- The roles of people. A role is Postern's if its oid is here; the name alone says nothing,
 -- because a role that was dropped and made anew by hand is somebody else's.
+-- A regrole is an oid that a dump writes as a name: in the cluster that the dump is restored to,
+-- roles have other numbers.
 CREATE TABLE IF NOT EXISTS postern.managed_role (
-    role_oid     oid         PRIMARY KEY,
+    role_oid     regrole     PRIMARY KEY,
     -- As of the last sync; pg_roles has the name that holds.
     role_name    text        NOT NULL,
     -- The directory's own identifier, which survives a rename of the person.
@@ -19,5 +21,8 @@ CREATE TABLE IF NOT EXISTS postern.managed_role (
     disabled_at  timestamptz,
     disabled_why text
 );
+
+-- Version 3 had bare numbers.
+ALTER TABLE postern.managed_role ALTER COLUMN role_oid TYPE regrole;
 
 REVOKE ALL ON TABLE postern.managed_role FROM PUBLIC;

@@ -52,6 +52,7 @@ pub(crate) const FILES: &[File] = files![
     "functions/log_change.sql",
     "functions/notify_change.sql",
     "functions/clear_self_grant.sql",
+    "functions/forget_dropped.sql",
     "people/create_person_role.sql",
     "people/write_secret.sql",
     "people/set_login.sql",

@@ -1,5 +1,6 @@
 //! Many logins at once against one role store, on every PostgreSQL that is installed; one that does
-//! not speak English, one that writes down whatever it can, and one that takes another's place.
+//! not speak English, one that writes down whatever it can, one that takes another's place,
+//! and one that another's dump is restored to.
 //!
 //! The routines by themselves are tested by `sql/tests`.
 
@@ -16,6 +17,7 @@ use postern_tests::{
 mod concurrency;
 mod failover;
 mod german;
+mod restore;
 mod secrets;
 
 /// The password of everybody here.
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         concurrency::TESTS,
         german::TESTS,
         failover::TESTS,
+        restore::TESTS,
         secrets::TESTS,
     ];
     harness::run(missing, Worlds::start, &tests.concat())
