@@ -207,10 +207,11 @@ fn explain_login(
 
 /// Asks the running process.
 fn ask<A: serde::de::DeserializeOwned>(control: &Control, question: &Question) -> Result<A> {
-    let Some(socket) = &control.socket else {
-        bail!("control.socket is not configured, so the running process cannot be asked");
-    };
-    control::ask(socket, question).with_context(|| format!("control.socket: {}", socket.display()))
+    let socket = control.place();
+    control::ask(socket, question).with_context(|| {
+        let socket = socket.display();
+        format!("the running process cannot be asked at {socket} (control.socket)")
+    })
 }
 
 fn health(control: &Control, json: bool) -> Result<ExitCode> {

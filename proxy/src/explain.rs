@@ -237,11 +237,7 @@ fn reached(group: &postern_core::principal::Group) -> String {
 
 /// The running process is asked; it need not run.
 fn cached(config: &Config, login: &str) -> Cached {
-    let Some(socket) = &config.control.socket else {
-        return Cached::Unknown {
-            why: "control.socket is not configured".to_owned(),
-        };
-    };
+    let socket = config.control.place();
     let question = Question::Cache {
         login: login.to_owned(),
     };

@@ -50,6 +50,10 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
                 "CREDENTIALS_DIRECTORY",
                 "Where credential:NAME of the configuration is; systemd sets it.",
             ),
+            (
+                "RUNTIME_DIRECTORY",
+                "Where control.sock is put without control.socket; systemd sets it.",
+            ),
         ],
     ),
     (

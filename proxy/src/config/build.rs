@@ -417,9 +417,10 @@ pub(super) fn audit(section: &Section) -> Option<Audit> {
 }
 
 /// `[control]`.
-pub(super) fn control(section: &Section) -> Control {
+pub(super) fn control(section: &Section, reading: &Reading<'_>) -> Control {
+    let of_service = || Some(reading.places.runtime.as_ref()?.join("control.sock"));
     Control {
-        socket: section.path("socket"),
+        socket: section.path("socket").or_else(of_service),
     }
 }
 

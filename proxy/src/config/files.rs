@@ -91,9 +91,22 @@ pub(super) struct Places {
     pub(super) folder: PathBuf,
     /// `$CREDENTIALS_DIRECTORY`, which systemd sets.
     pub(super) credentials: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`, which systemd sets; of several the first.
+    pub(super) runtime: Option<PathBuf>,
 }
 
 impl Places {
+    /// Those of a configuration file, and of this process's environment.
+    pub(super) fn of(file: &Path) -> Self {
+        let runtime = std::env::var_os("RUNTIME_DIRECTORY");
+        Self {
+            folder: file.parent().unwrap_or(Path::new("")).to_owned(),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+            // systemd.exec(5): the folders are separated by colons.
+            runtime: runtime.and_then(|folders| std::env::split_paths(&folders).next()),
+        }
+    }
+
     /// The path that a text of the configuration file means, or why it means none.
     pub(super) fn resolve(&self, text: &str) -> Result<PathBuf, String> {
         let Some(name) = text.strip_prefix(CREDENTIAL_PREFIX) else {
@@ -178,6 +191,7 @@ mod tests {
         let mut places = Places {
             folder: "/etc/postern".into(),
             credentials: None,
+            runtime: None,
         };
         assert_eq!(places.resolve("a/b"), Ok("/etc/postern/a/b".into()));
         assert_eq!(places.resolve("/x"), Ok("/x".into()));

@@ -398,7 +398,9 @@ static CONTROL: Table = Table {
         "socket",
         Kind::File(FileUse::Append),
         Absent::Unset {
-            meaning: "`explain-login` cannot show what the running process remembers.",
+            meaning: "`control.sock` in `$RUNTIME_DIRECTORY`, which systemd sets for a service \
+                      with `RuntimeDirectory=`, and no socket where there is none; commands ask \
+                      at `/run/postern/control.sock`.",
             example: r#""/run/postern/control.sock""#,
         },
         &["A unix socket that only root and the user of the process may use."],

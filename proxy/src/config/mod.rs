@@ -5,7 +5,7 @@
 //! prints and `docs/configuration.md` come from the declarations.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_core::lockout::Limit;
@@ -297,8 +297,17 @@ pub(crate) struct Audit {
 /// `[control]`: how commands on the same machine reach the running process.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
-    /// `socket`: a unix socket that only root and the process's own user may use; none if unset.
+    /// `socket`: a unix socket that only root and the process's own user may use; if unset, that
+    /// of the service, and none in a process that is no service.
     pub(crate) socket: Option<PathBuf>,
+}
+
+impl Control {
+    /// Where commands ask: they are no service, and look where the package's is.
+    pub(crate) fn place(&self) -> &Path {
+        let of_service = Path::new("/run/postern/control.sock");
+        self.socket.as_deref().unwrap_or(of_service)
+    }
 }
 
 /// `[cluster]`: the other proxies before the same databases.

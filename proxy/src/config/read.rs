@@ -71,12 +71,7 @@ fn read_with<T>(
         Ok(source) => source,
         Err(why) => return Err(ConfigErrors::new(path, vec![Problem::of("", why)])),
     };
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let places = Places {
-        folder: folder.to_owned(),
-        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
-    };
-    parse(&source, places).map_err(|problems| ConfigErrors::new(path, problems))
+    parse(&source, Places::of(path)).map_err(|problems| ConfigErrors::new(path, problems))
 }
 
 /// The configuration that a text describes.
@@ -109,10 +104,11 @@ fn parse_credential(source: &str, places: Places) -> Result<Credential, Vec<Prob
     Ok(credential)
 }
 
-fn parse_control(source: &str, places: Places) -> Result<Control, Vec<Problem>> {
+/// `[control]` of a text; its other tables are not looked into.
+pub(super) fn parse_control(source: &str, places: Places) -> Result<Control, Vec<Problem>> {
     let is_wanted = |table: &Table| table.name == "control";
-    let (control, _) = read_tables(source, places, is_wanted, |sections, _| {
-        Some(build::control(sections.one("control")?))
+    let (control, _) = read_tables(source, places, is_wanted, |sections, reading| {
+        Some(build::control(sections.one("control")?, reading))
     })?;
     Ok(control)
 }
@@ -186,7 +182,7 @@ fn assemble(sections: &Sections, reading: &mut Reading<'_>) -> Option<Config> {
     let lockout = build::lockout(sections.one("lockout")?);
     let revocation = build::revocation(sections.one("revocation")?);
     let audit = build::audit(sections.one("audit")?);
-    let control = build::control(sections.one("control")?);
+    let control = build::control(sections.one("control")?, reading);
     let admin = sections.one("admin");
     let admin = admin.map(|section| build::admin(section, backends.as_deref(), reading));
     let metrics = build::metrics(sections.one("metrics")?, reading);

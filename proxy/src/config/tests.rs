@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::files::Places;
 use super::problem::ConfigErrors;
-use super::read::parse;
+use super::read::{parse, parse_control};
 use super::schema::Absent;
 use super::*;
 
@@ -327,6 +327,7 @@ fn every_key_of_the_schema_is_asked_for_by_the_program() {
             let places = Places {
                 folder: folder.path().to_owned(),
                 credentials: None,
+                runtime: None,
             };
             let problems = parse(&text, places).map(|_| ()).unwrap_err();
             let wrong = problems.iter().find(|problem| problem.line == Some(2));

@@ -172,7 +172,6 @@ impl Stage {
             .set("group_rule", "prefix", cast::GROUP_PREFIX)
             .set("credential", "cluster_key_file", "credential:cluster-key")
             .set("audit", "file", "/var/log/postern/audit.jsonl")
-            .set("control", "socket", "/run/postern/control.sock")
             .set("metrics", "listen", "0.0.0.0:9187")
             .set("perimeter", "place", "proxy-host")
             .set("perimeter", "cgroup", "/postern.slice")

@@ -37,6 +37,27 @@ fn no_share_is_limited_unless_the_file_says_so() {
 }
 
 #[test]
+fn commands_find_the_service_without_a_word_about_where_it_is() {
+    let read = |text: &str, runtime: Option<&str>| {
+        let places = Places {
+            folder: "/etc/postern".into(),
+            credentials: None,
+            runtime: runtime.map(Into::into),
+        };
+        parse_control(text, places).unwrap()
+    };
+    let service = read("", Some("/run/postern"));
+    assert_eq!(service.socket.as_deref(), Some(service.place()));
+    let command = read("", None);
+    assert_eq!(
+        (command.socket.as_deref(), command.place()),
+        (None, service.place())
+    );
+    let named = read("[control]\nsocket = 'a.sock'\n", Some("/run/postern"));
+    assert_eq!(named.place(), Path::new("/etc/postern/a.sock"));
+}
+
+#[test]
 fn every_value_is_shown_and_a_password_in_a_url_is_not() {
     let values = Sample::new().read().unwrap().values;
     let shown: BTreeMap<&str, &str> = values.shown().collect();

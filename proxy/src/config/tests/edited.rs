@@ -47,8 +47,7 @@ proptest! {
             let end = text.ceil_char_boundary(at.saturating_add(len).min(text.len()));
             text.replace_range(at..end, piece);
         }
-        let places = || Places { folder: folder.path().to_owned(), credentials: None };
-        let problems = match parse(&text, places()) {
+        let problems = match parse(&text, Places::of(&folder.path().join("postern.toml"))) {
             Ok(config) => config.warnings,
             Err(problems) => {
                 prop_assert!(!problems.is_empty());
