@@ -29,6 +29,8 @@ use crate::{EXIT_NOT_SET_UP, ebpf, root};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where the packages are put, below the root.
 const FOLDER: &str = "target/dist";
+/// Where the programs are built a second time, below the root.
+const ANEW: &str = "target/anew";
 
 /// Options of `cargo xtask dist`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             package: sample(program, &folder)?,
             tarball: None,
         },
-        None => make(&folder)?,
+        None => make(&folder, program::FOLDER)?,
     };
     if !arguments.check {
         return Ok(ExitCode::SUCCESS);
@@ -84,8 +86,14 @@ pub(crate) fn check(in_full: bool) -> Result<Counts> {
     if in_full {
         setup::ensure(&[Need::Compiler])?;
         ebpf::build()?;
-        let first = make(&root()?.join(FOLDER))?;
-        let again = make(&scratch.subfolder("again")?)?;
+        let first = make(&root()?.join(FOLDER), program::FOLDER)?;
+        // Cargo would not compile what it has; this folder has nothing.
+        let anew = root()?.join(ANEW);
+        if anew.exists() {
+            fs::remove_dir_all(&anew)?;
+        }
+        let again = make(&scratch.subfolder("again")?, ANEW)?;
+        fs::remove_dir_all(&anew)?;
         let mut counts = rules::check_sameness(&first.package, &again.package)?;
         if let (Some(tarball), Some(again)) = (&first.tarball, &again.tarball) {
             counts.add(rules::check_sameness(tarball, again)?);
@@ -123,15 +131,15 @@ impl Packed {
     }
 }
 
-/// Builds both programs and packs them into a folder.
-fn make(folder: &Path) -> Result<Packed> {
+/// Builds both programs in another folder, below the root, and packs them into this one.
+fn make(folder: &Path, target: &str) -> Result<Packed> {
     fs::create_dir_all(folder)?;
     let scratch = Scratch::new()?;
     let epoch_s = epoch_s()?;
-    let dynamic = program::dynamic(&scratch)?;
+    let dynamic = program::dynamic(target, &scratch)?;
     let tree = Tree::lay(&dynamic, &scratch.subfolder("package")?, CLibrary::Without)?;
     let package = archive::debian_package(&tree, folder, epoch_s, Packing::Small)?;
-    let fixed = program::fixed(&scratch)?;
+    let fixed = program::fixed(target, &scratch)?;
     let name = format!("postern-{VERSION}-x86_64-linux-static");
     let tree = Tree::lay(&fixed, &scratch.subfolder(&name)?, CLibrary::Within)?;
     let tarball = archive::tarball(&tree, folder, epoch_s)?;

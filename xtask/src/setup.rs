@@ -33,6 +33,9 @@ pub(crate) enum Need {
     HaProxy,
     /// Another, with its module for TCP.
     Nginx,
+    /// What checks alerts and figures as a monitoring system reads them; the tests do without where
+    /// it is missing.
+    Prometheus,
     /// The program that reads hardware counters; the bench does without where it is missing.
     Perf,
     /// What counts instructions without them, and what its guest is made with; the same holds.
@@ -100,6 +103,23 @@ const APPLIANCE: [&str; 13] = [
     "xorrisofs",
 ];
 
+/// The packages of [`Need::Appliance`].
+const APPLIANCE_PACKAGES: [&str; 14] = [
+    "mmdebstrap",
+    "debian-archive-keyring",
+    "squashfs-tools",
+    "cryptsetup-bin",
+    "dosfstools",
+    "mtools",
+    "e2fsprogs",
+    "fdisk",
+    "xz-utils",
+    "zstd",
+    "qemu-utils",
+    "qemu-system-x86",
+    "ovmf",
+    "xorriso",
+];
 /// The packages of [`Need::Go`], where Debian puts them.
 const GO: [&str; 2] = [
     "/usr/share/gocode/src/github.com/lib/pq",
@@ -200,6 +220,7 @@ fn is_there(need: Need) -> bool {
         Need::Samba => !needs::is_root() || needs::missing_for_samba().is_none(),
         Need::PgBouncer => needs::program("pgbouncer").is_some(),
         Need::HaProxy => needs::program("haproxy").is_some(),
+        Need::Prometheus => needs::program("promtool").is_some(),
         Need::Nginx => needs::nginx_stream().is_some(),
         Need::Perf => needs::program("perf").is_some(),
         Need::Emulator => EMULATOR.iter().all(|it| needs::program(it).is_some()),
@@ -260,27 +281,13 @@ fn packages(need: Need) -> Vec<String> {
         ],
         Need::PgBouncer => &["pgbouncer"],
         Need::HaProxy => &["haproxy"],
+        Need::Prometheus => &["prometheus"],
         Need::Nginx => &["nginx", "libnginx-mod-stream"],
         // Debian's name and Ubuntu's.
         Need::Perf => &["linux-perf", "linux-tools-generic"],
         // The guest is Debian's also where the machine is not.
         Need::Emulator => &["qemu-system-x86", "mmdebstrap", "debian-archive-keyring"],
-        Need::Appliance => &[
-            "mmdebstrap",
-            "debian-archive-keyring",
-            "squashfs-tools",
-            "cryptsetup-bin",
-            "dosfstools",
-            "mtools",
-            "e2fsprogs",
-            "fdisk",
-            "xz-utils",
-            "zstd",
-            "qemu-utils",
-            "qemu-system-x86",
-            "ovmf",
-            "xorriso",
-        ],
+        Need::Appliance => &APPLIANCE_PACKAGES,
         Need::Python => &["python3", "python3-venv"],
         Need::Node => &["nodejs", "npm"],
         Need::Go => &[

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use postern_tests::needs;
 
 use crate::part::{Counts, cargo_test, cargo_test_twice, show};
+use crate::setup::Need;
 use crate::{
     EXIT_NOT_SET_UP, cargo, dist, ebpf, fuzz, readme, root, sanitizer, setup, sql, suites, tidy,
     tools,
@@ -32,6 +33,9 @@ const DIST: &str = "dist";
 /// The end-to-end test of which there is a sample.
 const SUITES: &str = "suites";
 
+/// What some claims ask others with, which are skipped without it.
+const USEFUL: [Need; 2] = [Need::Prometheus, Need::Java];
+
 /// A part of the run: its name, and what it does.
 type Part = (String, Box<dyn Fn() -> Result<Counts>>);
 
@@ -46,6 +50,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if !arguments.no_setup {
         suites::libpq()?;
+        for need in USEFUL {
+            setup::try_to_install(need);
+        }
     }
     let root = root()?;
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|it| name.contains(it));

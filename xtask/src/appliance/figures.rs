@@ -14,8 +14,12 @@ const FIRST_LOGIN_S_MAX: f64 = 15.0;
 const ANSWER_S_MAX: f64 = 1.0;
 const IDLE_MB_MAX: u64 = 150;
 
+/// How many times longer a machine may take whose processors are translated, while other programs
+/// run beside it.
+const TRANSLATED: f64 = 2.0;
+
 /// Prints them beside what is promised, each that is more with a mark, and returns how many of
-/// them fail the test: those that do not depend on how fast this machine is.
+/// them fail the test.
 ///
 /// # Errors
 /// If the guest does not say, or the image is not there.
@@ -34,10 +38,12 @@ pub(super) fn print(world: &mut World) -> Result<usize> {
     );
     let (seen, promised) = (format!("{used_mb} MB"), format!("{IDLE_MB_MAX} MB"));
     let is_greedy = row("memory in use", (&seen, &promised), used_mb > IDLE_MB_MAX);
-    let first_login = format!(
-        "first login, by {}",
-        Accelerator::for_image(&world.image)?.name()
-    );
+    let accelerator = Accelerator::for_image(&world.image)?;
+    let slack = match accelerator {
+        Accelerator::Kvm => 1.0,
+        Accelerator::Tcg => TRANSLATED,
+    };
+    let first_login = format!("first login, by {}", accelerator.name());
     let times = [
         (
             first_login.as_str(),
@@ -46,14 +52,16 @@ pub(super) fn print(world: &mut World) -> Result<usize> {
         ),
         ("answer after kill -9", world.restart_s, ANSWER_S_MAX),
     ];
+    let mut slow = 0;
     for (what, seconds, max) in times {
         let Some(seconds) = seconds else { continue };
         let (seen, promised) = (format!("{seconds:.1} s"), format!("{max:.0} s"));
         row(what, (&seen, &promised), seconds > max);
+        slow += usize::from(seconds > max * slack);
     }
     let start = world.guest.run("systemd-analyze time | head -n 1")?;
     println!("{start}");
-    Ok(usize::from(is_large) + usize::from(is_greedy))
+    Ok(usize::from(is_large) + usize::from(is_greedy) + slow)
 }
 
 /// One line of the table; returns whether the promise is missed.

@@ -77,6 +77,33 @@ fn the_units_are_no_more_exposed_than_promised() -> Result<()> {
     Ok(())
 }
 
+/// What the score weighs so little that it would not show.
+#[test]
+fn the_units_have_each_restriction_that_is_promised_by_name() -> Result<()> {
+    for (unit, _) in EXPOSURE_MAX {
+        let text = fs::read_to_string(root()?.join("appliance/root").join(UNITS).join(unit))?;
+        let of = |key: &str| {
+            let mut all = text.lines().filter_map(|it| it.strip_prefix(key));
+            (all.next(), all.next())
+        };
+        ensure!(of("NoNewPrivileges=") == (Some("yes"), None), "{unit}");
+        ensure!(of("LimitCORE=") == (Some("0"), None), "{unit}");
+        ensure!(
+            of("MemoryDenyWriteExecute=") == (Some("yes"), None),
+            "{unit}"
+        );
+        ensure!(of("AmbientCapabilities=") == (None, None), "{unit}");
+        let bounds = of("CapabilityBoundingSet=");
+        let wanted = match unit {
+            "postern.service" => "",
+            "postern-fence.service" | "postern-closed.service" => "CAP_NET_ADMIN",
+            _ => "CAP_BPF CAP_NET_ADMIN CAP_PERFMON",
+        };
+        ensure!(bounds == (Some(wanted), None), "{unit}: {bounds:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_units_of_the_package_start_in_an_order_that_there_is() -> Result<()> {
     let Some(analyze) = analyze() else {

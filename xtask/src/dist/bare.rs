@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use postern_tests::postgres::SUPERUSER;
 use postern_tests::process::run;
 use postern_tests::world::outcome_of;
-use postern_tests::{Scratch, needs};
+use postern_tests::{
+    Certificates, DirectoryServer, Local, Postern, Postgres, Scratch, free_port, needs,
+};
 
 use super::archive::{self, Packing};
 use super::files::Tree;
@@ -45,17 +48,22 @@ pub(super) fn check(package: &Path) -> Result<Counts> {
         return Ok(Counts::skip("dist", "another root needs root"));
     }
     setup::try_to_install(setup::Need::Emulator);
+    setup::try_to_install(setup::Need::Postgres);
     if needs::program("mmdebstrap").is_none() {
         return Ok(Counts::skip("dist", "mmdebstrap is not installed"));
     }
     let bare = Root::make()?;
-    let steps: [(&str, &dyn Fn() -> Result<()>); 6] = [
+    let steps: [(&str, &dyn Fn() -> Result<()>); 7] = [
         ("apt installs it and says what is next", &|| {
             bare.install(package)
         }),
         (
             "the program runs, and says what the configuration lacks",
             &|| bare.try_out(),
+        ),
+        (
+            "postern check is content with a whole configuration",
+            &|| bare.is_content(),
         ),
         ("pages, completions, account and folders are there", &|| {
             bare.look_around()
@@ -169,6 +177,44 @@ impl Root {
         Ok(())
     }
 
+    /// The servers are outside, on the loopback that is the same inside.
+    fn is_content(&self) -> Result<()> {
+        let outside = Scratch::new()?;
+        let certificates = Certificates::new(&outside)?;
+        let postgres = Postgres::start(&outside, &certificates)?;
+        let directory = Local::start(&outside)?;
+        let postern = Postern::prepare(&outside, &certificates, &postgres, free_port()?)?;
+        let mut text = String::new();
+        postern.configure(|config| {
+            directory.configure(config);
+            text = config.to_string();
+        });
+        fs::write(postern.config_file(), &text)?;
+        let mut install = Command::new(self.folder.join("usr/bin/postern"));
+        install.args(["init-sql", "--admin-user", SUPERUSER, "--config"]);
+        install.arg(postern.config_file()).arg("--admin-host");
+        install.arg(postgres.socket_folder()).arg("--admin-port");
+        run(install.arg(postgres.port().to_string()))?;
+
+        let inside = |path: &Path| self.folder.join(path.strip_prefix("/").unwrap_or(path));
+        fs::create_dir_all(inside(outside.path()))?;
+        for entry in fs::read_dir(outside.path())? {
+            let path = entry?.path();
+            if path != postgres.socket_folder() {
+                let mut copy = Command::new("cp");
+                run(copy.arg("--archive").arg(&path).arg(inside(&path)))?;
+            }
+        }
+        fs::write(self.folder.join("etc/hosts"), "127.0.0.1 localhost\n")?;
+        fs::write(self.folder.join("etc/postern/postern.toml"), text)?;
+        let (code, said) = outcome_of(&mut self.command("postern check"))?;
+        ensure!(code == 0, "the code is {code}: {said}");
+        for probe in ["listener", "role store", "backend", "io_uring"] {
+            ensure!(said.contains(probe), "{probe} is not in: {said}");
+        }
+        Ok(())
+    }
+
     fn look_around(&self) -> Result<()> {
         self.run(
             "man --where postern; man --where 5 postern.toml; man --where postern-check; \
@@ -183,15 +229,17 @@ impl Root {
     }
 
     fn is_not_enabled(&self) -> Result<()> {
-        for unit in [
-            "postern",
-            "postern-policy",
-            "postern-watch",
-            "postern-closed",
+        for (unit, state) in [
+            ("postern.service", "disabled"),
+            ("postern.socket", "disabled"),
+            ("postern.slice", "disabled"),
+            ("postern-policy.service", "disabled"),
+            ("postern-watch.service", "disabled"),
+            ("postern-closed.service", "disabled"),
         ] {
-            let asked = format!("systemctl is-enabled {unit}.service");
+            let asked = format!("systemctl is-enabled {unit}");
             let (_, said) = outcome_of(&mut self.command(&asked))?;
-            ensure!(said.trim() == "disabled", "{unit}: {said}");
+            ensure!(said.trim() == state, "{unit}: {said}");
         }
         Ok(())
     }

@@ -27,16 +27,17 @@ pub(super) enum CLibrary {
 /// with musl.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
-/// The folder of everything that is built, and that of what is built with the C library within.
-const FOLDER: &str = "target";
-const STATIC_FOLDER: &str = "target/static";
+/// The folder of everything that is built, below the root.
+pub(super) const FOLDER: &str = "target";
+/// That of what is built with the C library within, below it.
+const STATIC_FOLDER: &str = "static";
 
 /// Builds the program that is delivered, in the package and in the image; it has its symbols yet.
 ///
 /// # Errors
 /// If it does not compile, or has paths of this machine in it.
 pub(crate) fn built() -> Result<PathBuf> {
-    build(FOLDER, &[])
+    build(Path::new(FOLDER), &[])
 }
 
 /// Where [`built`] leaves it.
@@ -47,14 +48,15 @@ pub(crate) fn place() -> Result<PathBuf> {
     Ok(below(&root()?.join(FOLDER)))
 }
 
-/// The program as Debian's are, stripped.
-pub(super) fn dynamic(scratch: &Scratch) -> Result<PathBuf> {
-    stripped(&built()?, scratch)
+/// The program as Debian's are, built in a folder below the root and stripped.
+pub(super) fn dynamic(folder: &str, scratch: &Scratch) -> Result<PathBuf> {
+    stripped(&build(Path::new(folder), &[])?, scratch)
 }
 
-/// The program that needs nothing, stripped.
-pub(super) fn fixed(scratch: &Scratch) -> Result<PathBuf> {
-    let program = stripped(&build(STATIC_FOLDER, &[STATIC])?, scratch)?;
+/// The program that needs nothing, the same way.
+pub(super) fn fixed(folder: &str, scratch: &Scratch) -> Result<PathBuf> {
+    let folder = Path::new(folder).join(STATIC_FOLDER);
+    let program = stripped(&build(&folder, &[STATIC])?, scratch)?;
     let headers = run(Command::new("objdump").arg("-p").arg(&program))?;
     ensure!(!headers.contains("NEEDED"), "it is not static: {headers}");
     Ok(program)
@@ -72,7 +74,7 @@ pub(super) fn stripped(program: &Path, scratch: &Scratch) -> Result<PathBuf> {
 /// Builds the program in a folder below the root, with more flags for the compiler: other flags
 /// build everything anew, so that each has its own. Cargo's for the target is another one than
 /// that of `cargo build --release`, which has paths in what it makes.
-fn build(folder: &str, flags: &[&str]) -> Result<PathBuf> {
+fn build(folder: &Path, flags: &[&str]) -> Result<PathBuf> {
     let root = root()?;
     let folder = root.join(folder);
     let build = ["build", "--release", "--locked", "--package", "postern"];

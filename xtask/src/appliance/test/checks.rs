@@ -7,21 +7,31 @@ mod settings;
 mod update;
 
 use anyhow::{Context, Result, ensure};
-use postern_tests::cast;
+use nix::sys::signal::Signal;
+use postern_tests::{Server, cast, wait_until};
 
 use super::World;
 use super::wait_for_login;
+use crate::appliance::guest::START_LIMIT;
 use crate::appliance::stage::OUTSIDE;
 
 /// A claim and what shows it.
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 25] = [
+pub(super) const ALL: [Check; 30] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
         reads_as_the_person,
+    ),
+    (
+        "the console's page says what the machine is and that all is well",
+        page_is_whole,
+    ),
+    (
+        "the process has no capability, no way to new ones, and leaves no core",
+        process_is_restricted,
     ),
     (
         "the fence and the policy are there before the network",
@@ -102,8 +112,20 @@ pub(super) const ALL: [Check; 25] = [
         settings::left_over,
     ),
     (
+        "several drives of one label are refused, which of them counts being chance",
+        settings::several,
+    ),
+    (
+        "a drive that cannot be read is refused by its label",
+        settings::unreadable,
+    ),
+    (
         "settings come from credentials of the machine as well",
         settings::credentials,
+    ),
+    (
+        "settings come from fw_cfg as well, and what was changed of the root is not read",
+        settings::fw_cfg,
     ),
     (
         "settings come from a cloud's user-data as well, and a shell has its terminal for itself",
@@ -127,6 +149,55 @@ fn reads_as_the_person(world: &mut World) -> Result<()> {
     wrong.password = "wrong";
     let said = world.stage.psql(world.guest.port, wrong).refused()?;
     ensure!(said.contains("password authentication failed"), "{said}");
+    let journal = format!(
+        "journalctl --boot --output cat POSTERN_ROLE={}",
+        cast::TESTUSER.login
+    );
+    let journal = world.guest.run(&journal)?;
+    ensure!(!journal.is_empty(), "the journal has no login by its role");
+    Ok(())
+}
+
+fn page_is_whole(world: &mut World) -> Result<()> {
+    // A session that is there when the page is drawn is on it.
+    let psql = world.stage.psql(world.guest.port, cast::TESTUSER);
+    let mut command = psql.command()?;
+    command.args(["--command", "select pg_sleep(600)"]);
+    let log = world.stage.scratch.path().join("session.log");
+    let mut session = Server::spawn("psql", command, &log, Signal::SIGTERM)?;
+    let wanted = [
+        format!("version     postern {}", env!("CARGO_PKG_VERSION")),
+        "address     ".to_owned(),
+        "settings    the drive with the label postern".to_owned(),
+        "policy      in force".to_owned(),
+        "proxy       running".to_owned(),
+        "sessions    1".to_owned(),
+        "directory".to_owned(),
+        "role store".to_owned(),
+    ];
+    let mut page = String::new();
+    let waited = wait_until("the page says so", START_LIMIT, || {
+        page = world.guest.page()?;
+        Ok(wanted.iter().all(|it| page.contains(it)))
+    });
+    session.kill()?;
+    waited.with_context(|| format!("not all of {wanted:?} in\n{page}"))
+}
+
+fn process_is_restricted(world: &mut World) -> Result<()> {
+    let said = world.guest.run(
+        "cd /proc/$(systemctl show --value --property MainPID postern.service); \
+         cat status limits",
+    )?;
+    let in_words = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = said.lines().map(in_words).collect();
+    let mut missing = vec!["NoNewPrivs: 1".to_owned(), "Seccomp: 2".to_owned()];
+    missing.push("Max core file size 0 0 bytes".to_owned());
+    for set in ["Inh", "Prm", "Eff", "Bnd", "Amb"] {
+        missing.push(format!("Cap{set}: 0000000000000000"));
+    }
+    missing.retain(|it| !lines.contains(it));
+    ensure!(missing.is_empty(), "{missing:?} is not in\n{said}");
     Ok(())
 }
 
