@@ -32,10 +32,9 @@ pub(crate) use self::door::{
     PAUSED_LOGINS_PER_ADDRESS_MAX,
 };
 pub(crate) use self::role_store::{
-    MANAGED_LOGINS_PAGE, REVOKE_WAIT_MS, ROLE_STORE_ANSWER_BYTES_MAX, ROLE_STORE_ASIDE_BYTES_MAX,
-    ROLE_STORE_CONNECTIONS_MAX, ROLE_STORE_GRACE_MS, ROLE_STORE_MESSAGE_BYTES_MAX,
-    ROLE_STORE_RETRY_BASE_MS, ROLE_STORE_SETTINGS_BYTES_MAX, ROLE_STORE_TRIES_MAX,
-    STORE_NOTICES_WAITING_MAX, STORE_PROBE_INTERVAL, STORE_RETRY_BASE, STORE_RETRY_MAX,
+    MANAGED_LOGINS_PAGE, REVOKE_WAIT_MS, ROLE_STORE_CONNECTIONS_MAX, ROLE_STORE_GRACE_MS,
+    ROLE_STORE_RETRY_BASE_MS, ROLE_STORE_TRIES_MAX, STORE_NOTICES_WAITING_MAX,
+    STORE_PROBE_INTERVAL, STORE_RETRY_BASE, STORE_RETRY_MAX,
 };
 
 /// The longest configuration file, in bytes.
@@ -263,10 +262,6 @@ pub(crate) const REFUSED_PASSWORDS_MAX: usize = 10_000;
 /// The least time that each address of a backend is given to accept a connection.
 /// A lost SYN is sent again after a second.
 pub(crate) const CONNECT_SHARE_MIN: Duration = Duration::from_secs(1);
-
-/// All that a backend may send between the dial and its first ReadyForQuery, in bytes.
-/// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
-pub(crate) const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long the logins under way, and then the live sessions, may take to end at a stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);

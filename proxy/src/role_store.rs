@@ -9,7 +9,6 @@ pub(crate) mod connect;
 mod deprovision;
 mod dial;
 mod error;
-mod guard;
 mod hold;
 mod listen;
 mod managed;

@@ -25,6 +25,27 @@ pub const PASSWORD_BYTES_MAX: usize = 8_192;
 /// libpq's own bound for messages before authentication is 30,000 (`fe-connect.c`).
 pub const BACKEND_LOGIN_MESSAGE_BYTES_MAX: usize = 65_536;
 
+/// All that a backend may send between the dial and its first ReadyForQuery, in bytes.
+/// Twenty parameters and a few notices are 2 KiB; a hostile backend must not fill memory.
+pub const BACKEND_LOGIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest message of an answer of the role store, in bytes.
+/// A row with all the groups that somebody may have is a third of a megabyte.
+pub const ROLE_STORE_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// All that one answer of the role store may have, in bytes.
+/// A page of managed roles with a hundred groups each is about 3 MB.
+pub const ROLE_STORE_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The longest message of the role store that is no part of an answer, in bytes: a notification
+/// has 8,000 at most.
+pub const ROLE_STORE_ASIDE_BYTES_MAX: usize = 65_536;
+
+/// All that the role store may say of settings (ParameterStatus) on one connection, in bytes.
+/// PostgreSQL tells about 15 at the login, some 500 bytes, and each again when it changes; each
+/// name is kept as long as the connection.
+pub const ROLE_STORE_SETTINGS_BYTES_MAX: usize = 65_536;
+
 /// The longest text of one field of an ErrorResponse that Postern itself writes, in bytes.
 /// A reason and a hint are a few lines; names that a peer chose must not make it more.
 pub const ERROR_TEXT_BYTES_MAX: usize = 2_048;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_core::limits::BACKEND_LOGIN_BYTES_MAX;
 use postern_core::scram::{ChannelBinding, ClientExchange, ScramError};
 use postern_core::secret::Secret;
 use postern_core::wire::backend::{self, BackendError as WireError, BackendMessage, Mechanisms};
@@ -20,7 +21,6 @@ use postern_core::wire::startup::Startup;
 use crate::backend::BackendError;
 use crate::backend::dial::{Dialled, Target};
 use crate::config::AuthMethod;
-use crate::limits::BACKEND_LOGIN_BYTES_MAX;
 use crate::random;
 use crate::session::{CancelKey, CancelKeys};
 use crate::stream::{Stream, StreamError};

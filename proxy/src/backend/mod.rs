@@ -66,7 +66,7 @@ pub(crate) enum BackendError {
         /// What was due.
         wanted: &'static str,
     },
-    /// It sent more than [`crate::limits::BACKEND_LOGIN_BYTES_MAX`] before it was ready.
+    /// It sent more than [`postern_core::limits::BACKEND_LOGIN_BYTES_MAX`] before it was ready.
     #[error("{host} sent too much before it was ready")]
     TooMuch {
         /// Which one.

@@ -1,4 +1,4 @@
-//! The connections to the role store: how many, how long, and what its server may send.
+//! The connections to the role store: how many, and how long.
 
 use std::time::Duration;
 
@@ -39,19 +39,3 @@ pub(crate) const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const STORE_RETRY_BASE: Duration = Duration::from_millis(250);
 /// See [`STORE_RETRY_BASE`].
 pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// The longest message of an answer, in bytes.
-/// A row with all the groups that somebody may have is a third of a megabyte.
-pub(crate) const ROLE_STORE_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// All that one answer may have, in bytes.
-/// A page of managed roles with a hundred groups each is about 3 MB.
-pub(crate) const ROLE_STORE_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// The longest message that is no part of an answer, in bytes: a notification has 8,000 at most.
-pub(crate) const ROLE_STORE_ASIDE_BYTES_MAX: usize = 65_536;
-
-/// All that may be said of settings (ParameterStatus) on one connection, in bytes.
-/// PostgreSQL tells about 15 at the login, some 500 bytes, and each again when it changes; each
-/// name is kept as long as the connection.
-pub(crate) const ROLE_STORE_SETTINGS_BYTES_MAX: usize = 65_536;

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_core::wire::role_store::{Breach, Guard, Logins};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode as Negotiation, SslNegotiation};
@@ -13,7 +14,6 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dial::Dial;
-use super::guard::{Breach, Guard, Logins};
 use crate::backend::Encryption;
 use crate::config::{Endpoint, SslMode};
 use crate::role_store::describe;

@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use postern_core::wire::backend::ssl_request;
+use postern_core::wire::role_store::Guard;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::guard::Guard;
 use crate::backend::Encryption;
 
 type Tls = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;

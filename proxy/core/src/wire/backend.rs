@@ -17,6 +17,12 @@ mod to_client;
 use std::borrow::Cow;
 use std::fmt;
 
+use super::tag::{
+    AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_MD5_PASSWORD,
+    AUTHENTICATION_OK, AUTHENTICATION_SASL, AUTHENTICATION_SASL_CONTINUE,
+    AUTHENTICATION_SASL_FINAL, BACKEND_KEY_DATA, ERROR_RESPONSE, NEGOTIATE_PROTOCOL_VERSION,
+    NOTICE_RESPONSE, PARAMETER_STATUS, READY_FOR_QUERY,
+};
 use super::{HEADER_BYTES, LENGTH_BYTES, Reader};
 use crate::limits::{BACKEND_LOGIN_MESSAGE_BYTES_MAX, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN};
 
@@ -28,21 +34,6 @@ pub use to_client::{
     authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
     error_response, negotiate_protocol_version,
 };
-
-const AUTHENTICATION: u8 = b'R';
-const BACKEND_KEY_DATA: u8 = b'K';
-const ERROR_RESPONSE: u8 = b'E';
-const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
-const NOTICE_RESPONSE: u8 = b'N';
-const PARAMETER_STATUS: u8 = b'S';
-const READY_FOR_QUERY: u8 = b'Z';
-
-const AUTHENTICATION_OK: u32 = 0;
-const AUTHENTICATION_CLEARTEXT_PASSWORD: u32 = 3;
-const AUTHENTICATION_MD5_PASSWORD: u32 = 5;
-const AUTHENTICATION_SASL: u32 = 10;
-const AUTHENTICATION_SASL_CONTINUE: u32 = 11;
-const AUTHENTICATION_SASL_FINAL: u32 = 12;
 
 /// One whole message, not yet read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

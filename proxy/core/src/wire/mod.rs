@@ -12,7 +12,9 @@ pub mod frontend;
 mod options;
 pub mod proxy_header;
 pub mod query;
+pub mod role_store;
 pub mod startup;
+mod tag;
 
 /// Appends one message: the tag when there is one, the length word, and the body that `body`
 /// writes.

@@ -3,13 +3,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use postern_core::limits::ROLE_STORE_ANSWER_BYTES_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::world::{CALL_LIMIT, LIMIT, Outcome, PROVISIONER};
 use crate::config::{Endpoint, SslMode};
-use crate::limits::ROLE_STORE_ANSWER_BYTES_MAX;
 use crate::role_store::connect::Connector;
 use crate::role_store::pool::{Access, Lease, Pool};
 use crate::schema::VERSION;

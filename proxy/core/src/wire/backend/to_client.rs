@@ -1,12 +1,12 @@
 //! What Postern tells a client as if it were a backend.
 
-use super::{
+use crate::limits::ERROR_TEXT_BYTES_MAX;
+use crate::sqlstate::Sqlstate;
+use crate::wire::tag::{
     AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_OK, AUTHENTICATION_SASL,
     AUTHENTICATION_SASL_CONTINUE, AUTHENTICATION_SASL_FINAL, BACKEND_KEY_DATA, ERROR_RESPONSE,
     NEGOTIATE_PROTOCOL_VERSION,
 };
-use crate::limits::ERROR_TEXT_BYTES_MAX;
-use crate::sqlstate::Sqlstate;
 use crate::wire::{put_message, put_text};
 
 /// How bad an error is.

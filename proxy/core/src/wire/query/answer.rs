@@ -1,6 +1,7 @@
 //! What a session is answered.
 
 use super::Format;
+use crate::wire::tag::{NOTICE_RESPONSE, PARAMETER_STATUS, READY_FOR_QUERY};
 use crate::wire::{put_message, put_text};
 
 /// ParseComplete.
@@ -96,13 +97,13 @@ pub fn ready_for_query(status: Status) -> Vec<u8> {
         Status::Idle => b'I',
         Status::InTransaction => b'T',
     };
-    vec![b'Z', 0, 0, 0, 5, status]
+    vec![READY_FOR_QUERY, 0, 0, 0, 5, status]
 }
 
 /// ParameterStatus.
 pub fn parameter_status(name: &str, value: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    put_message(&mut out, Some(b'S'), |out| {
+    put_message(&mut out, Some(PARAMETER_STATUS), |out| {
         put_text(out, name.as_bytes());
         put_text(out, value.as_bytes());
     });
@@ -112,7 +113,7 @@ pub fn parameter_status(name: &str, value: &str) -> Vec<u8> {
 /// NoticeResponse: a text that a client shows beside what it asked for.
 pub fn notice(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    put_message(&mut out, Some(b'N'), |out| {
+    put_message(&mut out, Some(NOTICE_RESPONSE), |out| {
         for (code, text) in [
             (b'S', "NOTICE"),
             (b'V', "NOTICE"),

@@ -1,21 +1,29 @@
 //! What the server may send on a connection to the role store, judged while it passes.
 //!
-//! tokio-postgres keeps a message until it is whole, whatever length it announces, and answers
-//! whatever login it is asked for. Neither is for somebody who only claims to be the server.
+//! tokio-postgres, which reads it then, keeps a message until it is whole, whatever length it
+//! announces, and answers whatever login it is asked for. Neither is for somebody who only claims
+//! to be the server.
 //!
 //! Source: PostgreSQL, Message Formats,
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
-use postern_core::limits::BACKEND_LOGIN_MESSAGE_BYTES_MAX;
-
-use crate::limits::{
-    BACKEND_LOGIN_BYTES_MAX, ROLE_STORE_ANSWER_BYTES_MAX, ROLE_STORE_ASIDE_BYTES_MAX,
-    ROLE_STORE_MESSAGE_BYTES_MAX, ROLE_STORE_SETTINGS_BYTES_MAX,
+use super::tag::{
+    AUTHENTICATION, AUTHENTICATION_CLEARTEXT_PASSWORD, AUTHENTICATION_MD5_PASSWORD,
+    AUTHENTICATION_OK, AUTHENTICATION_SASL_FINAL, NOTICE_RESPONSE, NOTIFICATION_RESPONSE,
+    PARAMETER_STATUS, READY_FOR_QUERY,
 };
+use super::{HEADER_BYTES, LENGTH_BYTES};
+use crate::limits::{
+    BACKEND_LOGIN_BYTES_MAX, BACKEND_LOGIN_MESSAGE_BYTES_MAX, ROLE_STORE_ANSWER_BYTES_MAX,
+    ROLE_STORE_ASIDE_BYTES_MAX, ROLE_STORE_MESSAGE_BYTES_MAX, ROLE_STORE_SETTINGS_BYTES_MAX,
+};
+
+/// The size of the number that a request for authentication begins with, in bytes.
+const CODE_BYTES: usize = size_of::<u32>();
 
 /// Which logins of the server are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Logins {
+pub enum Logins {
     /// What it asks for, because it is known to be the one that was meant.
     All,
     /// SCRAM only: it shows nobody the password, and proves that the server knows its verifier.
@@ -24,7 +32,7 @@ pub(super) enum Logins {
 
 /// Follows the messages of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub struct Guard {
     logins: Logins,
     /// SCRAM has been brought to its end.
     has_proved: bool,
@@ -45,7 +53,7 @@ pub(super) struct Guard {
 
 /// Which rule the server breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Breach {
+pub enum Breach {
     /// A length word is under its own size.
     #[error("the server sent a message of {0} bytes, its length included")]
     Length(usize),
@@ -68,27 +76,14 @@ pub(super) enum Breach {
     Login(&'static str),
 }
 
-const TAG_AND_LENGTH_BYTES: usize = 5;
-const CODE_BYTES: usize = 4;
-
-const AUTHENTICATION: u8 = b'R';
-const NOTICE: u8 = b'N';
-const NOTIFICATION: u8 = b'A';
-const PARAMETER_STATUS: u8 = b'S';
-const READY_FOR_QUERY: u8 = b'Z';
-
-const LET_IN: u32 = 0;
-const CLEARTEXT: u32 = 3;
-const MD5: u32 = 5;
-const SASL_FINAL: u32 = 12;
-
 impl Guard {
-    pub(super) fn new(logins: Logins) -> Self {
+    /// At the beginning of a connection.
+    pub fn new(logins: Logins) -> Self {
         Self {
             logins,
             has_proved: false,
             is_ready: false,
-            head: Vec::with_capacity(TAG_AND_LENGTH_BYTES),
+            head: Vec::with_capacity(HEADER_BYTES),
             tag: 0,
             left: 0,
             code: Vec::with_capacity(CODE_BYTES),
@@ -102,12 +97,12 @@ impl Guard {
     /// # Errors
     ///
     /// The [`Breach`]; then none of these bytes may be used, and the connection is of no use.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
+    pub fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
         while !bytes.is_empty() {
             let is_body = self.left > 0;
             let wanted = match is_body {
                 true => self.left,
-                false => TAG_AND_LENGTH_BYTES - self.head.len(),
+                false => HEADER_BYTES - self.head.len(),
             };
             let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
             bytes = rest;
@@ -127,7 +122,7 @@ impl Guard {
         self.head.clear();
         // A length that does not fit is longer than every limit.
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        let left = length.checked_sub(size_of::<u32>());
+        let left = length.checked_sub(LENGTH_BYTES);
         self.left = left.ok_or(Breach::Length(length))?;
         self.tag = tag;
         self.count(length.saturating_add(1))?;
@@ -139,7 +134,10 @@ impl Guard {
 
     /// Judges a message by its length, before any of its body is kept.
     fn count(&mut self, bytes: usize) -> Result<(), Breach> {
-        let is_aside = matches!(self.tag, NOTICE | NOTIFICATION | PARAMETER_STATUS);
+        let is_aside = matches!(
+            self.tag,
+            NOTICE_RESPONSE | NOTIFICATION_RESPONSE | PARAMETER_STATUS
+        );
         let (max, total_max) = match (self.is_ready, is_aside) {
             (false, _) => (BACKEND_LOGIN_MESSAGE_BYTES_MAX, BACKEND_LOGIN_BYTES_MAX),
             (true, true) => (ROLE_STORE_ASIDE_BYTES_MAX, ROLE_STORE_ANSWER_BYTES_MAX),
@@ -149,7 +147,7 @@ impl Guard {
             return Err(Breach::Message { bytes, max });
         }
         // Notifications come as they please, are read at once, and are nobody's answer.
-        if !self.is_ready || self.tag != NOTIFICATION {
+        if !self.is_ready || self.tag != NOTIFICATION_RESPONSE {
             self.sent = self.sent.saturating_add(bytes);
         }
         if self.sent > total_max {
@@ -193,14 +191,16 @@ impl Guard {
     }
 
     fn login(&mut self, code: u32) -> Result<(), Breach> {
-        if code == SASL_FINAL {
+        if code == AUTHENTICATION_SASL_FINAL {
             self.has_proved = true;
         }
         let what = match (self.logins, code) {
             (Logins::All, _) => return Ok(()),
-            (Logins::Scram, CLEARTEXT) => "asks for the password as it is",
-            (Logins::Scram, MD5) => "asks for the password by MD5",
-            (Logins::Scram, LET_IN) if !self.has_proved => "asks for no password (trust)",
+            (Logins::Scram, AUTHENTICATION_CLEARTEXT_PASSWORD) => "asks for the password as it is",
+            (Logins::Scram, AUTHENTICATION_MD5_PASSWORD) => "asks for the password by MD5",
+            (Logins::Scram, AUTHENTICATION_OK) if !self.has_proved => {
+                "asks for no password (trust)"
+            }
             // What else there is tokio-postgres answers by SCRAM or not at all.
             (Logins::Scram, _) => return Ok(()),
         };
