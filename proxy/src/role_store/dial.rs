@@ -61,7 +61,7 @@ impl MakeTlsConnect<Socket> for Dial {
         Ok(Dialling {
             handshake: self.tls.as_mut().map(make).transpose()?,
             encryption: self.encryption,
-            guard: self.guard.clone(),
+            guard: self.guard,
         })
     }
 }

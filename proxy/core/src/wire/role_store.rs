@@ -30,8 +30,8 @@ pub enum Logins {
     Scram,
 }
 
-/// Follows the messages of one connection.
-#[derive(Debug, Clone)]
+/// Follows the messages of one connection. It keeps none of them, and no memory but its own.
+#[derive(Debug, Clone, Copy)]
 pub struct Guard {
     logins: Logins,
     /// SCRAM has been brought to its end.
@@ -39,16 +39,25 @@ pub struct Guard {
     /// The login is over.
     is_ready: bool,
     /// What has arrived of a tag and a length word.
-    head: Vec<u8>,
+    head: Start<HEADER_BYTES>,
     tag: u8,
     /// What is missing of the body, in bytes.
     left: usize,
     /// What has arrived of the number that a request for authentication begins with.
-    code: Vec<u8>,
+    code: Start<CODE_BYTES>,
     /// The login so far, or after it the answer, in bytes.
     sent: usize,
     /// All ParameterStatus so far, in bytes.
     settings: usize,
+    /// The rule that was broken.
+    breach: Option<Breach>,
+}
+
+/// The first bytes of something, as far as they have arrived.
+#[derive(Debug, Clone, Copy)]
+struct Start<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
 }
 
 /// Which rule the server breaks.
@@ -83,12 +92,13 @@ impl Guard {
             logins,
             has_proved: false,
             is_ready: false,
-            head: Vec::with_capacity(HEADER_BYTES),
+            head: Start::NONE,
             tag: 0,
             left: 0,
-            code: Vec::with_capacity(CODE_BYTES),
+            code: Start::NONE,
             sent: 0,
             settings: 0,
+            breach: None,
         }
     }
 
@@ -96,13 +106,20 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The [`Breach`]; then none of these bytes may be used, and the connection is of no use.
-    pub fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
+    /// The [`Breach`]; then none of these bytes may be used, and nothing that comes after them.
+    pub fn pass(&mut self, bytes: &[u8]) -> Result<(), Breach> {
+        if self.breach.is_none() {
+            self.breach = self.judge(bytes).err();
+        }
+        self.breach.map_or(Ok(()), Err)
+    }
+
+    fn judge(&mut self, mut bytes: &[u8]) -> Result<(), Breach> {
         while !bytes.is_empty() {
             let is_body = self.left > 0;
             let wanted = match is_body {
                 true => self.left,
-                false => HEADER_BYTES - self.head.len(),
+                false => HEADER_BYTES - self.head.length,
             };
             let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
             bytes = rest;
@@ -115,11 +132,11 @@ impl Guard {
     }
 
     fn head(&mut self, part: &[u8]) -> Result<(), Breach> {
-        self.head.extend_from_slice(part);
-        let Some(&[tag, a, b, c, d]) = self.head.first_chunk() else {
+        self.head.add(part);
+        let Some([tag, a, b, c, d]) = self.head.whole() else {
             return Ok(());
         };
-        self.head.clear();
+        self.head = Start::NONE;
         // A length that does not fit is longer than every limit.
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         let left = length.checked_sub(LENGTH_BYTES);
@@ -165,8 +182,7 @@ impl Guard {
     fn body(&mut self, part: &[u8]) -> Result<(), Breach> {
         self.left = self.left.saturating_sub(part.len());
         if self.tag == AUTHENTICATION {
-            let missing = CODE_BYTES.saturating_sub(self.code.len());
-            self.code.extend(part.iter().take(missing));
+            self.code.add(part);
         }
         match self.left {
             0 => self.end(),
@@ -179,11 +195,8 @@ impl Guard {
             self.is_ready = true;
             self.sent = 0;
         }
-        let code = self
-            .code
-            .first_chunk()
-            .map(|code| u32::from_be_bytes(*code));
-        self.code.clear();
+        let code = self.code.whole().map(u32::from_be_bytes);
+        self.code = Start::NONE;
         match code {
             Some(code) => self.login(code),
             None => Ok(()),
@@ -205,6 +218,26 @@ impl Guard {
             (Logins::Scram, _) => return Ok(()),
         };
         Err(Breach::Login(what))
+    }
+}
+
+impl<const N: usize> Start<N> {
+    const NONE: Self = Self {
+        bytes: [0; N],
+        length: 0,
+    };
+
+    /// Takes of the next bytes what is missing.
+    fn add(&mut self, part: &[u8]) {
+        let missing = self.bytes.iter_mut().skip(self.length);
+        for (place, byte) in missing.zip(part) {
+            *place = *byte;
+            self.length += 1;
+        }
+    }
+
+    fn whole(&self) -> Option<[u8; N]> {
+        (self.length == N).then_some(self.bytes)
     }
 }
 
@@ -287,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn after_a_breach_nothing_passes() {
+        for broken in [&b"E\0\0\0\x03"[..], b"R\0\0\0\x08\0\0\0\x03"] {
+            let mut guard = Guard::new(Logins::Scram);
+            let breach = guard.pass(broken);
+            assert!(breach.is_err(), "{broken:?}");
+            for message in SESSION.iter().chain([&&b""[..]]) {
+                assert_eq!(guard.pass(message), breach, "{message:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_length_is_judged_before_the_body_comes() -> Result<(), Breach> {
         let long = |bytes, max| Err(Breach::Message { bytes, max });
         let login = BACKEND_LOGIN_MESSAGE_BYTES_MAX;
@@ -326,7 +371,7 @@ mod tests {
         }
         // Notifications come in between, and are no part of it.
         guard.pass(&whole(b'A', 8_000))?;
-        let over = guard.clone().pass(&row);
+        let over = guard.pass(&row);
         assert_eq!(over, Err(Breach::Total(ROLE_STORE_ANSWER_BYTES_MAX)));
         Ok(())
     }
