@@ -3,6 +3,7 @@
 
 pub mod ber;
 pub mod dirsync;
+pub mod guard;
 pub mod identifier;
-pub mod message;
+mod message;
 pub mod sync_message;

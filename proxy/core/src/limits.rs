@@ -95,6 +95,28 @@ pub const CANCEL_KEY_BYTES_MAX: usize = 256;
 /// Active Directory itself refuses a logon with more than about 1,010 security groups.
 pub const GROUPS_PER_PRINCIPAL_MAX: usize = 5_000;
 
+/// The longest message of a directory, in bytes, and the most elements in it.
+/// A group of 100,000 members is about 10 MB.
+pub const LDAP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// See [`LDAP_MESSAGE_BYTES_MAX`].
+pub const LDAP_ELEMENTS_MAX: usize = 500_000;
+
+/// The most levels of elements in a message of a directory: an entry has five, and a control less.
+pub const LDAP_DEPTH_MAX: usize = 16;
+
+/// All that a directory may answer to one question, the pages of a search together, in bytes.
+/// A first refresh of the feed with 100,000 people is about 15 MB.
+pub const LDAP_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most elements in all that a directory may answer to one question.
+/// A first refresh of the feed with 100,000 people has up to 1,400,000. One that is kept takes some
+/// 50 bytes of memory beside its content: about 100 MiB for all.
+pub const LDAP_ANSWER_ELEMENTS_MAX: usize = 2_000_000;
+
+/// The most requests of one connection to a directory that wait for their last answer.
+/// There is a search and now and then a question whether the server is there.
+pub const LDAP_REQUESTS_MAX: usize = 16;
+
 /// The longest audit text that is copied from a peer, in bytes; the rest is cut and said so.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 1_024;
 

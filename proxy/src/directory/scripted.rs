@@ -8,6 +8,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use postern_core::limits::LDAP_ANSWER_BYTES_MAX;
 use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
@@ -19,7 +20,6 @@ use super::Directories;
 use super::error::DirectoryError;
 use super::tests::{ldap_config, run};
 use crate::config::{Directory, Ldap, LdapUrl};
-use crate::limits::LDAP_ANSWER_BYTES_MAX;
 
 const ALICE: &str = "uid=alice,dc=x";
 const SERVICE: &str = "cn=service,dc=x";

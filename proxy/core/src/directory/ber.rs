@@ -17,6 +17,53 @@ pub const SEQUENCE: u8 = 0x30;
 /// The tag of elements in no order.
 pub const SET: u8 = 0x31;
 
+/// The tag and the lengths of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Its tag.
+    pub tag: u8,
+    /// The length of the header itself, in bytes.
+    pub bytes: usize,
+    /// The length of what follows it, in bytes.
+    pub content: usize,
+}
+
+/// A length that is not known beforehand, which LDAP forbids, or has more digits than anybody
+/// needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a length that is none")]
+pub struct NoLength;
+
+/// Reads the header of an element; none as long as it is not whole.
+///
+/// # Errors
+///
+/// [`NoLength`].
+pub fn header(bytes: &[u8]) -> Result<Option<Header>, NoLength> {
+    let [tag, first, rest @ ..] = bytes else {
+        return Ok(None);
+    };
+    let digits = match first {
+        0..=0x7f => 0,
+        0x81..=0x84 => usize::from(first & 0x7f),
+        _ => return Err(NoLength),
+    };
+    let Some(long) = rest.get(..digits) else {
+        return Ok(None);
+    };
+    let content = match digits {
+        0 => usize::from(*first),
+        _ => long
+            .iter()
+            .fold(0, |length, digit| length << 8 | usize::from(*digit)),
+    };
+    Ok(Some(Header {
+        tag: *tag,
+        bytes: 2 + digits,
+        content,
+    }))
+}
+
 /// Takes one element with this tag; its content.
 pub fn take<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut rest = *bytes;

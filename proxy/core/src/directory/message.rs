@@ -1,7 +1,9 @@
 //! What a message of a directory server has to be made of, before the LDAP library reads it: that
 //! takes parts for granted which a hostile server leaves out (RFC 4511, 4.1.1, 4.1.9 and 4.1.11).
 
-use super::ber::{BOOLEAN, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, take, take_any, take_if};
+use super::ber::{
+    BOOLEAN, ENUMERATED, INTEGER, OCTET_STRING, SEQUENCE, number, take, take_any, take_if,
+};
 
 /// The tag of the controls of a message.
 const CONTROLS: u8 = 0xa0;
@@ -18,30 +20,21 @@ const SEARCH_RESULT_REFERENCE: u8 = 0x73;
 const EXTENDED_RESPONSE: u8 = 0x78;
 const INTERMEDIATE_RESPONSE: u8 = 0x79;
 
-/// What a server was asked last.
+/// A kind of request that is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(super) enum Request {
     /// A bind.
     Bind,
     /// A search.
     Search,
-    /// An extended request: StartTLS, who am I.
+    /// An extended request: who am I.
     Extended,
 }
 
 impl Request {
-    /// The request that a message of the client is, by the whole beginning of the message; none for
-    /// others, which have no answer, and for what is none.
-    pub fn of(mut message: &[u8]) -> Option<Self> {
-        // It may be longer than what is here, so that only its header is read.
-        let (&SEQUENCE, rest) = message.split_first()? else {
-            return None;
-        };
-        let (&first, rest) = rest.split_first()?;
-        let digits = if first < 0x80 { 0 } else { first & 0x7f };
-        message = rest.get(usize::from(digits)..)?;
-        take(&mut message, INTEGER)?;
-        match message.first()? {
+    /// By the tag of a message's operation; none for what has no answer.
+    pub(super) fn of(operation: u8) -> Option<Self> {
+        match operation {
             0x60 => Some(Self::Bind),
             0x63 => Some(Self::Search),
             0x77 => Some(Self::Extended),
@@ -49,7 +42,7 @@ impl Request {
         }
     }
 
-    fn is_answered_by(self, operation: u8) -> bool {
+    pub(super) fn is_answered_by(self, operation: u8) -> bool {
         match self {
             Self::Bind => operation == BIND_RESPONSE,
             Self::Search => matches!(
@@ -59,33 +52,48 @@ impl Request {
                     | SEARCH_RESULT_REFERENCE
                     | INTERMEDIATE_RESPONSE
             ),
-            Self::Extended => matches!(operation, EXTENDED_RESPONSE | INTERMEDIATE_RESPONSE),
+            Self::Extended => operation == EXTENDED_RESPONSE,
         }
     }
 }
 
-/// Whether the content of a message is an answer to what was asked, whole in every part that is
-/// taken for granted. What nobody has asked for has the number 0 and is an extended response.
-pub fn answers(request: Option<Request>, content: &[u8]) -> bool {
-    read(request, content).is_some()
+/// A message of a server, whole in every part that is taken for granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The number of the request that it answers.
+    pub(super) number: i64,
+    /// The tag of what it is.
+    pub(super) operation: u8,
 }
 
-fn read(request: Option<Request>, mut content: &[u8]) -> Option<()> {
-    let number = take(&mut content, INTEGER)?;
-    let (operation, inside) = take_any(&mut content)?;
-    let is_unsolicited = number == [0] && operation == EXTENDED_RESPONSE;
-    if !is_unsolicited && !request?.is_answered_by(operation) {
-        return None;
+impl Answer {
+    /// Reads the content of a message; none if it lacks a part.
+    pub(super) fn read(mut content: &[u8]) -> Option<Self> {
+        let number = number(take(&mut content, INTEGER)?)?;
+        let (operation, inside) = take_any(&mut content)?;
+        match operation {
+            BIND_RESPONSE | SEARCH_RESULT_DONE | EXTENDED_RESPONSE => result(inside)?,
+            SEARCH_RESULT_REFERENCE => texts(inside)?,
+            _ => {}
+        }
+        if let Some(controls) = take_if(&mut content, CONTROLS) {
+            self::controls(controls)?;
+        }
+        content.is_empty().then_some(Self { number, operation })
     }
-    match operation {
-        BIND_RESPONSE | SEARCH_RESULT_DONE | EXTENDED_RESPONSE => result(inside)?,
-        SEARCH_RESULT_REFERENCE => texts(inside)?,
-        _ => {}
+
+    /// What nobody has asked for: that the server disconnects (RFC 4511, 4.4).
+    pub(super) fn is_unsolicited(self) -> bool {
+        self.number == 0 && self.operation == EXTENDED_RESPONSE
     }
-    if let Some(controls) = take_if(&mut content, CONTROLS) {
-        self::controls(controls)?;
+
+    /// Whether it ends its request.
+    pub(super) fn is_last(self) -> bool {
+        matches!(
+            self.operation,
+            BIND_RESPONSE | SEARCH_RESULT_DONE | EXTENDED_RESPONSE
+        )
     }
-    content.is_empty().then_some(())
 }
 
 /// A code, the name of an entry, a text; and more.
@@ -149,33 +157,27 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_that_of_its_request() {
-        for (request, operation, is_one) in [
-            (Request::Bind, BIND_RESPONSE, true),
-            (Request::Search, SEARCH_RESULT_DONE, true),
-            (Request::Extended, EXTENDED_RESPONSE, true),
-            (Request::Search, BIND_RESPONSE, false),
-            (Request::Bind, SEARCH_RESULT_DONE, false),
-            (Request::Bind, SEARCH_RESULT_ENTRY, false),
-            (Request::Search, 0x67, false),
-            (Request::Search, 0x41, false),
+    fn an_answer_has_a_number_and_an_operation() {
+        let read = |operation| Answer::read(&message(operation, DONE, b""));
+        for (operation, is_last) in [
+            (BIND_RESPONSE, true),
+            (SEARCH_RESULT_DONE, true),
+            (EXTENDED_RESPONSE, true),
+            (SEARCH_RESULT_ENTRY, false),
+            (INTERMEDIATE_RESPONSE, false),
         ] {
-            let found = answers(Some(request), &message(operation, DONE, b""));
-            assert_eq!(found, is_one, "{request:?} {operation:x}");
+            let number = 7;
+            assert_eq!(read(operation), Some(Answer { number, operation }));
+            assert_eq!(read(operation).map(Answer::is_last), Some(is_last));
         }
-        assert!(!answers(None, &message(SEARCH_RESULT_DONE, DONE, b"")));
-        let unsolicited = [b"\x02\x01\0", element(0x78, DONE).as_slice()].concat();
-        assert!(answers(Some(Request::Search), &unsolicited) && answers(None, &unsolicited));
+        assert_eq!(read(SEARCH_RESULT_REFERENCE), None);
     }
 
     #[test]
     fn parts_that_are_taken_for_granted_are_there() {
         let control = |inside: &[u8]| element(CONTROLS, &element(SEQUENCE, inside));
         let done = |inside: &[u8], controls: &[u8]| {
-            answers(
-                Some(Request::Search),
-                &message(SEARCH_RESULT_DONE, inside, controls),
-            )
+            Answer::read(&message(SEARCH_RESULT_DONE, inside, controls)).is_some()
         };
         assert!(done(DONE, &control(b"\x04\x031.2\x01\x01\xff\x04\x01x")));
         assert!(done(DONE, &control(b"\x04\x031.2")));
@@ -217,25 +219,5 @@ mod tests {
             );
         }
         assert!(!done(DONE, &element(CONTROLS, b"\x04\0")));
-    }
-
-    #[test]
-    fn requests_are_known_by_their_beginning() {
-        for (bytes, request) in [
-            (
-                &b"\x30\x0c\x02\x01\x01\x60\x07\x02"[..],
-                Some(Request::Bind),
-            ),
-            (
-                b"\x30\x84\0\0\x20\0\x02\x02\x01\x01\x63\x84",
-                Some(Request::Search),
-            ),
-            (b"\x30\x0c\x02\x01\x01\x77\x07", Some(Request::Extended)),
-            (b"\x30\x05\x02\x01\x03\x42\0", None),
-            (b"\x30", None),
-            (b"", None),
-        ] {
-            assert_eq!(Request::of(bytes), request);
-        }
     }
 }
