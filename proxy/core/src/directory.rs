@@ -6,4 +6,5 @@ pub mod dirsync;
 pub mod guard;
 pub mod identifier;
 mod message;
+pub mod paging;
 pub mod sync_message;

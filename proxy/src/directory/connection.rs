@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ldap3::controls::{MatchedValues, PagedResults, RawControl};
 use ldap3::exop::WhoAmI;
 use ldap3::{Ldap, LdapError, LdapResult, Scope, SearchOptions};
-use postern_core::directory::ber::{INTEGER, OCTET_STRING, SEQUENCE, take};
+use postern_core::directory::paging::{PAGED_RESULTS, next_page};
 use postern_core::secret::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -27,9 +27,6 @@ use super::guard::Answer;
 use crate::limits::{
     LDAP_CLOSE_TIMEOUT, LDAP_DIAGNOSTIC_BYTES_MAX, LDAP_ENTRIES_MAX, LDAP_PAGE_ENTRIES,
 };
-
-/// The response control of paged results (RFC 2696).
-const PAGED_RESULTS_OID: &str = "1.2.840.113556.1.4.319";
 
 /// What a bind is called in errors.
 const BIND: &str = "a bind";
@@ -201,7 +198,7 @@ impl Connection {
             if result.rc != code::SUCCESS {
                 return Err(self.refused("a search", &result));
             }
-            cookie = next_page(&result).ok_or_else(|| self.protocol("a malformed page cookie"))?;
+            cookie = cookie_of(&result).ok_or_else(|| self.protocol("a malformed page cookie"))?;
             if cookie.is_empty() {
                 return Ok(entries);
             }
@@ -402,16 +399,12 @@ impl<F: Future> Future for Contained<F> {
 }
 
 /// The cookie for the next page, empty after the last; `None` when the control is malformed.
-fn next_page(result: &LdapResult) -> Option<Vec<u8>> {
-    let control = result.ctrls.iter().find(|c| c.1.ctype == PAGED_RESULTS_OID);
+fn cookie_of(result: &LdapResult) -> Option<Vec<u8>> {
+    let control = result.ctrls.iter().find(|it| it.1.ctype == PAGED_RESULTS);
     let Some(control) = control else {
         return Some(Vec::new());
     };
-    let mut value = control.1.val.as_deref()?;
-    let mut content = take(&mut value, SEQUENCE)?;
-    // An estimate of how many entries there are, which nobody here asks for.
-    take(&mut content, INTEGER)?;
-    take(&mut content, OCTET_STRING).map(<[u8]>::to_vec)
+    next_page(control.1.val.as_deref()?).map(<[u8]>::to_vec)
 }
 
 /// A peer's text, cut and without control characters, fit for a log line.
@@ -430,16 +423,15 @@ fn diagnostic(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use ldap3::controls::Control;
-    use postern_core::directory::ber::element;
 
     use super::*;
 
-    /// The end of a page with this value of the control.
-    fn page(value: &[u8]) -> LdapResult {
+    /// The end of a page whose control has this value.
+    fn page(value: Option<&[u8]>) -> LdapResult {
         let control = RawControl {
-            ctype: PAGED_RESULTS_OID.to_owned(),
+            ctype: PAGED_RESULTS.to_owned(),
             crit: false,
-            val: Some(value.to_vec()),
+            val: value.map(<[u8]>::to_vec),
         };
         LdapResult {
             rc: code::SUCCESS,
@@ -451,40 +443,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_with_the_cookie_of_the_next_one() {
-        let value = b"\x30\x08\x02\x01\x00\x04\x03abc";
-        assert_eq!(next_page(&page(value)), Some(b"abc".to_vec()));
-        let last = b"\x30\x05\x02\x01\x00\x04\x00";
-        assert_eq!(next_page(&page(last)), Some(Vec::new()));
-        for end in 0..value.len() {
-            let part = value.get(..end).unwrap_or_default();
-            assert_eq!(next_page(&page(part)), None, "{end}");
-        }
-        let mut without = page(b"");
-        without.ctrls.clear();
-        assert_eq!(next_page(&without), Some(Vec::new()));
-    }
-
-    #[test]
-    fn a_cookie_of_nested_elements_does_not_overflow_the_stack() {
-        // Each level has a header of 6 bytes and all that is inside it.
-        let levels = 60_000_u32;
-        let nested: Vec<u8> = (0..levels)
-            .rev()
-            .flat_map(|inside| [&[SEQUENCE, 0x84][..], &(inside * 6).to_be_bytes()].concat())
-            .collect();
-        assert_eq!(next_page(&page(&nested)), None);
-        let size = element(INTEGER, &[0]);
-        let value = element(SEQUENCE, &[size, nested].concat());
-        assert_eq!(next_page(&page(&value)), None);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_control_from_a_server_panics(bytes: Vec<u8>) {
-            next_page(&page(&bytes));
-            next_page(&page(&element(SEQUENCE, &bytes)));
-        }
+    fn a_search_without_pages_has_no_next_one() {
+        let mut result = page(Some(b"\x30\x08\x02\x01\x00\x04\x03abc"));
+        assert_eq!(cookie_of(&result), Some(b"abc".to_vec()));
+        result.ctrls.clear();
+        assert_eq!(cookie_of(&result), Some(Vec::new()));
+        assert_eq!(cookie_of(&page(None)), None);
+        assert_eq!(cookie_of(&page(Some(b""))), None);
     }
 
     #[test]
