@@ -1,4 +1,4 @@
-//! What a backend says during a login.
+//! What a backend says during a login, and the role store besides.
 
 use postern_core::limits::{
     BACKEND_LOGIN_MESSAGE_BYTES_MAX, CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN,
@@ -11,8 +11,11 @@ use postern_core::wire::backend::{
     error_response, negotiate_protocol_version, parse, split,
 };
 
+use crate::role_store::role_store;
+
 /// A stream of messages.
 pub fn backend(data: &[u8]) {
+    role_store(data);
     let mut rest = data;
     while let Ok(Some(frame)) = split(rest) {
         let Some((whole, after)) = rest.split_at_checked(frame.total_len) else {

@@ -1,20 +1,28 @@
-//! What a directory says: elements, the values that tell of changes, and identifiers.
+//! What a directory says: messages, elements, the values that tell of changes and of pages, and
+//! identifiers.
 
-use postern_core::directory::ber::{INTEGER, OCTET_STRING, element, number, take, take_any};
+use postern_core::directory::ber::{
+    INTEGER, OCTET_STRING, SEQUENCE, element, number, take, take_any,
+};
 use postern_core::directory::dirsync::{reached, request};
 use postern_core::directory::identifier::{entry_id, id_filter, sid_text, sid_with_rid};
+use postern_core::directory::paging::next_page;
 use postern_core::directory::sync_message::{self, InfoKind, sync_info, sync_state};
 use postern_core::principal::EntryId;
+
+use crate::ldap::ldap;
 
 /// The attributes that identifiers are read from.
 const ATTRIBUTES: [&str; 4] = ["objectGUID", "entryUUID", "employeeNumber", "nsUniqueId"];
 /// The relative identifier that is put in place of another.
 const RID: u32 = 513;
 
-/// A value from a server.
+/// Messages or a value from a server.
 pub fn directory(data: &[u8]) {
+    ldap(data);
     check_elements(data);
     check_changes(data);
+    check_pages(data);
     for attribute in ATTRIBUTES {
         check_identifier(attribute, data);
     }
@@ -67,6 +75,18 @@ fn check_changes(data: &[u8]) {
         assert!(asked.ends_with(&again));
     }
     assert!(sync_message::request(Some(data)).ends_with(&element(OCTET_STRING, data)));
+}
+
+/// The value of RFC 2696: the cookie is what the server has put there, whole.
+fn check_pages(data: &[u8]) {
+    if let Some(cookie) = next_page(data) {
+        assert!(cookie.len() + 6 <= data.len());
+    }
+    let content = [element(INTEGER, &[0]), element(OCTET_STRING, data)].concat();
+    let value = element(SEQUENCE, &content);
+    assert_eq!(next_page(&value), Some(data));
+    let short = value.split_last().map(|(_, short)| next_page(short));
+    assert_eq!(short, Some(None));
 }
 
 /// An identifier of 16 bytes is found by its own filter.

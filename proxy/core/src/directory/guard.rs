@@ -18,7 +18,7 @@ use crate::limits::{
 const CONSTRUCTED: u8 = 0x20;
 
 /// Follows both directions of one connection.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
     requests: Requests,
     /// What is asked next is another page of the same search.

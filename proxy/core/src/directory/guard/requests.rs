@@ -8,7 +8,7 @@ use crate::directory::message::{Answer, Request};
 use crate::limits::LDAP_REQUESTS_MAX;
 
 /// Follows what the client sends, cut anywhere.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Requests {
     /// The beginning of a message, until it says what it asks.
     begun: Vec<u8>,
