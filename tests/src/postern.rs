@@ -27,7 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// The role that Postern calls its procedures as; made by `postern init-sql`.
 pub const PROVISIONER: &str = "postern";
-const PROVISIONER_PASSWORD: &str = "Provisioner-1234-only";
+/// Its password.
+pub const PROVISIONER_PASSWORD: &str = "Provisioner-1234-only";
 
 /// Another path of the program than the one that cargo built beside the tests.
 const BINARY_VARIABLE: &str = "POSTERN_BIN";

@@ -1,5 +1,6 @@
-//! What nobody honest sends: clients, databases and directories that mean ill, and networks that
-//! fail. Nothing of it may end Postern, hold it up, bloat it, or be heard in another session.
+//! What nobody honest sends: clients, databases, role stores and directories that mean ill, and
+//! networks that fail. Nothing of it may end Postern, hold it up, bloat it, or be heard in another
+//! session.
 //!
 //! The rows of the table of attacks are in SECURITY.md, each with the test that holds it.
 
@@ -23,6 +24,8 @@ mod peers;
 mod refusals;
 #[path = "hostile/relay.rs"]
 mod relay;
+#[path = "hostile/role_store.rs"]
+mod role_store;
 #[path = "hostile/startup.rs"]
 mod startup;
 
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             exhaustion::without_descriptors_clients_are_told_and_nothing_spins,
             backend::a_database_that_breaks_the_protocol_is_left_and_its_client_told,
             backend::what_a_database_says_around_tls_is_not_believed,
+            role_store::a_role_store_that_breaks_the_protocol_lets_nobody_in_and_learns_no_password,
             directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
             faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
             faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,

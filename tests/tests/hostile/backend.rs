@@ -124,13 +124,13 @@ fn refusals() -> Vec<Row> {
 }
 
 /// A server's first message of SCRAM (RFC 5802), from the client's nonce.
-fn challenge(first: &[u8], make: impl Fn(&str) -> String) -> Vec<u8> {
+pub(crate) fn challenge(first: &[u8], make: impl Fn(&str) -> String) -> Vec<u8> {
     let first = String::from_utf8_lossy(first);
     let nonce = first.split_once("r=").map_or("", |(_, nonce)| nonce);
     authentication(11, make(nonce).as_bytes())
 }
 
-fn exchange(answer: fn(usize, &[u8]) -> Vec<u8>) -> Says {
+pub(crate) fn exchange(answer: fn(usize, &[u8]) -> Vec<u8>) -> Says {
     Says::Exchange(authentication(10, b"SCRAM-SHA-256\0\0"), answer)
 }
 

@@ -1,13 +1,15 @@
-//! A database that says what a test wants it to.
+//! A database, or a role store, that says what a test wants it to.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use postern_tests::ConfigFile;
+use postern_core::scram::{ClientFirst, SCRAM_SHA_256, Verifier};
+use postern_tests::{ConfigFile, wait_until};
 
 /// How long it says the same again and again, if nobody hangs up: longer than any limit.
 const ENDLESS: Duration = Duration::from_secs(60);
@@ -25,12 +27,39 @@ pub(crate) enum Says {
     Exchange(Vec<u8>, fn(usize, &[u8]) -> Vec<u8>),
     /// This, instead of waiting for a startup packet: the answer to SSLRequest.
     Early(Vec<u8>),
+    /// First it has SCRAM with whoever knows this password.
+    Proven(&'static str, Box<Says>),
 }
 
 /// The database; its threads end with the test's process.
 pub(crate) struct Database {
-    port: u16,
+    pub(crate) port: u16,
     says: Arc<Mutex<Says>>,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Who speaks to it on one connection. What it reads of that, it remembers.
+struct Client {
+    stream: TcpStream,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Read for Client {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        lock(&self.heard).extend(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 impl Database {
@@ -38,22 +67,30 @@ impl Database {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let says = Arc::new(Mutex::new(Says::Once(Vec::new())));
-        let script = Arc::clone(&says);
+        let heard = Arc::default();
+        let (script, ear) = (Arc::clone(&says), Arc::clone(&heard));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(std::io::Result::ok) {
-                let script = script.lock().unwrap_or_else(PoisonError::into_inner);
-                let says = script.clone();
+                let says = lock(&script).clone();
+                let heard = Arc::clone(&ear);
                 // Its client hangs up on it, which is no failure here.
-                thread::spawn(move || drop(play(stream, says)));
+                thread::spawn(move || drop(play(Client { stream, heard }, says)));
             }
         });
-        Ok(Self { port, says })
+        Ok(Self { port, says, heard })
     }
 
     /// What it says from now on.
     pub(crate) fn says(&self, says: Says) {
-        // A test that panicked meanwhile left it whole.
-        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
+        *lock(&self.says) = says;
+    }
+
+    /// Every byte that it was told, once nobody speaks to it any more.
+    pub(crate) fn heard(&self) -> Result<Vec<u8>> {
+        // One is here, one with the thread that accepts, and one with each connection.
+        let are_gone = || Ok(Arc::strong_count(&self.heard) == 2);
+        wait_until("all connections have ended", ENDLESS, are_gone)?;
+        Ok(lock(&self.heard).clone())
     }
 
     /// Puts it behind Postern, with this `sslmode`. It may ask for nothing, or for SCRAM.
@@ -70,46 +107,76 @@ impl Database {
     }
 }
 
-fn play(mut stream: TcpStream, says: Says) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(ENDLESS))?;
-    read_message(&mut stream, 0)?;
+/// A test that panicked meanwhile left it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn play(mut client: Client, says: Says) -> std::io::Result<()> {
+    client.stream.set_nodelay(true)?;
+    client.stream.set_write_timeout(Some(ENDLESS))?;
+    read_message(&mut client, 0)?;
+    say(&mut client, says)
+}
+
+fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
     match says {
-        Says::Once(bytes) | Says::Early(bytes) => stream.write_all(&bytes)?,
+        Says::Once(bytes) | Says::Early(bytes) => client.write_all(&bytes)?,
         Says::Slowly(bytes) => {
             for byte in bytes.chunks(1) {
-                stream.write_all(byte)?;
+                client.write_all(byte)?;
             }
         }
         Says::Forever(first, again) => {
-            stream.write_all(&first)?;
+            client.write_all(&first)?;
             loop {
-                stream.write_all(&again)?;
+                client.write_all(&again)?;
             }
         }
         Says::Exchange(first, answer) => {
-            stream.write_all(&first)?;
+            client.write_all(&first)?;
             for number in 0.. {
-                let message = read_message(&mut stream, 1)?;
-                stream.write_all(&answer(number, &message))?;
+                let message = read_message(client, 1)?;
+                client.write_all(&answer(number, &message))?;
             }
+        }
+        Says::Proven(password, then) => {
+            prove(client, password)?;
+            return say(client, *then);
         }
     }
     // Until it is hung up on.
     loop {
-        read_message(&mut stream, 1)?;
+        read_message(client, 1)?;
     }
 }
 
+/// What an honest database does until it lets in, with whoever knows the password.
+fn prove(client: &mut Client, password: &str) -> std::io::Result<()> {
+    let iterations = NonZeroU32::MIN.saturating_add(4_095);
+    let verifier = Verifier::from_password(password.as_bytes(), &[7; 16], iterations);
+    let mechanism = SCRAM_SHA_256.as_bytes();
+    client.write_all(&authentication(10, &[mechanism, b"\0\0"].concat()))?;
+    let response = read_message(client, 1)?;
+    // The mechanism with its end, and the length of what follows.
+    let first = response.get(mechanism.len() + 1 + 4..).unwrap_or_default();
+    let first = ClientFirst::read(None, mechanism, first).map_err(Error::other)?;
+    let (challenged, challenge) = first.challenge("hostile", &verifier);
+    client.write_all(&authentication(11, &challenge))?;
+    let last = read_message(client, 1)?;
+    let (_verified, last) = challenged.client_final(&last).map_err(Error::other)?;
+    client.write_all(&authentication(12, &last))
+}
+
 /// Reads one message: its body.
-fn read_message(stream: &mut TcpStream, tag_bytes: usize) -> std::io::Result<Vec<u8>> {
+fn read_message(client: &mut Client, tag_bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut header = vec![0; tag_bytes + 4];
-    stream.read_exact(&mut header)?;
+    client.read_exact(&mut header)?;
     let length = header.last_chunk::<4>().map(|it| u32::from_be_bytes(*it));
     let length = length.and_then(|it| usize::try_from(it).ok()?.checked_sub(4));
     let length = length.filter(|it| *it <= 1_000_000);
     let mut body = vec![0; length.ok_or(ErrorKind::InvalidData)?];
-    stream.read_exact(&mut body)?;
+    client.read_exact(&mut body)?;
     Ok(body)
 }
 
