@@ -27,6 +27,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use postern_core::audit::{Broken, Position, Record, ResumeError};
 use postern_core::limits::AUDIT_QUEUE_RECORDS_MAX;
@@ -234,6 +235,11 @@ impl AuditLog {
     /// True from a failed write until one succeeds.
     pub(crate) fn is_broken(&self) -> bool {
         self.queue.is_broken()
+    }
+
+    /// Whether the disk has kept the writer waiting for so long.
+    pub(crate) fn has_hung_for(&self, limit: Duration) -> bool {
+        self.queue.has_hung_for(limit)
     }
 
     /// Where the chain was when the file was opened: worth noting outside of it, because the file

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::admin;
 use crate::durations::Summary;
 use crate::gate::{CurrentPlane, Gate};
-use crate::limits::{COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
+use crate::limits::{AUDIT_WAIT, COMMAND_TIMEOUT, CONTROL_ASKERS_MAX, CONTROL_LINE_BYTES_MAX};
 use crate::operators::Operator;
 use crate::revocation::Command;
 use crate::upkeep::{Upkeep, change_levels};
@@ -262,7 +262,7 @@ fn counts(gate: &Gate) -> CountsAnswer {
         refused: counts.refused.total(),
         directory_calls: gate.authenticator.calls(),
         role_store_calls: gate.synchronizer.calls(),
-        audit_is_written: !gate.audit.is_broken(),
+        audit_is_written: !gate.audit.is_broken() && !gate.audit.has_hung_for(AUDIT_WAIT),
         remembered: gate.authenticator.remembered(),
         revocations: gate.lag.summary(),
     }

@@ -189,6 +189,10 @@ fn of_audit(gate: &Gate, room: Result<Room, String>) -> Probe {
         let why = "cannot be written: nobody may log in until it can";
         return Probe::failed("audit", what, why, "make room on its disk");
     }
+    if gate.audit.has_hung_for(AUDIT_WAIT) {
+        let why = "its disk does not answer: nobody may log in until it does";
+        return Probe::failed("audit", what, why, "look at its disk");
+    }
     of_room(what, room)
 }
 

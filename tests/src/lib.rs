@@ -29,6 +29,7 @@ pub mod config_file;
 pub mod directory;
 pub mod harness;
 pub mod local;
+pub mod mounts;
 pub mod needs;
 pub mod network;
 pub mod openldap;

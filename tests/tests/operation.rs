@@ -8,6 +8,8 @@ mod commands;
 mod metrics;
 #[path = "operation/monitoring.rs"]
 mod monitoring;
+#[path = "operation/ready.rs"]
+mod ready;
 #[path = "operation/rotating.rs"]
 mod rotating;
 #[path = "operation/stop.rs"]
@@ -40,7 +42,10 @@ fn main() -> ExitCode {
             rotating::a_file_that_is_taken_away_is_on_record,
             rotating::a_process_killed_while_it_rotates_loses_no_record,
             metrics::the_numbers_follow_what_happens_and_name_nobody,
-            metrics::the_process_is_ready_when_everything_that_it_needs_is,
+            ready::the_process_is_ready_when_everything_that_it_needs_is,
+            ready::a_policy_that_is_not_in_force_keeps_the_process_from_being_ready,
+            ready::with_a_full_disk_nobody_logs_in_and_the_process_is_not_ready,
+            ready::with_a_disk_that_hangs_nobody_logs_in_and_the_process_is_not_ready,
             metrics::silent_clients_do_not_keep_the_numbers_from_others,
             metrics::what_is_not_asked_for_in_http_is_refused,
             monitoring::every_number_of_the_alerts_and_the_dashboard_is_told,

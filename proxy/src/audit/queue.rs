@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use postern_core::audit::Record;
 use postern_core::limits::AUDIT_QUEUE_RECORDS_MAX;
@@ -72,8 +73,8 @@ pub(super) struct State {
     /// How often a sign of life was asked for, and up to which one the writer has answered.
     pub(super) asked: u64,
     pub(super) answered: u64,
-    /// The writer is about what it has taken, and may be waiting for the disk.
-    pub(super) is_writing: bool,
+    /// Since when the writer is about what it has taken; it may be waiting for the disk.
+    pub(super) writing_since: Option<Instant>,
     /// No more records are taken.
     pub(super) stopping: bool,
     /// Why the end was not in order.
@@ -93,7 +94,7 @@ impl Queue {
             broken: false,
             asked: 0,
             answered: 0,
-            is_writing: false,
+            writing_since: None,
             stopping: false,
             failed: None,
         };
@@ -171,11 +172,16 @@ impl Queue {
 
     pub(super) fn is_alive(&self, asked: u64) -> bool {
         let state = self.lock();
-        state.answered >= asked || state.is_writing
+        state.answered >= asked || state.writing_since.is_some()
     }
 
     pub(super) fn is_broken(&self) -> bool {
         self.lock().broken
+    }
+
+    pub(super) fn has_hung_for(&self, limit: Duration) -> bool {
+        let since = self.lock().writing_since;
+        since.is_some_and(|since| since.elapsed() >= limit)
     }
 
     pub(super) fn stop(&self) {
@@ -234,7 +240,7 @@ impl Drop for EndGuard {
         let mut state = self.0.lock();
         state.stopping = true;
         state.broken = true;
-        state.is_writing = false;
+        state.writing_since = None;
         // Dropping the requests tells those who wait for them.
         state.requests.clear();
         state.next = None;

@@ -6,8 +6,8 @@
 
 mod rotating;
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
 use postern_core::audit::{ClosedReason, RefusedReason, Why};
 
@@ -235,6 +235,31 @@ fn on_a_full_disk_every_write_fails_and_none_is_lost_without_a_word() {
         error.contains("/dev/full") && error.contains("2 records are lost"),
         "{error}"
     );
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_seen_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = path(&folder);
+    // Who writes into a pipe that nobody reads from waits.
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let log = open(&path).unwrap();
+    let limit = Duration::from_millis(20);
+    assert!(!log.has_hung_for(limit));
+    let mut pipe = std::fs::OpenOptions::new();
+    pipe.read(true).write(true);
+    pipe.custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    let mut pipe = pipe.open(&path).unwrap();
+    while pipe.write(&[0; 4_096]).is_ok() {}
+    log.write_detached("s", closed(1)).unwrap();
+    while !log.has_hung_for(limit) {
+        std::thread::yield_now();
+    }
+    assert!(!log.is_broken() && log.is_alive(u64::MAX));
+    while pipe.read(&mut [0; 4_096]).is_ok() {}
+    while log.has_hung_for(limit) {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

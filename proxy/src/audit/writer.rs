@@ -167,7 +167,7 @@ impl Writer {
     fn wait(&self) -> Work {
         let mut state = self.queue.lock();
         let begun = Instant::now();
-        state.is_writing = false;
+        state.writing_since = None;
         loop {
             state.answered = state.asked;
             let idle = state.next.is_none()
@@ -180,7 +180,7 @@ impl Writer {
             };
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             if state.stopping || !idle || left == Some(Duration::ZERO) {
-                state.is_writing = true;
+                state.writing_since = Some(Instant::now());
                 return state.take();
             }
             state = match left {

@@ -19,7 +19,7 @@ const SILENT_LIMIT: Duration = Duration::from_secs(6);
 
 /// The status line, the head and the body of an answer.
 pub(super) struct Answer {
-    status: String,
+    pub(super) status: String,
     head: String,
     pub(super) body: String,
 }
@@ -126,39 +126,6 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
             !ask(port, "GET /metrics")?.body.contains("counted"),
             "a person is named"
         );
-        Ok(())
-    })
-}
-
-pub(crate) fn the_process_is_ready_when_everything_that_it_needs_is(world: &World) -> Result<()> {
-    with_metrics(world, |port| {
-        let ready = |status: &str| {
-            wait_until(status, CHANGE_LIMIT, || {
-                let answer = ask(port, "GET /readyz")?;
-                ensure!(
-                    ask(port, "GET /livez")?.status.ends_with("200 OK"),
-                    "it lives"
-                );
-                Ok(answer.status.contains(status))
-            })
-        };
-        ready("200 OK")?;
-        let complains = |leg: &str| {
-            ready("503 Service Unavailable")?;
-            let answer = ask(port, "GET /readyz")?;
-            ensure!(answer.body.contains(leg), "{}", answer.body);
-            Ok(())
-        };
-        world.directory.stop()?;
-        let outcome = complains("directory");
-        world.directory.start_again()?;
-        outcome?;
-        ready("200 OK")?;
-        world.postgres.stop()?;
-        let outcome = complains("role store");
-        world.postgres.start_again()?;
-        outcome?;
-        ready("200 OK")?;
         Ok(())
     })
 }
