@@ -7,25 +7,33 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::audit::Room;
 use crate::check::{Outcome, Probe};
 use crate::control::byte_count;
 use crate::gate::{CurrentPlane, Gate};
-use crate::limits::{AUDIT_WAIT, HEALTH_INTERVAL, STRANGERS_INTERVAL};
+use crate::limits::{AUDIT_WAIT, HEALTH_AGE_MAX, HEALTH_INTERVAL, STRANGERS_INTERVAL};
 use crate::policy;
 
 /// What was seen last.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    seen: Mutex<Vec<Probe>>,
+    seen: Mutex<Seen>,
+    strangers: Mutex<Option<Probe>>,
     room: Mutex<Option<Room>>,
     feed: Mutex<Option<Hearing>>,
     store: Mutex<Option<Hearing>>,
+}
+
+/// What the last look has found, and when that was.
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Instant>,
+    probes: Vec<Probe>,
 }
 
 /// How the changes of something are heard of.
@@ -66,10 +74,13 @@ impl Hearing {
 }
 
 impl Health {
-    /// What was seen last; nothing before the first look.
+    /// What was seen last; nothing before the first look. That nobody has looked for long is a
+    /// failure by itself.
     pub(crate) fn seen(&self) -> Vec<Probe> {
-        let seen = self.seen.lock();
-        seen.unwrap_or_else(PoisonError::into_inner).clone()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut probes = seen.probes.clone();
+        probes.extend(seen.at.and_then(|at| of_age(at.elapsed())));
+        probes
     }
 
     /// The room of the audit file, as it was seen last; none when it cannot be looked at.
@@ -114,8 +125,11 @@ impl Health {
     /// Takes what was seen now, and logs what has become of it since the last time.
     fn see(&self, probes: Vec<Probe>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        log_changes(&seen, &probes);
-        *seen = probes;
+        log_changes(&seen.probes, &probes);
+        *seen = Seen {
+            at: Some(Instant::now()),
+            probes,
+        };
     }
 }
 
@@ -130,23 +144,15 @@ fn note(place: &Mutex<Option<Hearing>>, hearing: Hearing) {
     });
 }
 
-/// Looks for as long as the process runs.
+/// Looks for as long as the process runs. It waits for nobody else than the audit file's disk, and
+/// for that not long.
 pub(crate) async fn watch(current: Arc<CurrentPlane>) {
     let mut ticks = interval(HEALTH_INTERVAL);
-    let mut strangers = Vec::new();
-    let mut asked = None;
     let mut looking = Looking::default();
     loop {
         ticks.tick().await;
-        let plane = current.get();
-        let gate = &plane.gate;
+        let gate = &current.gate();
         let perimeter = gate.config.perimeter.as_ref();
-        if let Some(perimeter) = perimeter
-            && asked.is_none_or(|at: Instant| at.elapsed() >= STRANGERS_INTERVAL)
-        {
-            asked = Some(Instant::now());
-            strangers = vec![plane.role_store.strangers(&perimeter.plan).await];
-        }
         let room = looking.room(gate.audit.path()).await;
         *gate
             .health
@@ -157,8 +163,27 @@ pub(crate) async fn watch(current: Arc<CurrentPlane>) {
         probes.extend(gate.health.heard());
         probes.push(of_lag(gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
-        probes.extend(strangers.iter().cloned());
+        let strangers = gate.health.strangers.lock();
+        probes.extend(strangers.unwrap_or_else(PoisonError::into_inner).clone());
         gate.health.see(probes);
+    }
+}
+
+/// Asks the database for backends of strangers for as long as the process runs. Beside the other
+/// looks, because a database may take long to answer.
+pub(crate) async fn watch_strangers(current: Arc<CurrentPlane>) {
+    let mut ticks = interval(STRANGERS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let plane = current.get();
+        let gate = &plane.gate;
+        let seen = match &gate.config.perimeter {
+            Some(perimeter) => Some(plane.role_store.strangers(&perimeter.plan).await),
+            None => None,
+        };
+        let last = gate.health.strangers.lock();
+        *last.unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 
@@ -181,6 +206,13 @@ impl Looking {
         let seen = seen.map_err(io::Error::other).and_then(|it| it);
         seen.map_err(|error| error.to_string())
     }
+}
+
+/// That nobody has looked for so long, if it is long.
+fn of_age(age: Duration) -> Option<Probe> {
+    let why = format!("{} s ago: what is said here may be over", age.as_secs());
+    let cure = "a defect of Postern: please report what the log says of it, and restart";
+    (age > HEALTH_AGE_MAX).then(|| Probe::failed("health", "last look", why, cure))
 }
 
 fn of_audit(gate: &Gate, room: Result<Room, String>) -> Probe {
@@ -298,6 +330,23 @@ mod tests {
         let well = Probe::ok("perimeter", "policy", "in force");
         health.see(vec![well.clone()]);
         assert_eq!(health.seen(), [well]);
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_is_not_called_well() {
+        assert_eq!(of_age(HEALTH_AGE_MAX), None);
+        let health = Health::default();
+        health.see(vec![Probe::ok("perimeter", "policy", "in force")]);
+        let long = HEALTH_AGE_MAX + Duration::from_secs(1);
+        let mut seen = health.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.at = Instant::now().checked_sub(long);
+        drop(seen);
+        let told = health.seen();
+        assert!(
+            matches!(told.as_slice(), [_, Probe { outcome: Outcome::Failed { why, .. }, .. }]
+                if why.starts_with("31 s ago")),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -418,6 +418,10 @@ pub(crate) const FENCE_LIFE: Duration = Duration::from_secs(600);
 /// How often the running process looks whether it is well.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What was seen longer ago says nothing any more: six intervals, of which each look may wait
+/// [`AUDIT_WAIT`] for the disk.
+pub(crate) const HEALTH_AGE_MAX: Duration = Duration::from_secs(30);
+
 /// How often it asks the database for backends of strangers, which takes a connection.
 pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(30);
 

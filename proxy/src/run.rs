@@ -225,6 +225,7 @@ impl Life {
             let parts = &self.parts;
             let serving = Serving::begin(parts)?;
             drop(tokio::spawn(health::watch(parts.control.clone())));
+            drop(tokio::spawn(health::watch_strangers(parts.control.clone())));
             drop(tokio::spawn(
                 pulse.watch(parts.control.clone(), parts.supervisor.clone()),
             ));

@@ -73,7 +73,7 @@ impl Access {
         self.connector.place()
     }
 
-    /// Waits for the answer to one statement as long as a call may take.
+    /// Waits for an answer as long as a call may take.
     pub(super) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -187,11 +187,17 @@ mod tests {
     use std::io::{self, Read, Write as _};
     use std::net::{Ipv4Addr, TcpListener};
 
-    use super::*;
-    use crate::config::{Endpoint, SslMode};
+    use postern_core::perimeter::{Place, Plan};
+    use tokio::sync::oneshot;
 
-    /// Lets one client log in, says that it is no standby, and answers nothing from then on.
-    fn fall_silent(listener: &TcpListener) -> io::Result<()> {
+    use super::*;
+    use crate::check::Outcome;
+    use crate::config::{Endpoint, SslMode};
+    use crate::role_store::RoleStore;
+
+    /// Lets one client log in, says that it is no standby, and answers nothing from then on; or
+    /// only after it has told the version of its schema.
+    fn fall_silent(listener: &TcpListener, tells_version: bool) -> io::Result<()> {
         let (mut socket, _) = listener.accept()?;
         skip(&mut socket)?;
         socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")?;
@@ -201,6 +207,17 @@ mod tests {
         socket.write_all(b"T\0\0\0\x1a\0\x01s\0\0\0\0\0\0\0\0\0\0\x19\xff\xff")?;
         socket.write_all(b"\xff\xff\xff\xff\0\0D\0\0\0\x0d\0\x01\0\0\0\x03off")?;
         socket.write_all(b"C\0\0\0\x09SHOW\0Z\0\0\0\x05I")?;
+        if tells_version {
+            while tag != *b"S" {
+                socket.read_exact(&mut tag)?;
+                skip(&mut socket)?;
+            }
+            socket.write_all(b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x1a\0\x01v\0\0\0\0\0\0\0")?;
+            socket
+                .write_all(b"\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01D\0\0\0\x0e\0\x01\0\0\0\x04")?;
+            socket.write_all(&VERSION.to_be_bytes())?;
+            socket.write_all(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I")?;
+        }
         io::copy(&mut socket, &mut io::sink()).map(drop)
     }
 
@@ -212,8 +229,10 @@ mod tests {
         io::copy(&mut socket.take(body), &mut io::sink()).map(drop)
     }
 
-    #[tokio::test]
-    async fn a_server_that_falls_silent_after_the_login_is_not_waited_for() -> io::Result<()> {
+    /// A server on a thread of its own, and who is told when its connection is closed.
+    fn silent_server(
+        tells_version: bool,
+    ) -> io::Result<(Access, oneshot::Receiver<io::Result<()>>)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
@@ -222,16 +241,23 @@ mod tests {
             tls_ca_file: None,
             connect_timeout: Duration::from_secs(20),
         };
-        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
         // Not joined: if the connection were kept open, it would not end.
-        let _server = std::thread::spawn(move || ended.send(fall_silent(&listener)));
+        let _server = std::thread::spawn(move || ended.send(fall_silent(&listener, tells_version)));
         let mut config = Config::new();
         config
             .host(&endpoint.host)
             .port(endpoint.port)
             .user("postern");
         let connector = Connector::new(&endpoint).map_err(io::Error::other)?;
-        let pool = Pool::new(Access::new(connector, config, Duration::from_millis(20)));
+        let access = Access::new(connector, config, Duration::from_millis(20));
+        Ok((access, has_ended))
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_after_the_login_is_not_waited_for() -> io::Result<()> {
+        let (access, has_ended) = silent_server(false)?;
+        let pool = Pool::new(access);
         let connecting = tokio::time::timeout(Duration::from_secs(20), pool.connect());
         let outcome = connecting.await?;
         assert!(
@@ -239,6 +265,33 @@ mod tests {
             "{:?}",
             outcome.err()
         );
+        let served = tokio::time::timeout(Duration::from_secs(20), has_ended).await?;
+        assert!(
+            served.is_ok_and(|served| served.is_ok()),
+            "the connection is closed"
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_not_waited_for_to_tell_of_strangers() -> io::Result<()> {
+        let (access, has_ended) = silent_server(true)?;
+        let store = RoleStore {
+            limit: access.limit,
+            pool: Pool::new(access),
+            replicates: false,
+        };
+        let plan = Plan {
+            place: Place::Gateway,
+            interfaces: Vec::new(),
+            protected: Vec::new(),
+            allowed: Vec::new(),
+        };
+        let looking = tokio::time::timeout(Duration::from_secs(20), store.strangers(&plan));
+        let Outcome::Warning { why, .. } = looking.await?.outcome else {
+            return Err(io::Error::other("something is known"));
+        };
+        assert!(why.starts_with("not known: "), "{why}");
         let served = tokio::time::timeout(Duration::from_secs(20), has_ended).await?;
         assert!(
             served.is_ok_and(|served| served.is_ok()),

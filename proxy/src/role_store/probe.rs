@@ -33,7 +33,7 @@ impl RoleStore {
     /// The backends that were not reached through this proxy or another allowed one.
     pub(crate) async fn strangers(&self, plan: &Plan) -> Probe {
         match self.pool.connect().await {
-            Ok(client) => strangers::probe(&client, plan).await,
+            Ok(client) => strangers::probe(self.pool.access(), &client, plan).await,
             Err(error) => strangers::unknown(error.to_string()),
         }
     }
@@ -61,7 +61,7 @@ pub(super) async fn probe(pool: &Pool, plan: Option<&Plan>, replicates: bool) ->
         probes.push(replication::probe(&client).await);
     }
     if let Some(plan) = plan {
-        probes.push(strangers::probe(&client, plan).await);
+        probes.push(strangers::probe(pool.access(), &client, plan).await);
     }
     probes
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use postern_core::perimeter::{Plan, Prefix};
 use tokio_postgres::Client;
 
+use super::super::pool::Access;
 use crate::check::Probe;
 use crate::limits::STRANGERS_NAMED_MAX;
 
@@ -22,11 +23,12 @@ const LOOK: &str = "SELECT host(a.client_addr), COALESCE(a.usename::text, ''), c
     AND a.client_addr IS DISTINCT FROM inet_client_addr() \
     GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
 
-/// Backends whose client is neither this proxy nor an allowed source.
-pub(super) async fn probe(client: &Client, plan: &Plan) -> Probe {
-    match look(client).await {
+/// Backends whose client is neither this proxy nor an allowed source. The answer is waited for as
+/// long as that of any call.
+pub(super) async fn probe(access: &Access, client: &Client, plan: &Plan) -> Probe {
+    match access.answer(look(client)).await {
         Ok(seen) => judge(seen, plan),
-        Err(error) => unknown(super::super::describe(&error)),
+        Err(error) => unknown(error.to_string()),
     }
 }
 
