@@ -112,8 +112,7 @@ pub(crate) async fn scram(
     client: &mut Stream,
     challenge: impl FnOnce() -> Result<LocalChallenge, DirectoryError>,
 ) -> Result<Asked, LoginError> {
-    let end_point = gate.end_point.as_deref();
-    let end_point = end_point.filter(|_| client.is_encrypted());
+    let end_point = gate.end_point().filter(|_| client.is_encrypted());
     let mechanisms = offered(end_point);
     client
         .send(&backend::authentication_sasl(mechanisms))

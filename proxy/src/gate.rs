@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use postern_core::audit::{Record, RefusedReason};
 use postern_core::scram::Decoys;
 use postern_ring::RingHandle;
-use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admin::Console;
@@ -35,6 +34,7 @@ use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
 use crate::sync::Synchronizer;
+use crate::tls::ServerIdentity;
 use crate::upkeep::{ProcessBefore, UpkeepOrders};
 
 /// What all login threads share under one configuration.
@@ -45,11 +45,8 @@ use crate::upkeep::{ProcessBefore, UpkeepOrders};
 pub(crate) struct Gate {
     /// The configuration.
     pub(crate) config: Arc<Config>,
-    /// TLS of the client leg; `None` when the listener has no certificate.
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-    /// What clients can bind their login to on this TLS (RFC 5929, tls-server-end-point), where the
-    /// certificate has such a hash.
-    pub(crate) end_point: Option<Vec<u8>>,
+    /// What clients see by TLS; `None` when the listener has no certificate.
+    pub(crate) identity: Option<Arc<ServerIdentity>>,
     /// What names are challenged with that the local file does not have.
     pub(crate) decoys: Arc<Decoys>,
     /// Passwords and groups, from memory or from the directory.
@@ -265,6 +262,12 @@ impl Gate {
     /// Whether a reload has put another one in its place.
     pub(crate) fn is_replaced(&self) -> bool {
         self.newest.load(Ordering::Acquire) != self.generation
+    }
+
+    /// What clients can bind their login to by TLS (RFC 5929, tls-server-end-point), where the
+    /// certificate has such a hash.
+    pub(crate) fn end_point(&self) -> Option<&[u8]> {
+        self.identity.as_ref()?.end_point.as_deref()
     }
 
     /// Whether another process accepts the connections, so that this one is about its own sessions.

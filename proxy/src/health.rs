@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::audit::Room;
-use crate::check::{Outcome, Probe};
+use crate::check::{Outcome, Probe, certificate_outcome};
 use crate::control::byte_count;
 use crate::gate::{CurrentPlane, Gate};
 use crate::limits::{AUDIT_WAIT, HEALTH_AGE_MAX, HEALTH_INTERVAL, STRANGERS_INTERVAL};
@@ -162,6 +162,7 @@ pub(crate) async fn watch(current: Arc<CurrentPlane>) {
         let mut probes = vec![of_audit(gate, room)];
         probes.extend(gate.health.heard());
         probes.push(of_lag(gate));
+        probes.extend(of_certificate(gate));
         probes.extend(of_perimeter(perimeter.map(|it| it.state_file.as_path())));
         let strangers = gate.health.strangers.lock();
         probes.extend(strangers.unwrap_or_else(PoisonError::into_inner).clone());
@@ -269,6 +270,13 @@ fn of_lag(gate: &Gate) -> Probe {
         ),
     };
     Probe::ok("directory", "access lost since the start", detail)
+}
+
+/// The certificate that clients are shown now, whatever its file has since it was read.
+fn of_certificate(gate: &Gate) -> Option<Probe> {
+    let facts = gate.identity.as_ref()?.facts.as_ref()?;
+    let outcome = certificate_outcome(facts);
+    Some(Probe::new("listener", "certificate", outcome))
 }
 
 fn of_perimeter(state_file: Option<&Path>) -> Vec<Probe> {

@@ -219,7 +219,8 @@ async fn line(
         visit.enter(gate).map_err(LoginError::Full)?;
     }
     let listen_tls = gate.config.listen.tls;
-    let arrival = within(early, negotiate(client, gate.tls.as_ref(), listen_tls)).await?;
+    let tls = gate.identity.as_ref().map(|it| &it.config);
+    let arrival = within(early, negotiate(client, tls, listen_tls)).await?;
     let (startup, encrypted) = match arrival {
         Arrival::Login(startup, encrypted) => (startup, encrypted),
         Arrival::Cancel(request) => {

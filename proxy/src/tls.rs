@@ -43,6 +43,8 @@ pub(crate) struct ServerIdentity {
     pub(crate) config: Arc<ServerConfig>,
     /// The channel binding data of the certificate, where it has any ([`tls_server_end_point`]).
     pub(crate) end_point: Option<Vec<u8>>,
+    /// What the certificate says, where it can be read.
+    pub(crate) facts: Option<CertificateFacts>,
 }
 
 /// The configuration of the leg to clients, as [`server_config`] makes it, and what a login can be
@@ -56,9 +58,15 @@ pub(crate) fn server_identity(
     key_file: &Path,
 ) -> Result<ServerIdentity, TlsError> {
     let chain = certificates(cert_file)?;
-    let end_point = chain.first().and_then(|leaf| tls_server_end_point(leaf));
+    let leaf = chain.first();
+    let end_point = leaf.and_then(|leaf| tls_server_end_point(leaf));
+    let facts = leaf.and_then(|leaf| certificate_facts(leaf));
     let config = server_config_of(chain, (cert_file, key_file))?;
-    Ok(ServerIdentity { config, end_point })
+    Ok(ServerIdentity {
+        config,
+        end_point,
+        facts,
+    })
 }
 
 /// The configuration of the leg to clients: TLS 1.2 and 1.3, resumption by tickets.

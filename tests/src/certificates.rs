@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use rcgen::{
@@ -87,7 +88,25 @@ impl Certificates {
         hosts: &[&str],
         account: &Account,
     ) -> Result<ServerCertificate> {
-        let mut params = params(name, hosts)?;
+        self.sign(name, params(name, hosts)?, account)
+    }
+
+    /// A certificate for `localhost` that ends then.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn issue_until(&self, name: &str, end: SystemTime) -> Result<ServerCertificate> {
+        let mut params = params(name, &LOOPBACK_NAMES)?;
+        params.not_after = end.into();
+        self.sign(name, params, &Account::own())
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        mut params: CertificateParams,
+        account: &Account,
+    ) -> Result<ServerCertificate> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             metrics::the_numbers_follow_what_happens_and_name_nobody,
             ready::the_process_is_ready_when_everything_that_it_needs_is,
             ready::a_policy_that_is_not_in_force_keeps_the_process_from_being_ready,
+            ready::a_certificate_that_ends_soon_is_warned_of_until_another_one_is_shown,
             ready::with_a_full_disk_nobody_logs_in_and_the_process_is_not_ready,
             ready::with_a_disk_that_hangs_nobody_logs_in_and_the_process_is_not_ready,
             metrics::silent_clients_do_not_keep_the_numbers_from_others,

@@ -55,10 +55,9 @@ pub(super) async fn line(
     let exchange = async {
         let turn = gate.permits.service_exchanges.acquire().await;
         let _turn = turn.map_err(|_| LoginError::Internal)?;
-        let end_point = gate.end_point.as_deref();
         let sides = Sides {
             target,
-            end_point: end_point.filter(|_| client.is_encrypted()),
+            end_point: gate.end_point().filter(|_| client.is_encrypted()),
             client,
         };
         // Programs do not type.

@@ -7,7 +7,6 @@ use std::time::Instant;
 use postern_core::credential::ClusterKey;
 use postern_core::scram::Decoys;
 use postern_ring::Ring;
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{RunError, Start};
@@ -28,7 +27,7 @@ use crate::rates::Rates;
 use crate::role_store::RoleStore;
 use crate::session::Sessions;
 use crate::sync::Synchronizer;
-use crate::tls;
+use crate::tls::{self, ServerIdentity};
 
 /// The first gate of the process; opens the audit file, when the process before has let it go.
 ///
@@ -37,7 +36,7 @@ use crate::tls;
 /// A file that the configuration names cannot be used.
 pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate, RunError> {
     let cluster_key = cluster_key(&config)?;
-    let (tls, end_point) = client_leg(&config)?;
+    let identity = identity(&config)?;
     let targets = targets(&config)?;
     let peers = peers(&config, &cluster_key)?;
     let console = console(&config, &cluster_key, None)?;
@@ -54,8 +53,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         .saturating_add(config.limits.logins_max);
     let audit = AuditLog::open(&config.audit.file, &cluster_key.audit_key(), ends_max)?;
     Ok(Gate {
-        tls,
-        end_point,
+        identity,
         targets,
         peers,
         decoys: Arc::new(Decoys::new(cluster_key.decoy_key())),
@@ -119,18 +117,15 @@ pub(crate) fn cluster_key(config: &Config) -> Result<ClusterKey, RunError> {
     })
 }
 
-/// TLS of the client leg, and what clients can bind their login to on it.
-pub(crate) type ClientLeg = (Option<Arc<ServerConfig>>, Option<Vec<u8>>);
-
-/// The client leg, if there is a certificate.
+/// What clients see of Postern, if there is a certificate.
 ///
 /// # Errors
 ///
 /// The certificate or its key cannot be used.
-pub(crate) fn client_leg(config: &Config) -> Result<ClientLeg, RunError> {
+pub(crate) fn identity(config: &Config) -> Result<Option<Arc<ServerIdentity>>, RunError> {
     let listen = &config.listen;
     let (Some(cert), Some(key)) = (&listen.tls_cert_file, &listen.tls_key_file) else {
-        return Ok((None, None));
+        return Ok(None);
     };
     let identity = tls::server_identity(cert, key)?;
     if identity.end_point.is_none() {
@@ -140,7 +135,7 @@ pub(crate) fn client_leg(config: &Config) -> Result<ClientLeg, RunError> {
              one that is signed with ECDSA or RSA has it"
         );
     }
-    Ok((Some(identity.config), identity.end_point))
+    Ok(Some(Arc::new(identity)))
 }
 
 /// The admin console, if there is one; its sessions share their places with those of the one

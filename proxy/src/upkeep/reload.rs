@@ -131,7 +131,7 @@ fn renewed(before: &Gate, config: Config, changes: &[Change]) -> Result<Gate, Ru
     let mut next = before.clone();
     next.generation += 1;
     if touches(changes, &["listen"]) {
-        (next.tls, next.end_point) = assemble::client_leg(&config)?;
+        next.identity = assemble::identity(&config)?;
     }
     next.targets = assemble::targets(&config)?;
     if touches(changes, &["directory", "local", "cache", "lockout"])

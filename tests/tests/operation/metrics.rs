@@ -40,7 +40,7 @@ pub(super) fn ask(port: u16, request: &str) -> Result<Answer> {
 }
 
 /// The samples by name and labels; the text has to be OpenMetrics.
-fn samples(port: u16) -> Result<BTreeMap<String, f64>> {
+pub(super) fn samples(port: u16) -> Result<BTreeMap<String, f64>> {
     let answer = ask(port, "GET /metrics")?;
     ensure!(answer.status == "HTTP/1.1 200 OK", "{}", answer.status);
     ensure!(

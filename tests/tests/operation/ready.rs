@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::OFlag;
@@ -14,9 +14,13 @@ use postern_tests::mounts::{program_after, seen_by};
 use postern_tests::process::run;
 use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::world::CHANGE_LIMIT;
-use postern_tests::{ConfigFile, RawClient, World, free_port, needs, wait_until};
+use postern_tests::{
+    ConfigFile, RawClient, ServerCertificate, World, free_port, needs, wait_until,
+};
 
-use super::metrics::{ask, with_metrics};
+use super::metrics::{ask, samples, with_metrics};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A disk that is soon full, in bytes.
 const DISK_BYTES: usize = 65_536;
@@ -119,6 +123,38 @@ pub(crate) fn a_policy_that_is_not_in_force_keeps_the_process_from_being_ready(
         finds(false, &["a program is not attached"])?;
         complains(port, "perimeter")
     })
+}
+
+pub(crate) fn a_certificate_that_ends_soon_is_warned_of_until_another_one_is_shown(
+    world: &World,
+) -> Result<()> {
+    let shows = |config: &mut ConfigFile, certificate: &ServerCertificate| {
+        config
+            .set("listen", "tls_cert_file", &certificate.cert_file)
+            .set("listen", "tls_key_file", &certificate.key_file);
+    };
+    let end = |days: u32| SystemTime::now() + DAY * days + DAY / 2;
+    let soon = world.certificates.issue_until("soon", end(9))?;
+    let later = world.certificates.issue_until("later", end(40))?;
+    changed(
+        world,
+        |config| shows(config, &soon),
+        |port| {
+            let body = says(port, "200 OK")?;
+            let warned = body.lines().find(|it| it.starts_with("warning: listener"));
+            ensure!(
+                warned.is_some_and(|it| it.contains("ends in 9 days")),
+                "{body}"
+            );
+            let health = "postern_health{leg=\"listener\"}";
+            ensure!(samples(port)?.get(health) == Some(&0.5), "it is not told");
+            world.plain.rewrite(|config| shows(config, &later))?;
+            run(&mut world.plain.command(&["reload"])?)?;
+            wait_until("it is well again", CHANGE_LIMIT, || {
+                Ok(samples(port)?.get(health) == Some(&1.0))
+            })
+        },
+    )
 }
 
 /// What a login is refused with, if it is, before it is asked for a password.
