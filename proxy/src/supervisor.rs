@@ -11,6 +11,8 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+#[cfg(test)]
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,16 @@ impl Supervisor {
             watchdog: limit_us.filter(|_| is_ours).map(Duration::from_micros),
             is_main: AtomicBool::new(false),
         }
+    }
+
+    /// The one at this path. It is told nothing before [`Supervisor::take_over`].
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path, watchdog: Option<Duration>) -> io::Result<Self> {
+        Ok(Self {
+            socket: Some(open(path.as_os_str())?),
+            watchdog,
+            is_main: AtomicBool::new(false),
+        })
     }
 
     /// How long it waits for a sign of life before it ends the process, if it does.
@@ -171,11 +183,8 @@ mod tests {
         let by_name = UnixDatagram::bind_addr(&abstract_address)?;
         let name = format!("@{name}");
         for (name, receiver) in [(path.as_os_str(), by_path), (OsStr::new(&name), by_name)] {
-            let supervisor = Supervisor {
-                socket: Some(open(name)?),
-                watchdog: None,
-                is_main: AtomicBool::new(true),
-            };
+            let supervisor = Supervisor::at(Path::new(name), None)?;
+            supervisor.take_over();
             supervisor.tell(&[Tell::Ready, Tell::Status("two\nlines"), Tell::MainPid(7)]);
             assert_eq!(told(&receiver)?, "READY=1\nSTATUS=two lines\nMAINPID=7\n");
         }
@@ -188,11 +197,7 @@ mod tests {
         let path = folder.path().join("notify");
         let receiver = UnixDatagram::bind(&path)?;
         receiver.set_nonblocking(true)?;
-        let supervisor = Supervisor {
-            socket: Some(open(path.as_os_str())?),
-            watchdog: None,
-            is_main: AtomicBool::new(false),
-        };
+        let supervisor = Supervisor::at(&path, None)?;
         supervisor.tell(&[Tell::Stopping]);
         supervisor.take_over();
         supervisor.tell(&[Tell::Ready]);

@@ -31,7 +31,6 @@ fn main() -> ExitCode {
             manager::a_socket_that_nobody_can_place_is_refused_by_name,
             manager::sockets_that_cannot_be_meant_are_refused_by_name,
             manager::a_service_manager_hears_of_every_state,
-            manager::a_process_that_stands_still_is_not_called_alive,
             manager::only_the_process_that_serves_speaks_to_a_service_manager,
             upgrade::another_process_takes_over_and_sessions_end_in_their_own_time,
             upgrade::a_process_without_sessions_answers_before_it_ends,

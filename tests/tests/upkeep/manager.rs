@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -227,26 +226,6 @@ pub(crate) fn a_service_manager_hears_of_every_state(world: &World) -> Result<()
         manager.hears("STATUS=The configuration was reloaded")?;
         world.plain.stop()?;
         manager.hears("STOPPING=1")
-    })
-}
-
-pub(crate) fn a_process_that_stands_still_is_not_called_alive(world: &World) -> Result<()> {
-    managed(world, |manager| {
-        manager.hears("WATCHDOG=1")?;
-        world.plain.pause()?;
-        manager.hears("READY=1")?;
-        manager.forget();
-        let silence = Duration::from_micros(WATCHDOG_US / 2);
-        let waited = wait_until("it is silent", silence, || {
-            manager.listen()?;
-            Ok(!manager.heard.is_empty())
-        });
-        world.plain.resume()?;
-        ensure!(
-            waited.is_err(),
-            "a process that stands still is called alive"
-        );
-        manager.hears("WATCHDOG=1")
     })
 }
 
