@@ -32,14 +32,14 @@ pub(crate) struct Summary {
     pub(crate) max_us: u64,
 }
 
-/// Durations counted between bounds.
+/// Things counted between bounds: durations in seconds, or sizes in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Buckets {
-    /// All of them together, in seconds.
-    pub(crate) sum_s: f64,
+    /// All of them together.
+    pub(crate) sum: f64,
     /// How many there were.
     pub(crate) count: u64,
-    /// An upper bound in seconds, and how many were above the bound before and not above this one.
+    /// An upper bound, and how many were above the bound before and not above this one.
     /// The last bound is infinity.
     pub(crate) buckets: Vec<(f64, u64)>,
 }
@@ -90,7 +90,7 @@ impl Durations {
             }
         }
         Buckets {
-            sum_s: recorded.sum.as_secs_f64(),
+            sum: recorded.sum.as_secs_f64(),
             count: histogram.map_or(0, Histogram::len),
             buckets,
         }
@@ -129,6 +129,6 @@ mod tests {
         let told = durations.buckets(&[0.005, 0.1]);
         let counts: Vec<u64> = told.buckets.iter().map(|it| it.1).collect();
         assert_eq!((counts, told.count), (vec![2, 2, 1], 5));
-        assert!((told.sum_s - 5.101).abs() < 0.000_1, "{told:?}");
+        assert!((told.sum - 5.101).abs() < 0.000_1, "{told:?}");
     }
 }

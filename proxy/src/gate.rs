@@ -33,6 +33,7 @@ use crate::rates::Rates;
 use crate::revocation::Orders;
 use crate::role_store::RoleStore;
 use crate::session::{SessionId, Sessions};
+use crate::sizes::SessionSizes;
 use crate::sync::Synchronizer;
 use crate::tls::ServerIdentity;
 use crate::upkeep::{ProcessBefore, UpkeepOrders};
@@ -102,6 +103,8 @@ pub(crate) struct Gate {
     pub(crate) phases: Arc<PhaseDurations>,
     /// How long it took until lost access had gone.
     pub(crate) lag: Arc<Durations>,
+    /// How many bytes sessions had.
+    pub(crate) session_sizes: Arc<SessionSizes>,
     /// How long logins took that memory answered.
     pub(crate) warm_logins: Arc<Durations>,
     /// How long the others took.

@@ -49,6 +49,7 @@ mod schema;
 mod service;
 mod session;
 mod single_flight;
+mod sizes;
 mod splice;
 mod stream;
 mod supervisor;

@@ -22,7 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub(crate) use self::http::serve;
 use crate::check::{Outcome, Probe};
-use crate::durations::Durations;
+use crate::durations::{Buckets, Durations};
 use crate::gate::Gate;
 
 /// The upper bounds of buckets, in seconds: from a login that memory answers to what people notice.
@@ -90,38 +90,42 @@ impl Collector for Figures {
             .encode_info(&version)?;
         counters(gate, &mut encoder)?;
         gauges(gate, &mut encoder)?;
-        let logins = "From the password to the session on record";
-        let mut family = encoder.encode_descriptor(
-            "login_duration",
-            logins,
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        for (asked, durations) in [
-            ("memory", &gate.warm_logins),
-            ("directory", &gate.cold_logins),
-        ] {
-            histogram(durations, &mut family, Some(("asked", asked)))?;
-        }
-        let phases = "The phases of logins that came through";
-        let mut family = encoder.encode_descriptor(
-            "login_phase_duration",
-            phases,
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        for (phase, durations) in gate.phases.each() {
-            histogram(durations, &mut family, Some(("phase", phase.name())))?;
-        }
-        let lag = "From hearing that access is lost to the last backend gone";
-        let mut single = encoder.encode_descriptor(
-            "revocation_lag",
-            lag,
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        histogram(&gate.lag, &mut single, None)
+        histograms(gate, &mut encoder)
     }
+}
+
+fn histograms(gate: &Gate, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let of_time = |it: &Durations| it.buckets(&BUCKETS_S);
+    let kind = MetricType::Histogram;
+    let seconds = Some(&Unit::Seconds);
+    let help = "From the password to the session on record";
+    let mut family = encoder.encode_descriptor("login_duration", help, seconds, kind)?;
+    for (asked, durations) in [
+        ("memory", &gate.warm_logins),
+        ("directory", &gate.cold_logins),
+    ] {
+        let told = of_time(durations);
+        histogram(&told, family.encode_family(&[("asked", asked)])?)?;
+    }
+    let help = "The phases of logins that came through";
+    let mut family = encoder.encode_descriptor("login_phase_duration", help, seconds, kind)?;
+    for (phase, durations) in gate.phases.each() {
+        let told = of_time(durations);
+        histogram(&told, family.encode_family(&[("phase", phase.name())])?)?;
+    }
+    let help = "From hearing that access is lost to the last backend gone";
+    let single = encoder.encode_descriptor("revocation_lag", help, seconds, kind)?;
+    histogram(&of_time(&gate.lag), single)?;
+    let help = "Application bytes of sessions that have ended";
+    let mut family = encoder.encode_descriptor("session_size", help, Some(&Unit::Bytes), kind)?;
+    for (direction, sizes) in [
+        ("to_client", &gate.session_sizes.to_client),
+        ("to_backend", &gate.session_sizes.to_backend),
+    ] {
+        let told = sizes.buckets();
+        histogram(&told, family.encode_family(&[("direction", direction)])?)?;
+    }
+    Ok(())
 }
 
 fn counters(gate: &Gate, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -251,17 +255,6 @@ fn worst_of_legs(seen: &[Probe]) -> BTreeMap<String, f64> {
     worst
 }
 
-fn histogram(
-    durations: &Durations,
-    encoder: &mut MetricEncoder<'_>,
-    label: Option<(&str, &str)>,
-) -> fmt::Result {
-    let told = durations.buckets(&BUCKETS_S);
-    let encode = |mut encoder: MetricEncoder<'_>| {
-        encoder.encode_histogram::<NoLabelSet>(told.sum_s, told.count, &told.buckets, None)
-    };
-    match label {
-        Some(label) => encode(encoder.encode_family(&[label])?),
-        None => encoder.encode_histogram::<NoLabelSet>(told.sum_s, told.count, &told.buckets, None),
-    }
+fn histogram(told: &Buckets, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    encoder.encode_histogram::<NoLabelSet>(told.sum, told.count, &told.buckets, None)
 }

@@ -12,6 +12,7 @@ use crate::gate::Gate;
 use crate::login::Visit;
 use crate::open::Opened;
 use crate::session::{Ending, SessionId, Sessions};
+use crate::sizes::SessionSizes;
 use crate::stream::Stream;
 
 /// Gives both sockets to a splice worker.
@@ -59,6 +60,7 @@ pub(crate) fn splice(gate: &Arc<Gate>, client: Stream, opened: Opened, visit: &V
 struct Books {
     sessions: Arc<Sessions>,
     audit: Arc<AuditLog>,
+    sizes: Arc<SessionSizes>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -67,6 +69,7 @@ impl Books {
         Self {
             sessions: gate.sessions.clone(),
             audit: gate.audit.clone(),
+            sizes: gate.session_sizes.clone(),
             stopping: gate.stopping.subscribe(),
         }
     }
@@ -76,6 +79,8 @@ impl Books {
         let Some(live) = self.sessions.close(id) else {
             return;
         };
+        self.sizes.to_client.had(bytes.0);
+        self.sizes.to_backend.had(bytes.1);
         // The database ends the backend, so the splice sees that go; it is not why the session
         // ended.
         let reason = match live.ending {

@@ -84,6 +84,7 @@ pub(super) fn gate(config: Config, ring: &Ring, start: Start<'_>) -> Result<Gate
         levels: Arc::new(start.levels),
         phases: Arc::new(PhaseDurations::new()),
         lag: Arc::new(Durations::new()),
+        session_sizes: Arc::default(),
         warm_logins: Arc::new(Durations::new()),
         cold_logins: Arc::new(Durations::new()),
         config: Arc::new(config),

@@ -85,8 +85,9 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
         world.psql(&person).query("select 1")?;
         world.psql(&person).query("select 1")?;
         world.psql(&person).login("counted", "mistyped").refused()?;
+        let ended = "postern_session_size_bytes_count{direction=\"to_client\"}";
         wait_until("the sessions are closed", CHANGE_LIMIT, || {
-            Ok(samples(port)?.get("postern_sessions") == Some(&0.0))
+            Ok(samples(port)?.get(ended) == Some(&2.0))
         })?;
         let after = samples(port)?;
         for (name, value) in [
@@ -109,6 +110,11 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
                 2.0,
             ),
             ("postern_revocation_lag_seconds_count", 0.0),
+            ("postern_sessions", 0.0),
+            (
+                "postern_session_size_bytes_bucket{le=\"1000.0\",direction=\"to_backend\"}",
+                2.0,
+            ),
             ("postern_health{leg=\"audit\"}", 1.0),
         ] {
             ensure!(after.get(name) == Some(&value), "{name}: {after:#?}");
@@ -121,7 +127,11 @@ pub(crate) fn the_numbers_follow_what_happens_and_name_nobody(world: &World) -> 
         let free = told("postern_audit_free_bytes");
         ensure!(free > told("postern_audit_free_wanted_bytes"), "{after:#?}");
         let bytes = after.get("postern_splice_to_client_bytes_total");
-        ensure!(bytes > Some(&0.0), "{after:#?}");
+        let of_sessions = "postern_session_size_bytes_sum{direction=\"to_client\"}";
+        ensure!(
+            bytes > Some(&0.0) && bytes == after.get(of_sessions),
+            "{after:#?}"
+        );
         ensure!(
             !ask(port, "GET /metrics")?.body.contains("counted"),
             "a person is named"
