@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             metrics::silent_clients_do_not_keep_the_numbers_from_others,
             metrics::what_is_not_asked_for_in_http_is_refused,
             monitoring::every_number_of_the_alerts_and_the_dashboard_is_told,
+            monitoring::every_label_that_alerts_and_their_tests_ask_for_is_told,
             monitoring::every_alert_has_a_test,
             monitoring::promtool_accepts_the_alerts_and_their_tests,
             monitoring::promtool_finds_nothing_wrong_with_the_numbers,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use postern_core::audit::RefusedReason;
 use postern_tests::cast::HR_GROUP;
 use postern_tests::process::{run, run_with_input};
 use postern_tests::{World, needs};
@@ -17,6 +18,8 @@ use super::metrics::{ask, with_metrics};
 const SHIPPED: &str = "../appliance/root/usr/share/postern/monitoring";
 /// What each alert takes, as promtool is told.
 const ALERT_TESTS: &str = "monitoring/alerts_test.yml";
+/// Labels that Prometheus gives, or whose values are any.
+const LABELS_OF_OTHERS: [&str; 3] = ["instance", "job", "version"];
 /// What the names of all our numbers begin with.
 const PREFIX: &str = "postern_";
 
@@ -67,6 +70,67 @@ pub(crate) fn every_number_of_the_alerts_and_the_dashboard_is_told(world: &World
         ensure!(!asked.is_empty(), "{name} asks for nothing");
         let unknown: Vec<_> = asked.difference(&told).collect();
         ensure!(unknown.is_empty(), "{name}: {unknown:?} of {told:#?}");
+    }
+    Ok(())
+}
+
+/// A number, one of its labels, and what that is or is to be.
+type Labelled = (String, String, String);
+
+/// Every label of a number in a text: `leg="audit"` of `postern_health`, or `reason=~"a|b.*"`.
+fn labels(text: &str) -> Vec<Labelled> {
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices(PREFIX) {
+        let rest = text.get(start..).unwrap_or_default();
+        let Some((name, rest)) = rest.split_once('{') else {
+            continue;
+        };
+        if names(name).first() != Some(&name) {
+            // Another one comes between, and this one has no label.
+            continue;
+        }
+        let inside = rest.split('}').next().unwrap_or_default();
+        for (label, value) in inside.split(',').filter_map(|it| it.split_once('=')) {
+            let value = value.trim_start_matches('~').trim_matches('"');
+            found.push((name.to_owned(), label.trim().to_owned(), value.to_owned()));
+        }
+    }
+    found
+}
+
+pub(crate) fn every_label_that_alerts_and_their_tests_ask_for_is_told(world: &World) -> Result<()> {
+    let mut told = labels(&exposition(world, "labelled")?);
+    // Those that nobody has been refused for yet are not told.
+    told.extend(RefusedReason::ALL.iter().map(|reason| {
+        let text = |it: &str| it.to_owned();
+        (
+            text("postern_refused_total"),
+            text("reason"),
+            text(reason.label()),
+        )
+    }));
+    let dashboard: Value = serde_json::from_str(&shipped("dashboard.json")?)?;
+    let mut questions = Vec::new();
+    collect_questions(&dashboard, &mut questions);
+    let texts = [
+        shipped("alerts.yml")?,
+        fs::read_to_string(file(ALERT_TESTS))?,
+        questions.join("\n"),
+    ];
+    for text in texts {
+        let mut asked = labels(&text);
+        asked.retain(|(_, label, _)| !LABELS_OF_OTHERS.contains(&label.as_str()));
+        for (name, label, value) in asked {
+            for one in value.split('|') {
+                let is_it = |it: &str| match one.strip_suffix(".*") {
+                    Some(start) => it.starts_with(start),
+                    None => it == one,
+                };
+                let mut values = told.iter().filter(|it| (&it.0, &it.1) == (&name, &label));
+                let is_told = values.any(|(_, _, value)| is_it(value));
+                ensure!(is_told, "{name} is never told with {label}=\"{one}\"");
+            }
+        }
     }
     Ok(())
 }
