@@ -1,5 +1,7 @@
 //! Another configuration, another program, a restart: what clients notice of it, which is nothing.
 
+#[path = "upkeep/journal.rs"]
+mod journal;
 #[path = "upkeep/manager.rs"]
 mod manager;
 #[path = "upkeep/reload.rs"]
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
             reload::a_reload_buys_no_more_guesses,
             reload::another_password_of_the_provisioner_is_used,
             reload::the_levels_of_the_log_change_while_it_runs,
+            journal::under_a_service_manager_the_journal_has_each_message_with_its_fields,
             reload::levels_that_are_none_are_told_at_the_start,
             reload::a_login_has_one_line_with_the_times_of_its_phases,
             manager::who_connects_while_no_process_runs_is_served_by_the_next,

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use postern_tests::account::Account;
 use postern_tests::cast::{GROUP_PREFIX, HR_DATABASE, HR_GROUP};
 use postern_tests::process::run;
+use postern_tests::raw::CancelKey;
 use postern_tests::world::{CHANGE_LIMIT, outcome_of};
 use postern_tests::{Certificates, Postern, RawClient, Scratch, World, wait_until};
 
@@ -243,16 +244,36 @@ pub(crate) fn another_password_of_the_provisioner_is_used(world: &World) -> Resu
     came_in
 }
 
+/// Has two parts of the program something to say at the level DEBUG, and returns how often each
+/// has said it since ever.
+fn lines_of_two_parts(world: &World) -> Result<(usize, usize)> {
+    let port = world.plain.port();
+    // A health check says nothing.
+    let mut silent = RawClient::connect(port)?;
+    silent.finish_sending()?;
+    silent.expect_end()?;
+    let key = vec![0; 4];
+    RawClient::cancel(port, &CancelKey { pid: 1, key })?;
+    let left = count(&world.plain, "DEBUG postern::login::refusal: a client left")?;
+    let asked = count(&world.plain, "DEBUG postern::cancel: a cancel request")?;
+    Ok((left, asked))
+}
+
 pub(crate) fn the_levels_of_the_log_change_while_it_runs(world: &World) -> Result<()> {
-    let person = world.person("logged", &[HR_GROUP])?;
-    let debug = " DEBUG ";
-    let seen = count(&world.plain, debug)?;
-    drop(world.raw(&person)?);
-    ensure!(count(&world.plain, debug)? == seen, "it is there already");
-    run(&mut world.plain.command(&["log-level", "postern=debug"])?)?;
-    // A health check says nothing, which is told at this level.
-    drop(RawClient::connect(world.plain.port())?);
-    wait_for_log(&world.plain, debug, seen)?;
+    let (mut left, mut asked) = lines_of_two_parts(world)?;
+    let mut rises_by = |said: &[&str], more: (usize, usize)| -> Result<()> {
+        run(&mut world.plain.command(&[&["log-level"], said].concat())?)?;
+        left += more.0;
+        asked += more.1;
+        let lines = lines_of_two_parts(world)?;
+        ensure!(lines == (left, asked), "{said:?}: {lines:?}");
+        Ok(())
+    };
+    rises_by(&[], (0, 0))?;
+    rises_by(&["postern::login=debug"], (1, 0))?;
+    rises_by(&["postern::cancel=debug"], (1, 1))?;
+    rises_by(&["postern::login=info"], (0, 1))?;
+    rises_by(&["postern=debug"], (0, 1))?;
     let records = world.plain.audit()?;
     let is_theirs =
         |it: &&serde_json::Value| it["event"] == "ordered" && it["order"] == "log_level";
@@ -261,6 +282,7 @@ pub(crate) fn the_levels_of_the_log_change_while_it_runs(world: &World) -> Resul
     ensure!(ordered["detail"] == "postern=debug", "{ordered}");
     let said = run(&mut world.plain.command(&["log-level"])?)?;
     ensure!(said.trim() == "info", "{said}");
+    rises_by(&[], (0, 0))?;
     let (code, text) = outcome_of(&mut world.plain.command(&["log-level", "postern=loud"])?)?;
     ensure!(code == 1 && text.contains("TARGET=LEVEL"), "{text}");
     let ended = last_ended(&world.plain)?;
