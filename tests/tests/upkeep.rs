@@ -6,6 +6,8 @@ mod journal;
 mod manager;
 #[path = "upkeep/reload.rs"]
 mod reload;
+#[path = "upkeep/restart.rs"]
+mod restart;
 #[path = "upkeep/upgrade.rs"]
 mod upgrade;
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
             upgrade::sessions_of_before_are_under_the_rules_of_the_next_process,
             upgrade::sessions_that_stay_too_long_are_ended,
             upgrade::nobody_is_refused_while_configurations_and_processes_come_and_go,
+            restart::restarts_under_load_serve_whoever_connects_or_tell_them_why,
             every_session_has_exactly_one_terminal_record,
         ],
     )

@@ -28,7 +28,7 @@ const UNIT: &str = include_str!("../../../appliance/root/usr/lib/systemd/system/
 const WATCHDOG_US: u64 = 20_000_000;
 
 /// Starts the Postern that allows plaintext with a socket that is open already.
-fn start_with_socket(world: &World, socket: &TcpListener, name: &str) -> Result<()> {
+pub(crate) fn start_with_socket(world: &World, socket: &TcpListener, name: &str) -> Result<()> {
     start_with_sockets(world, vec![(name, socket.try_clone()?.into())])
 }
 
