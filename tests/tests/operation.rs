@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             commands::init_sql_a_second_time_has_nothing_to_do,
             commands::a_configuration_with_errors_names_them_all,
             commands::the_running_process_is_asked_without_any_of_its_secrets,
+            commands::looking_from_the_machine_itself_leaves_no_record,
             audit::one_session_is_on_record_from_its_first_packet_to_its_last,
             audit::a_session_takes_little_room,
             audit::an_edited_deleted_or_swapped_record_is_found,

@@ -201,3 +201,25 @@ pub(crate) fn the_running_process_is_asked_without_any_of_its_secrets(world: &Wo
     ensure!(code == 0 && said.contains("can be used"), "{code}: {said}");
     Ok(())
 }
+
+/// A page asks every few seconds, and must not fill the disk without which nobody logs in.
+pub(crate) fn looking_from_the_machine_itself_leaves_no_record(world: &World) -> Result<()> {
+    let orders = || -> Result<usize> {
+        let records = world.postern.audit()?;
+        let orders = records.iter().filter(|it| it["event"] == "ordered");
+        Ok(orders.count())
+    };
+    let before = orders()?;
+    for arguments in [
+        &["show", "sessions"][..],
+        &["sessions"],
+        &["revoked"],
+        &["health"],
+    ] {
+        let (code, said) = outcome_of(&mut world.postern.command(arguments)?)?;
+        ensure!(code == 0, "{arguments:?} ends with {code}: {said}");
+    }
+    let after = orders()?;
+    ensure!(after == before, "{before} became {after}");
+    Ok(())
+}
