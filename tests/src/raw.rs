@@ -5,7 +5,9 @@
 //! Source: PostgreSQL, "Message Formats",
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
-use std::io::{self, Read, Write};
+mod leg;
+
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+
+use self::leg::Leg;
 
 /// How long an answer may take: far above every timeout of the program, so that a hang fails.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -346,6 +350,16 @@ impl RawClient {
         Ok(byte)
     }
 
+    /// Reads so many bytes as they come.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub fn read_bytes(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Reads one message.
     ///
     /// # Errors
@@ -364,8 +378,7 @@ impl RawClient {
             length <= MESSAGE_BYTES_MAX,
             "a message of {length} bytes with the tag {tag}"
         );
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
+        let body = self.read_bytes(length)?;
         if tag == b'K'
             && let Some((pid, key)) = body.split_first_chunk::<4>()
         {
@@ -403,47 +416,6 @@ impl RawClient {
         let count = self.stream.read(&mut byte)?;
         ensure!(count == 0, "the server says {byte:?} instead of closing");
         Ok(())
-    }
-}
-
-/// What a connection runs over.
-#[derive(Debug)]
-enum Leg {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Leg {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => &tls.sock,
-        }
-    }
-}
-
-impl Read for Leg {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.read(buffer),
-            Self::Tls(tls) => tls.read(buffer),
-        }
-    }
-}
-
-impl Write for Leg {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.write(bytes),
-            Self::Tls(tls) => tls.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) => socket.flush(),
-            Self::Tls(tls) => tls.flush(),
-        }
     }
 }
 

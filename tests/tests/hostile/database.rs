@@ -25,6 +25,8 @@ pub(crate) enum Says {
     Forever(Vec<u8>, Vec<u8>),
     /// What comes first, and what it makes of each message that it is sent then.
     Exchange(Vec<u8>, fn(usize, &[u8]) -> Vec<u8>),
+    /// What comes first, and then whatever it is sent, byte for byte.
+    Echo(Vec<u8>),
     /// This, instead of waiting for a startup packet: the answer to SSLRequest.
     Early(Vec<u8>),
     /// First it has SCRAM with whoever knows this password.
@@ -132,6 +134,11 @@ fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
             loop {
                 client.write_all(&again)?;
             }
+        }
+        Says::Echo(first) => {
+            stream.write_all(&first)?;
+            let mut back = stream.try_clone()?;
+            std::io::copy(&mut stream, &mut back)?;
         }
         Says::Exchange(first, answer) => {
             client.write_all(&first)?;
