@@ -66,6 +66,8 @@ fn main() -> ExitCode {
             startup::of_repeated_names_the_last_counts,
             startup::empty_values_and_escapes_arrive_as_with_postgresql,
             startup::a_packet_that_does_not_end_is_refused,
+            startup::a_role_that_one_is_not_in_is_not_had_by_a_startup_packet,
+            startup::a_startup_packet_that_names_a_role_is_refused_where_that_is_denied,
             startup::what_the_database_says_during_the_login_reaches_the_client,
             a_query_sent_before_the_session_is_ready_is_answered,
             parameters_reach_the_backend_and_not_the_provisioner,
@@ -227,17 +229,20 @@ fn parameters_reach_the_backend_and_not_the_provisioner(world: &World) -> Result
     // A provisioner that had these could write nothing, and would find no function.
     command.env(
         "PGOPTIONS",
-        "-c default_transaction_read_only=on -c search_path=nowhere -c TimeZone=Etc/GMT+7",
+        format!(
+            "-c default_transaction_read_only=on -c search_path=nowhere \
+             -c TimeZone=Etc/GMT+7 -c role={HR_GROUP}"
+        ),
     );
     command.env("PGAPPNAME", "sneaky-name");
     command.args(["-At", "-c"]).arg(
         "select current_setting('default_transaction_read_only'), \
          current_setting('search_path'), current_setting('TimeZone'), \
-         current_setting('application_name')",
+         current_setting('application_name'), current_user",
     );
     let settings = postern_tests::process::run(&mut command)?;
     ensure!(
-        settings.trim() == "on|nowhere|Etc/GMT+7|sneaky-name",
+        settings.trim() == format!("on|nowhere|Etc/GMT+7|sneaky-name|{HR_GROUP}"),
         "{settings}"
     );
     let own = ["connection authorized: user=tuner", "sneaky-name"];
