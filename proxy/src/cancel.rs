@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::gate::Gate;
-use crate::limits::{CANCEL_TIMEOUT, ENDED_CANCELS_TIMEOUT};
+use crate::limits::{CANCEL_TIMEOUT, CANCEL_WAIT, ENDED_CANCELS_TIMEOUT};
 use crate::session::{CancelKey, Cancellation, LiveSession};
 
 /// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
@@ -49,29 +49,30 @@ pub(crate) async fn cancel_here(gate: &Gate, asked: &CancelKey) -> Found {
         }
         return Found::No;
     };
-    if let Some(_permit) = permit(gate, &cancellation.key) {
-        reach(cancellation).await;
+    if let Ok(_places) = timeout(CANCEL_WAIT, places(gate, &cancellation)).await {
+        reach(&cancellation).await;
+    } else {
+        let pid = asked.pid;
+        tracing::warn!(pid, "a cancel request was dropped: too many are under way");
     }
     Found::Yes
 }
 
-/// A place for a cancel request, of which there are so many.
-fn permit<'a>(gate: &'a Gate, key: &CancelKey) -> Option<SemaphorePermit<'a>> {
-    let permit = gate.permits.cancels.try_acquire().ok();
-    if permit.is_none() {
-        let pid = key.pid;
-        tracing::warn!(pid, "a cancel request was dropped: too many are under way");
-    }
-    permit
+/// A place among the cancel requests for one server, and one among all of them: a server that does
+/// not answer leaves places to the others. The semaphores are never closed.
+async fn places<'a>(gate: &'a Gate, to: &'a Cancellation) -> [Option<SemaphorePermit<'a>>; 2] {
+    // In this order: whoever waits for such a server has no place that others need.
+    let at_server = to.target.cancels.acquire().await.ok();
+    [at_server, gate.permits.cancels.acquire().await.ok()]
 }
 
-async fn reach(cancellation: Cancellation) {
+async fn reach(cancellation: &Cancellation) {
     let Cancellation {
         target,
         address,
         key,
     } = cancellation;
-    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(address, &key));
+    let outcome = timeout(CANCEL_TIMEOUT, target.cancel(*address, key));
     let why = match outcome.await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

@@ -219,6 +219,12 @@ pub(crate) const TURNED_AWAY_MAX: usize = 1_024;
 /// They carry no authentication, so they must not be a way to flood a backend.
 pub(crate) const CANCELS_MAX: usize = 64;
 
+/// Those of them for one server: one that does not answer holds each for [`CANCEL_TIMEOUT`].
+pub(crate) const CANCELS_PER_SERVER_MAX: usize = 32;
+
+/// How long a cancel request waits for one of those places; then it is dropped.
+pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(1);
+
 /// How long the exchange of a service account may take, the database included: programs do not
 /// type, and each holds one of [`SERVICE_EXCHANGES_MAX`] places.
 pub(crate) const SERVICE_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);

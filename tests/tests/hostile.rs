@@ -6,6 +6,8 @@
 
 #[path = "hostile/backend.rs"]
 mod backend;
+#[path = "hostile/cancels.rs"]
+mod cancels;
 #[path = "hostile/database.rs"]
 mod database;
 #[path = "hostile/directory.rs"]
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
             backend::what_a_database_says_around_tls_is_not_believed,
             role_store::a_role_store_that_breaks_the_protocol_lets_nobody_in_and_learns_no_password,
             directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
+            cancels::beside_stuck_cancel_requests_one_that_works_does_and_places_come_back,
             session::no_length_in_a_session_is_believed_and_its_bytes_arrive_as_they_were,
             faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
             faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use postern_core::wire::backend;
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::backend::BackendError;
 use crate::config::{Backend, Endpoint, SslMode};
-use crate::limits::CONNECT_SHARE_MIN;
+use crate::limits::{CANCELS_PER_SERVER_MAX, CONNECT_SHARE_MIN};
 use crate::stream::{Stream, StreamError};
 use crate::tls::{self, TlsError};
 
@@ -19,6 +20,8 @@ use crate::tls::{self, TlsError};
 pub(crate) struct Target {
     /// The configuration.
     pub(crate) config: Backend,
+    /// Places for cancel requests to it.
+    pub(crate) cancels: Semaphore,
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -66,7 +69,11 @@ impl Target {
     /// When its CA file cannot be read or used.
     pub(crate) fn new(config: Backend) -> Result<Self, TlsError> {
         let tls = tls::postgres_client_config(&config.endpoint)?;
-        Ok(Self { config, tls })
+        Ok(Self {
+            config,
+            cancels: Semaphore::new(CANCELS_PER_SERVER_MAX),
+            tls,
+        })
     }
 
     /// Dials with as many attempts as `sslmode` asks for, until `ask` is let in. The caller bounds
