@@ -20,6 +20,8 @@ mod faults;
 mod ldap;
 #[path = "hostile/meter.rs"]
 mod meter;
+#[path = "hostile/names.rs"]
+mod names;
 #[path = "hostile/peers.rs"]
 mod peers;
 #[path = "hostile/refusals.rs"]
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             startup::names_and_options_without_number_are_answered_once,
             startup::plaintext_behind_a_client_hello_is_no_part_of_the_session,
             startup::a_cancel_request_of_any_form_gets_no_answer,
+            names::a_name_like_a_connection_string_is_a_name_and_nobody_is_dialled,
             refusals::every_refused_password_is_told_in_the_same_bytes,
             refusals::the_time_of_a_refusal_does_not_tell_whether_the_account_exists,
             peers::an_address_takes_no_more_places_than_its_own,
