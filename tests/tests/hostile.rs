@@ -32,6 +32,8 @@ mod relay;
 mod role_store;
 #[path = "hostile/session.rs"]
 mod session;
+#[path = "hostile/starttls.rs"]
+mod starttls;
 #[path = "hostile/startup.rs"]
 mod startup;
 
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
             role_store::a_role_store_that_breaks_the_protocol_lets_nobody_in_and_learns_no_password,
             directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
             cancels::beside_stuck_cancel_requests_one_that_works_does_and_places_come_back,
+            starttls::without_the_tls_that_was_asked_for_the_directory_is_told_nothing,
             session::no_length_in_a_session_is_believed_and_its_bytes_arrive_as_they_were,
             faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
             faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,
