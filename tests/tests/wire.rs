@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
+use postern_tests::openldap::PEOPLE_DN;
 use postern_tests::raw::{GSS_REQUEST, PROTOCOL_3_0, SSL_REQUEST};
 use postern_tests::world::{every_session_has_exactly_one_terminal_record, last_refusal};
 use postern_tests::{RawClient, World, claims, harness};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             crowd::a_client_that_gives_up_does_not_take_the_others_with_it,
             a_login_sent_byte_by_byte_is_a_login,
             an_empty_password_and_one_with_nul_never_reach_the_directory,
+            a_password_of_white_space_is_sent_as_it_is,
             without_tls_no_password_is_asked_for,
             plaintext_after_a_tls_request_is_refused,
             gssapi_encryption_is_declined_and_tls_may_follow,
@@ -96,6 +98,7 @@ fn an_empty_password_and_one_with_nul_never_reach_the_directory(world: &World) -
         ("", "password_empty"),
         (with_nul.as_str(), "password_invalid"),
         ("\0", "password_invalid"),
+        ("\0abc", "password_invalid"),
     ] {
         let refusal = RawClient::refused(world.plain.port(), "careful", HR_DATABASE, password)?;
         let code = refusal.field(b'C');
@@ -104,6 +107,28 @@ fn an_empty_password_and_one_with_nul_never_reach_the_directory(world: &World) -
         ensure!(recorded == reason, "{password:?}: {recorded}");
     }
     ensure!(world.directory_calls()? == before);
+    Ok(())
+}
+
+fn a_password_of_white_space_is_sent_as_it_is(world: &World) -> Result<()> {
+    let person = world.person("spacious", &[HR_GROUP])?;
+    // Three spaces, in base64.
+    world.directory.ldif(&format!(
+        "dn: uid=spacious,{PEOPLE_DN}\nchangetype: modify\nreplace: userPassword\n\
+         userPassword:: ICAg\n"
+    ))?;
+    let port = world.plain.port();
+    for wrong in [" ", "    ", person.password.as_str()] {
+        let (before, _) = world.directory_calls()?;
+        let refusal = RawClient::refused(port, "spacious", HR_DATABASE, wrong)?;
+        ensure!(refusal.field(b'C').as_deref() == Some("28P01"), "{wrong:?}");
+        let recorded = last_refusal(&world.plain)?;
+        ensure!(recorded == "wrong_password", "{wrong:?}: {recorded}");
+        let (binds, _) = world.directory_calls()?;
+        ensure!(binds > before, "{wrong:?} was not sent");
+    }
+    let mut client = RawClient::logged_in(port, "spacious", HR_DATABASE, "   ")?;
+    ensure!(client.query("select session_user")? == "spacious");
     Ok(())
 }
 
