@@ -127,3 +127,28 @@ pub(crate) fn filter_characters_in_a_login_find_nobody(world: &World) -> Result<
     }
     Ok(())
 }
+
+pub(crate) fn a_role_that_an_administrator_let_expire_opens_no_session(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("seasonal", &[HR_GROUP])?;
+    let psql = world.psql(&person);
+    psql.query("select 1")?;
+    let valid = |until: &str| {
+        let sql = format!("alter role seasonal valid until '{until}'");
+        world.postgres.sql(&sql)
+    };
+    valid("2000-01-01")?;
+    // Neither what is remembered nor the secret that is set anew lets it in.
+    for _ in 0..2 {
+        let told = psql.refused()?;
+        let own = "the database does not accept the role's secret";
+        ensure!(told.contains(own), "{told}");
+        ensure!(world.last_refusal()? == "backend_refused");
+    }
+    let kept = "select rolvaliduntil = '2000-01-01' from pg_roles where rolname = 'seasonal'";
+    ensure!(world.postgres.sql(kept)? == "t", "it was lifted");
+    valid("infinity")?;
+    ensure!(psql.query("select session_user")? == "seasonal");
+    Ok(())
+}
