@@ -42,6 +42,16 @@ pub(crate) fn initial(mechanism: &str, data: &str) -> Vec<u8> {
     body
 }
 
+/// A SASLInitialResponse that says its first message has this length.
+fn announcing(length: u32) -> Vec<u8> {
+    [
+        b"SCRAM-SHA-256\0".as_slice(),
+        &length.to_be_bytes(),
+        b"n,,n=,r=x",
+    ]
+    .concat()
+}
+
 /// A message with the tag of a password.
 pub(crate) fn answer(body: &[u8]) -> Vec<u8> {
     let mut message = vec![b'p'];
@@ -131,11 +141,16 @@ pub(crate) fn every_broken_first_message_is_refused_and_disturbs_nobody(
             answer(&initial(PLAIN, &format!("n,,n=,r={long}"))),
             "08P01",
         ),
-        (
-            false,
-            answer(b"SCRAM-SHA-256\0\0\0\0\x7fn,,n=,r=x"),
-            "08P01",
-        ),
+        // CVE-2026-6664: the length inside, which is 9, is another one.
+        (false, answer(&announcing(0)), "08P01"),
+        (false, answer(&announcing(8)), "08P01"),
+        (false, answer(&announcing(10)), "08P01"),
+        (false, answer(&announcing((1 << 31) - 1)), "08P01"),
+        (false, answer(&announcing(1 << 31)), "08P01"),
+        (false, answer(&announcing(u32::MAX - 1)), "08P01"),
+        (false, answer(&announcing(u32::MAX)), "08P01"),
+        (false, answer(b"SCRAM-SHA-256\0\xff\xff\xff"), "08P01"),
+        (false, answer(b"SCRAM-SHA-256\0\xff\xff\xff\xfe"), "08P01"),
         (false, answer(b"SCRAM-SHA-256"), "08P01"),
         (false, answer(b""), "08P01"),
         // A password, where none was asked for.
@@ -158,7 +173,24 @@ pub(crate) fn every_broken_first_message_is_refused_and_disturbs_nobody(
 pub(crate) fn every_broken_last_message_is_refused_for_anybody(world: &World) -> Result<()> {
     for (last, sqlstate) in [
         ("", "08P01"),
+        // CVE-2026-19888: without one of what it must have, and in another order.
         ("c=biws,r=abc", "08P01"),
+        ("c=biws,r=NONCE", "08P01"),
+        (
+            "c=biws,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "08P01",
+        ),
+        (
+            "r=NONCE,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "08P01",
+        ),
+        (
+            "r=NONCE,c=biws,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "08P01",
+        ),
+        ("p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "08P01"),
+        ("c=,r=,p=", "08P01"),
+        (",,", "08P01"),
         ("c=biws,r=abc,p=AAAA", "08P01"),
         (
             "c=biws,r=abc,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
