@@ -149,7 +149,8 @@ pub(crate) const FEED_COOKIE_BYTES_MAX: usize = 65_536;
 /// How often DirSync is asked also when no notification came, which is not sent for everything.
 pub(crate) const FEED_DIRSYNC_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How soon after an answer DirSync is asked again when a notification comes.
+/// How soon after an answer DirSync is asked again when a notification comes, or when the server
+/// has more to tell, which one that means ill always has.
 /// Each question costs the server a look through its newest changes, and a domain where
 /// everybody logs in at nine notifies by the hundred a second.
 pub(crate) const FEED_DIRSYNC_SPACING: Duration = Duration::from_millis(200);

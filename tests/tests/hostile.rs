@@ -16,6 +16,8 @@ mod directory;
 mod exhaustion;
 #[path = "hostile/faults.rs"]
 mod faults;
+#[path = "hostile/feed.rs"]
+mod feed;
 #[path = "hostile/ldap.rs"]
 mod ldap;
 #[path = "hostile/meter.rs"]
@@ -82,6 +84,8 @@ fn main() -> ExitCode {
             directory::a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothing,
             cancels::beside_stuck_cancel_requests_one_that_works_does_and_places_come_back,
             starttls::without_the_tls_that_was_asked_for_the_directory_is_told_nothing,
+            feed::a_feed_without_end_holds_up_no_login_and_hides_no_loss,
+            feed::a_feed_that_always_has_more_is_asked_five_times_a_second,
             session::no_length_in_a_session_is_believed_and_its_bytes_arrive_as_they_were,
             faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
             faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,

@@ -12,7 +12,7 @@ use crate::meter::resident_kib;
 /// What all rows together may add to the memory of the process, in KiB: an answer of 64 MiB, or of
 /// 2,000,000 elements, is there as it came and as it was read, and what is freed is not given back
 /// to the system at once.
-const GROWTH_KIB_MAX: u64 = 384 * 1024;
+pub(crate) const GROWTH_KIB_MAX: u64 = 384 * 1024;
 
 /// The lines that a row may add to the log: why the server failed and what became of the login,
 /// and the backtrace where the library panicked, but not each message.
@@ -189,16 +189,7 @@ pub(crate) fn a_directory_that_breaks_the_protocol_lets_nobody_in_and_ends_nothi
 ) -> Result<()> {
     let person = world.person("unfounded", &[HR_GROUP])?;
     let directory = Directory::start()?;
-    let url = format!("ldap://127.0.0.1:{}", directory.port);
-    let change = |config: &mut ConfigFile| {
-        config
-            .set("directory", "urls", vec![url])
-            .set("directory", "allow_plaintext", true)
-            .set("directory", "connect_timeout_ms", 1_000)
-            .set("directory", "operation_timeout_ms", 1_000)
-            .set("directory", "total_timeout_ms", 1_500)
-            .unset("directory", "tls_ca_file");
-    };
+    let change = |config: &mut ConfigFile| directory.configure(config);
     world.with_plain_config(change, || hold(world, &directory))?;
     // The same Postern, before the directory that means well.
     world.raw(&person).map(drop)
@@ -251,7 +242,7 @@ fn hold(world: &World, directory: &Directory) -> Result<()> {
     Ok(())
 }
 
-fn somebody(login: &str) -> Someone {
+pub(crate) fn somebody(login: &str) -> Someone {
     Someone {
         login: login.to_owned(),
         password: format!("Secret-{login}-42"),

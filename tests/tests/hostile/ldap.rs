@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Result;
+use postern_tests::ConfigFile;
 use postern_tests::cast::HR_GROUP;
 use postern_tests::openldap::{GROUPS_DN, PEOPLE_DN};
 
@@ -47,19 +48,30 @@ pub(crate) enum Says {
     Then(Vec<u8>, Vec<u8>),
 }
 
-/// Who logs in, and at which step what is answered.
+/// How the directory tells of changes, by a control that its clients ask with.
+#[derive(Clone)]
+pub(crate) struct Feed {
+    pub(crate) control: &'static str,
+    pub(crate) says: Says,
+}
+
+/// Who is known, and at which step what is answered.
 #[derive(Default)]
 struct Script {
-    login: String,
+    logins: Vec<String>,
     /// Nothing is, where the directory means well.
     answer: Option<(Step, Says)>,
     /// How often it was.
     count: usize,
+    /// It tells nothing without one.
+    feed: Option<Feed>,
+    /// How often it was asked to.
+    feed_count: usize,
 }
 
 /// A directory; its threads end with the test's process.
 pub(crate) struct Directory {
-    pub(crate) port: u16,
+    port: u16,
     script: Arc<Mutex<Script>>,
 }
 
@@ -79,13 +91,42 @@ impl Directory {
         Ok(Self { port, script })
     }
 
-    /// From now on a person of this name is known, and this step of the login answered so.
+    /// Puts it behind Postern.
+    pub(crate) fn configure(&self, config: &mut ConfigFile) {
+        let url = format!("ldap://127.0.0.1:{}", self.port);
+        config
+            .set("directory", "urls", vec![url])
+            .set("directory", "allow_plaintext", true)
+            .set("directory", "connect_timeout_ms", 1_000)
+            .set("directory", "operation_timeout_ms", 1_000)
+            .set("directory", "total_timeout_ms", 1_500)
+            .unset("directory", "tls_ca_file");
+    }
+
+    /// From now on only a person of this name is known, and this step of the login answered so.
     pub(crate) fn expects(&self, login: &str, answer: Option<(Step, Says)>) {
         *lock(&self.script) = Script {
-            login: login.to_owned(),
+            logins: vec![login.to_owned()],
             answer,
-            count: 0,
+            ..Script::default()
         };
+    }
+
+    /// From now on only people of these names are known.
+    pub(crate) fn knows(&self, logins: &[&str]) {
+        lock(&self.script).logins = logins.iter().map(|&it| it.to_owned()).collect();
+    }
+
+    /// How it tells of changes to those who connect from now on.
+    pub(crate) fn tells(&self, feed: Feed) {
+        let mut script = lock(&self.script);
+        script.feed = Some(feed);
+        script.feed_count = 0;
+    }
+
+    /// How often it was asked to.
+    pub(crate) fn feed_count(&self) -> usize {
+        lock(&self.script).feed_count
     }
 
     /// How often that step was asked for.
@@ -113,7 +154,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
             None => continue,
             Some(Says::Once(bytes)) => (with_number(bytes), None),
             Some(Says::Forever(bytes)) => (Vec::new(), Some(with_number(bytes))),
-            Some(Says::Then(first, again)) => (first, Some(again)),
+            Some(Says::Then(first, again)) => (with_number(first), Some(with_number(again))),
         };
         stream.write_all(&first)?;
         while let Some(again) = &again {
@@ -125,8 +166,21 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
 /// What is answered to a request; nothing to one that has no answer.
 fn next(request: &[u8], tag: u8, script: &mut Script) -> Option<Says> {
     let has = |text: &[u8]| request.windows(text.len()).any(|it| it == text);
+    if tag == SEARCH
+        && let Some(feed) = &script.feed
+    {
+        if has(b"supportedControl") {
+            return Some(Says::Once(offer(feed.control)));
+        }
+        if has(feed.control.as_bytes()) {
+            script.feed_count += 1;
+            return Some(feed.says.clone());
+        }
+    }
+    let login = |login: &&String| has(login.as_bytes());
+    let login = script.logins.iter().find(login).map(String::as_str);
     let step = match tag {
-        BIND if has(format!("uid={},", script.login).as_bytes()) => Some(Step::Bind),
+        BIND if login.is_some_and(|it| has(format!("uid={it},").as_bytes())) => Some(Step::Bind),
         // That of the service, and one that nobody can succeed with.
         BIND => None,
         SEARCH if has(SECOND_PAGE) => Some(Step::Page),
@@ -139,23 +193,30 @@ fn next(request: &[u8], tag: u8, script: &mut Script) -> Option<Says> {
             script.count += 1;
             Some(says.clone())
         }
-        _ => Some(Says::Once(honest(step, &script.login))),
+        _ => Some(Says::Once(honest(step, login))),
     }
 }
 
-/// What a directory answers that means well.
-fn honest(step: Option<Step>, login: &str) -> Vec<u8> {
+/// The root entry of a directory that knows this control.
+fn offer(control: &str) -> Vec<u8> {
+    let root = to_it(&entry(b"", &attribute("supportedControl", control)));
+    [root, to_it(&result(0x65, 0))].concat()
+}
+
+/// What a directory answers that means well, about a person whom it knows.
+fn honest(step: Option<Step>, login: Option<&str>) -> Vec<u8> {
     let done = || to_it(&result(0x65, 0));
-    match step {
-        None | Some(Step::Bind) => to_it(&result(0x61, 0)),
-        Some(Step::Person) => {
+    match (step, login) {
+        (None | Some(Step::Bind), _) => to_it(&result(0x61, 0)),
+        (Some(Step::Person), None) => done(),
+        (Some(Step::Person), Some(login)) => {
             let dn = format!("uid={login},{PEOPLE_DN}");
             let id = format!("entry of {login}");
             let attributes = [attribute("uid", login), attribute("entryUUID", &id)].concat();
             [to_it(&entry(dn.as_bytes(), &attributes)), done()].concat()
         }
-        Some(Step::Groups) => page(SECOND_PAGE),
-        Some(Step::Page) => {
+        (Some(Step::Groups), _) => page(SECOND_PAGE),
+        (Some(Step::Page), _) => {
             let dn = format!("cn={HR_GROUP},{GROUPS_DN}");
             let group = entry(dn.as_bytes(), &attribute("cn", HR_GROUP));
             [to_it(&group), page(b"")].concat()
@@ -233,9 +294,11 @@ pub(crate) fn page(cookie: &[u8]) -> Vec<u8> {
 
 /// The end of a page whose control has this value.
 pub(crate) fn page_of(value: &[u8]) -> Vec<u8> {
-    let control = element(
-        0x30,
-        &[element(4, PAGED_RESULTS), element(4, value)].concat(),
-    );
-    to_it(&[result(0x65, 0), element(0xa0, &control)].concat())
+    to_it(&[result(0x65, 0), control(PAGED_RESULTS, value)].concat())
+}
+
+/// The controls of a message: this one, with this value.
+pub(crate) fn control(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let control = [element(4, name), element(4, value)].concat();
+    element(0xa0, &element(0x30, &control))
 }

@@ -6,6 +6,7 @@
 use ldap3::Scope;
 use ldap3::controls::RawControl;
 use postern_core::directory::dirsync::{DIRSYNC, reached, request};
+use tokio::time::sleep;
 
 use super::outlet::Outlet;
 use super::place::Place;
@@ -15,7 +16,7 @@ use crate::directory::connection::live::Answer;
 use crate::directory::connection::{Connection, Query};
 use crate::directory::entry::Entry;
 use crate::directory::error::{DirectoryError, code};
-use crate::limits::FEED_DIRSYNC_BYTES_MAX;
+use crate::limits::{FEED_DIRSYNC_BYTES_MAX, FEED_DIRSYNC_SPACING};
 
 /// What the search is called in errors.
 const ASKED: &str = "DirSync";
@@ -110,6 +111,7 @@ impl DirSync {
             if !more {
                 break;
             }
+            sleep(FEED_DIRSYNC_SPACING).await;
         }
         // In this order: what changes while everybody is compared is told afterwards.
         place.advance(&self.root, &cookie);
@@ -138,6 +140,7 @@ impl DirSync {
             if !more {
                 return Ok(());
             }
+            sleep(FEED_DIRSYNC_SPACING).await;
         }
     }
 
