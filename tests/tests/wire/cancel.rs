@@ -121,7 +121,19 @@ pub(crate) fn keys_are_posterns_own_and_never_the_same(world: &World) -> Result<
         keys.insert(key_of(&world.raw(&person)?)?.key);
     }
     ensure!(keys.len() == 20, "{} keys of 20 sessions", keys.len());
-    Ok(())
+    // The database itself does not know them.
+    let mut client = world.raw(&person)?;
+    let key = key_of(&client)?;
+    client.send_query(SLEEP)?;
+    wait_for_asleep(world, "prolific", "1")?;
+    RawClient::cancel(world.postgres.port(), &key)?;
+    let wrong = format!("wrong key in cancel request for process {}", key.pid);
+    wait_until("the database has refused the key", CHANGE_LIMIT, || {
+        Ok(world.postgres_lines(&[&wrong])? == 1)
+    })?;
+    ensure!(asleep(world, "prolific")? == "1", "the query has ended");
+    RawClient::cancel(world.plain.port(), &key)?;
+    expect_cancelled(&mut client)
 }
 
 pub(crate) fn ctrl_c_in_psql_cancels_its_query(world: &World) -> Result<()> {
