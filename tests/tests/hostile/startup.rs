@@ -1,13 +1,19 @@
 //! First packets that no honest client sends.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
-use postern_tests::raw::{GSS_REQUEST, Message, PROTOCOL_3_0, SSL_REQUEST, client_config};
-use postern_tests::{ConfigFile, RawClient, World};
-use rustls::ClientConnection;
+use postern_tests::raw::{
+    GSS_REQUEST, Message, PROTOCOL_3_0, SSL_REQUEST, client_config, client_that_offers,
+};
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{ConfigFile, RawClient, World, wait_until};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
 
 use crate::SLACK;
 
@@ -203,34 +209,44 @@ pub(crate) fn names_and_options_without_number_are_answered_once(world: &World) 
     Ok(())
 }
 
+/// Why logins were refused so far. Nobody may have come as who was slipped in.
+fn refusals(world: &World) -> Result<Vec<Value>> {
+    let records = world.postern.audit()?;
+    let is_believed = records.iter().any(|it| it["user"] == "smuggled");
+    ensure!(!is_believed, "what was slipped in is a login");
+    let refused = records.iter().filter(|it| it["event"] == "refused");
+    Ok(refused.map(|it| it["reason"].clone()).collect())
+}
+
 pub(crate) fn plaintext_behind_a_client_hello_is_no_part_of_the_session(
     world: &World,
 ) -> Result<()> {
     let tls = client_config(world.postern.ca_file())?;
-    let direct = postern_tests::raw::client_that_offers(world.postern.ca_file(), &["postgresql"])?;
+    let direct = client_that_offers(world.postern.ca_file(), &["postgresql"])?;
     for (is_direct, config) in [(false, tls), (true, direct)] {
-        let name = ServerName::try_from("localhost")?;
-        let mut tls = ClientConnection::new(config, name)?;
+        let before = refusals(world)?.len();
+        let mut tls = ClientConnection::new(config, ServerName::try_from("localhost")?)?;
         let mut bytes = Vec::new();
         tls.write_tls(&mut bytes)?;
-        bytes.extend(b"\0\0\0\x10\0\x03\0\0user\0x\0\0\0\0\0");
-        let mut client = RawClient::connect(world.postern.port())?;
+        bytes.extend(b"\0\0\0\x17\0\x03\0\0user\0smuggled\0\0");
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, world.postern.port()))?;
+        socket.set_read_timeout(Some(SLACK))?;
         if !is_direct {
-            client.send_packet(&SSL_REQUEST.to_be_bytes())?;
-            ensure!(client.read_byte()? == b'S');
+            socket.write_all(&[&[0, 0, 0, 8][..], &SSL_REQUEST.to_be_bytes()].concat())?;
+            let mut answer = [0];
+            socket.read_exact(&mut answer)?;
+            ensure!(answer == *b"S", "{answer:?}");
         }
-        client.send(&bytes)?;
-        // At most records of TLS come, and the end: never an answer to what was slipped in.
-        while let Ok(kind) = client.read_byte() {
-            ensure!((20..=23).contains(&kind), "{kind} is no record of TLS");
-            let header = [(); 4].map(|()| client.read_byte().unwrap_or_default());
-            let length = u16::from_be_bytes([header[2], header[3]]);
-            for _ in 0..length {
-                if client.read_byte().is_err() {
-                    break;
-                }
-            }
-        }
+        socket.write_all(&bytes)?;
+        // The client does its part of the handshake, and would read what the server then says.
+        let ended = StreamOwned::new(tls, socket).read(&mut [0]);
+        let ended = ended.err().context("what was slipped in is answered")?;
+        let is_hang = matches!(ended.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        ensure!(!is_hang, "direct {is_direct}: nothing ends it");
+        wait_until("it is on record", CHANGE_LIMIT, || {
+            let mut reasons = refusals(world)?.into_iter().skip(before);
+            Ok(reasons.any(|it| it == "client_tls_failed"))
+        })?;
     }
     Ok(())
 }
