@@ -8,7 +8,7 @@ use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::{ConfigFile, RawClient, Someone, World};
 
 use crate::SLACK;
-use crate::database::{Database, Says, authentication, greeting, message};
+use crate::database::{Database, Says, authentication, greeting, message, server_config};
 use crate::meter::resident_kib;
 
 /// What all rows together may add to the memory of the process, in KiB: less than one of the
@@ -257,33 +257,42 @@ pub(crate) fn a_database_that_breaks_the_protocol_is_left_and_its_client_told(
 pub(crate) fn what_a_database_says_around_tls_is_not_believed(world: &World) -> Result<()> {
     let person = world.person("encrypted", &[HR_GROUP])?;
     let database = Database::start()?;
+    let tls = server_config(world.postgres.certificate())?;
     let change = |config: &mut ConfigFile| database.configure(config, "require");
     world.with_plain_config(change, || {
-        for (what, bytes) in [
-            // CVE-2021-23222: what follows in the clear could be taken for what came inside TLS.
-            (
-                "says more behind its yes",
-                [b"S".as_slice(), &greeting()].concat(),
-            ),
-            (
-                "says more behind its no",
-                [b"N".as_slice(), &greeting()].concat(),
-            ),
-            ("says no", b"N".to_vec()),
+        database.says(Says::Encrypted(b"S".to_vec(), tls.clone()));
+        let (told, _) = attempt(world, &person)?;
+        ensure!(told.is_empty(), "the honest one is refused: {told}");
+        // CVE-2021-23222: what follows in the clear could be taken for what came inside TLS, which
+        // is there.
+        let more = [b"S".as_slice(), &greeting()].concat();
+        let early = |bytes: &[u8]| Says::Early(bytes.to_vec());
+        for (what, says) in [
+            ("says more behind its yes", Says::Encrypted(more, tls)),
+            ("says no", early(b"N")),
             (
                 "answers an error",
-                message(b'E', b"SFATAL\0C28000\0Mno\0\0"),
+                Says::Early(message(b'E', b"SFATAL\0C28000\0Mno\0\0")),
             ),
-            ("answers for GSSAPI", b"G".to_vec()),
-            ("answers nonsense", b"\0".to_vec()),
-            ("shakes no hands", b"S".to_vec()),
-            ("lets in without TLS", greeting()),
+            ("answers for GSSAPI", early(b"G")),
+            ("answers nonsense", early(b"\0")),
+            ("shakes no hands", early(b"S")),
+            ("lets in without TLS", early(&greeting())),
         ] {
-            database.says(Says::Early(bytes));
+            database.says(says);
             let (told, taken) = attempt(world, &person).context(what)?;
             ensure!(told == "57P03", "{what}: {told:?}");
             ensure!(taken < 2 * SLACK, "{what}: {taken:?}");
         }
+        Ok(())
+    })?;
+    let change = |config: &mut ConfigFile| database.configure(config, "prefer");
+    world.with_plain_config(change, || {
+        // Where clear text will do, it could be taken for the answer to the startup packet. The
+        // second attempt sends that at once, and is answered the same.
+        database.says(Says::Early([b"N".as_slice(), &greeting()].concat()));
+        let (told, _) = attempt(world, &person)?;
+        ensure!(told == "08006", "says more behind its no: {told:?}");
         Ok(())
     })
 }

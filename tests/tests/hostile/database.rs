@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use postern_core::scram::{ClientFirst, SCRAM_SHA_256, Verifier};
+use postern_tests::certificates::ServerCertificate;
 use postern_tests::{ConfigFile, wait_until};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// How long it says the same again and again, if nobody hangs up: longer than any limit.
 const ENDLESS: Duration = Duration::from_secs(60);
@@ -31,6 +35,8 @@ pub(crate) enum Says {
     Early(Vec<u8>),
     /// First it has SCRAM with whoever knows this password.
     Proven(&'static str, Box<Says>),
+    /// An early answer, and then what an honest one says, by TLS with this certificate.
+    Encrypted(Vec<u8>, Arc<ServerConfig>),
 }
 
 /// The database; its threads end with the test's process.
@@ -136,9 +142,9 @@ fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
             }
         }
         Says::Echo(first) => {
-            stream.write_all(&first)?;
-            let mut back = stream.try_clone()?;
-            std::io::copy(&mut stream, &mut back)?;
+            client.write_all(&first)?;
+            let mut back = client.stream.try_clone()?;
+            std::io::copy(client, &mut back)?;
         }
         Says::Exchange(first, answer) => {
             client.write_all(&first)?;
@@ -151,10 +157,21 @@ fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
             prove(client, password)?;
             return say(client, *then);
         }
+        Says::Encrypted(bytes, tls) => {
+            client.write_all(&bytes)?;
+            let tls = ServerConnection::new(tls).map_err(Error::other)?;
+            let mut stream = StreamOwned::new(tls, client);
+            read_message(&mut stream, 0)?;
+            stream.write_all(&greeting())?;
+            return until_hung_up(&mut stream);
+        }
     }
-    // Until it is hung up on.
+    until_hung_up(client)
+}
+
+fn until_hung_up(stream: &mut impl Read) -> std::io::Result<()> {
     loop {
-        read_message(client, 1)?;
+        read_message(stream, 1)?;
     }
 }
 
@@ -176,14 +193,14 @@ fn prove(client: &mut Client, password: &str) -> std::io::Result<()> {
 }
 
 /// Reads one message: its body.
-fn read_message(client: &mut Client, tag_bytes: usize) -> std::io::Result<Vec<u8>> {
+fn read_message(stream: &mut impl Read, tag_bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut header = vec![0; tag_bytes + 4];
-    client.read_exact(&mut header)?;
+    stream.read_exact(&mut header)?;
     let length = header.last_chunk::<4>().map(|it| u32::from_be_bytes(*it));
     let length = length.and_then(|it| usize::try_from(it).ok()?.checked_sub(4));
     let length = length.filter(|it| *it <= 1_000_000);
     let mut body = vec![0; length.ok_or(ErrorKind::InvalidData)?];
-    client.read_exact(&mut body)?;
+    stream.read_exact(&mut body)?;
     Ok(body)
 }
 
@@ -210,4 +227,17 @@ pub(crate) fn greeting() -> Vec<u8> {
         message(b'Z', b"I"),
     ]
     .concat()
+}
+
+/// TLS of a database with this certificate.
+pub(crate) fn server_config(certificate: &ServerCertificate) -> Result<Arc<ServerConfig>> {
+    let chain = CertificateDer::pem_file_iter(&certificate.cert_file)?;
+    let chain = chain.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&certificate.key_file)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Arc::new(config))
 }
