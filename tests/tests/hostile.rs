@@ -89,6 +89,7 @@ fn main() -> ExitCode {
             session::no_length_in_a_session_is_believed_and_its_bytes_arrive_as_they_were,
             faults::bytes_that_come_in_pieces_or_late_arrive_once_and_in_order,
             faults::a_transfer_that_breaks_is_cut_short_or_nothing_and_its_session_ends,
+            faults::a_login_that_breaks_anywhere_ends_and_the_next_one_is_in,
             every_session_has_exactly_one_terminal_record,
         ],
     )

@@ -4,6 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use postern_tests::Postern;
+use postern_tests::process::run;
+use serde_json::Value;
 
 /// Clock ticks of `/proc/PID/stat` a second, on every Linux there is (proc(5), `USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
@@ -45,6 +48,15 @@ pub(crate) fn unread(port: u16) -> Result<u64> {
 /// How many file descriptors a process has open.
 pub(crate) fn descriptors(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// How much of a limit is used, by `postern show limits`.
+pub(crate) fn used(postern: &Postern, limit: &str) -> Result<u64> {
+    let json = run(&mut postern.command(&["show", "limits", "--json"])?)?;
+    let rows: Vec<Value> = serde_json::from_str(&json)?;
+    let row = rows.iter().find(|it| it["limit"] == limit);
+    let used = row.and_then(|it| it["used"].as_u64());
+    used.with_context(|| format!("{limit} is not in {json}"))
 }
 
 /// The time that 99 of 100 are not above.
