@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 
-use postern_ring::CloseReason;
+use postern_ring::{CloseReason, Ring, RingConfig, Side};
 
 use crate::support::{bytes, ping, read, read_all, ring, splice, wait_until};
 
@@ -145,5 +145,35 @@ fn stopping_the_ring_ends_every_session_and_closes_its_sockets() {
         assert!(read_all(&mut &peers.backend).is_empty());
         assert!(read_all(&mut &peers.client).is_empty());
         assert_eq!(peers.closed().reason, CloseReason::Ended);
+    }
+}
+
+#[test]
+fn whoever_takes_nothing_any_more_is_dead_after_the_user_timeout() {
+    for silent in [Side::Client, Side::Backend] {
+        let ring = Ring::start(RingConfig {
+            pin: false,
+            user_timeout_ms: 1_000,
+            ..RingConfig::new(1)
+        })
+        .unwrap();
+        let peers = splice(&ring.handle());
+        let mut busy = match silent {
+            Side::Client => &peers.backend,
+            Side::Backend => &peers.client,
+        };
+        // More than all buffers on the way to a peer that does not read.
+        let chunk = bytes(5, 64 * 1024);
+        while busy.write_all(&chunk).is_ok() {}
+        // The system tells one of two operations that time is up, and the other that it is over.
+        let over = match silent {
+            Side::Client => CloseReason::ClientReset,
+            Side::Backend => CloseReason::BackendReset,
+        };
+        let reason = peers.closed().reason;
+        assert!(
+            [CloseReason::TimedOut(silent), over].contains(&reason),
+            "{reason:?}"
+        );
     }
 }
