@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
-use postern_tests::raw::PROTOCOL_3_0;
-use postern_tests::{ConfigFile, RawClient, Someone, World};
+use postern_tests::raw::{Message, PROTOCOL_3_0};
+use postern_tests::world::CHANGE_LIMIT;
+use postern_tests::{ConfigFile, RawClient, Someone, World, wait_until};
 
 use crate::SLACK;
 use crate::database::{Database, Says, authentication, greeting, message, server_config};
@@ -197,13 +198,18 @@ fn outcomes() -> Vec<Row> {
     ]
 }
 
-/// Logs in, and returns the SQLSTATE that the client was told; empty when it is in.
-pub(crate) fn attempt(world: &World, person: &Someone) -> Result<(String, Duration)> {
-    let begun = Instant::now();
+/// Logs in; a refusal is the message.
+fn log_in(world: &World, person: &Someone) -> Result<Result<RawClient, Message>> {
     let mut client = RawClient::connect(world.plain.port())?;
     let parameters = [("user", person.login.as_str()), ("database", HR_DATABASE)];
     client.startup(PROTOCOL_3_0, &parameters)?;
-    let outcome = client.finish(&person.password)?;
+    client.finish(&person.password)
+}
+
+/// Logs in, and returns the SQLSTATE that the client was told; empty when it is in.
+pub(crate) fn attempt(world: &World, person: &Someone) -> Result<(String, Duration)> {
+    let begun = Instant::now();
+    let outcome = log_in(world, person)?;
     let told = outcome.err().and_then(|told| told.field(b'C'));
     Ok((told.unwrap_or_default(), begun.elapsed()))
 }
@@ -225,13 +231,14 @@ fn hold(world: &World, person: &Someone, database: &Database) -> Result<()> {
         outcomes(),
     ];
     let breaks = groups.into_iter().flatten();
-    let silent = [
+    let away = [
         ("says nothing more", let_in(b"")),
         ("says nothing", Says::Once(Vec::new())),
+        ("hangs up", Says::Nothing),
     ];
     let breaks = breaks.map(|(what, says)| (what, says, "08006"));
-    let silent = silent.into_iter().map(|(what, says)| (what, says, "57P03"));
-    for (what, says, expected) in breaks.chain(silent) {
+    let away = away.into_iter().map(|(what, says)| (what, says, "57P03"));
+    for (what, says, expected) in breaks.chain(away) {
         database.says(says);
         let (told, taken) = attempt(world, person).context(what)?;
         ensure!(told == expected, "{what}: {told:?}");
@@ -242,6 +249,31 @@ fn hold(world: &World, person: &Someone, database: &Database) -> Result<()> {
     database.says(Says::Slowly(greeting()));
     let (told, _) = attempt(world, person)?;
     ensure!(told.is_empty(), "byte by byte: {told}");
+    keys(world, person, database)
+}
+
+/// Honest databases give no key, or one of up to 256 bytes, which they get back whole.
+fn keys(world: &World, person: &Someone, database: &Database) -> Result<()> {
+    let is_in = || -> Result<RawClient> {
+        let outcome = log_in(world, person)?;
+        outcome.map_err(|told| anyhow!("{told:?}"))
+    };
+    database.says(let_in(&message(b'Z', b"I")));
+    let client = is_in().context("gives no key")?;
+    ensure!(client.cancel_key.is_none(), "{:?}", client.cancel_key);
+    let mut key = vec![0, 0, 0, 7];
+    key.extend(0..=u8::MAX);
+    let given = [message(b'K', &key), message(b'Z', b"I")].concat();
+    database.says(let_in(&given));
+    let client = is_in().context("gives a key of 256 bytes")?;
+    let own = client.cancel_key.clone().context("no key")?;
+    database.says(Says::Nothing);
+    RawClient::cancel(world.plain.port(), &own)?;
+    wait_until("the database is asked to cancel", CHANGE_LIMIT, || {
+        Ok(!database.cancelled().is_empty())
+    })?;
+    let cancelled = database.cancelled();
+    ensure!(cancelled == key, "{} bytes", cancelled.len());
     Ok(())
 }
 

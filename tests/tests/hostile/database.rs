@@ -21,6 +21,8 @@ const ENDLESS: Duration = Duration::from_secs(60);
 /// What it says to a client that has sent its startup packet.
 #[derive(Clone)]
 pub(crate) enum Says {
+    /// Nothing: it hangs up.
+    Nothing,
     /// These bytes, and then nothing until it is hung up on.
     Once(Vec<u8>),
     /// The same, byte by byte.
@@ -39,11 +41,15 @@ pub(crate) enum Says {
     Encrypted(Vec<u8>, Arc<ServerConfig>),
 }
 
+/// What a cancel request begins with, behind its length.
+const CANCEL_REQUEST: [u8; 4] = 80_877_102_u32.to_be_bytes();
+
 /// The database; its threads end with the test's process.
 pub(crate) struct Database {
     pub(crate) port: u16,
     says: Arc<Mutex<Says>>,
     heard: Arc<Mutex<Vec<u8>>>,
+    cancelled: Arc<Mutex<Vec<u8>>>,
 }
 
 /// Who speaks to it on one connection. What it reads of that, it remembers.
@@ -75,17 +81,22 @@ impl Database {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let says = Arc::new(Mutex::new(Says::Once(Vec::new())));
-        let heard = Arc::default();
-        let (script, ear) = (Arc::clone(&says), Arc::clone(&heard));
+        let (heard, cancelled) = (Arc::default(), Arc::default());
+        let (script, ear, asked) = (Arc::clone(&says), Arc::clone(&heard), Arc::clone(&cancelled));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(std::io::Result::ok) {
-                let says = lock(&script).clone();
+                let (says, asked) = (lock(&script).clone(), Arc::clone(&asked));
                 let heard = Arc::clone(&ear);
                 // Its client hangs up on it, which is no failure here.
-                thread::spawn(move || drop(play(Client { stream, heard }, says)));
+                thread::spawn(move || drop(play(Client { stream, heard }, says, &asked)));
             }
         });
-        Ok(Self { port, says, heard })
+        Ok(Self {
+            port,
+            says,
+            heard,
+            cancelled,
+        })
     }
 
     /// What it says from now on.
@@ -99,6 +110,11 @@ impl Database {
         let are_gone = || Ok(Arc::strong_count(&self.heard) == 2);
         wait_until("all connections have ended", ENDLESS, are_gone)?;
         Ok(lock(&self.heard).clone())
+    }
+
+    /// What the last cancel request was for: a process number, and its key.
+    pub(crate) fn cancelled(&self) -> Vec<u8> {
+        lock(&self.cancelled).clone()
     }
 
     /// Puts it behind Postern, with this `sslmode`. It may ask for nothing, or for SCRAM.
@@ -120,15 +136,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn play(mut client: Client, says: Says) -> std::io::Result<()> {
+fn play(mut client: Client, says: Says, cancelled: &Mutex<Vec<u8>>) -> std::io::Result<()> {
     client.stream.set_nodelay(true)?;
     client.stream.set_write_timeout(Some(ENDLESS))?;
-    read_message(&mut client, 0)?;
+    let first = read_message(&mut client, 0)?;
+    if let Some(key) = first.strip_prefix(&CANCEL_REQUEST) {
+        *lock(cancelled) = key.to_vec();
+    }
     say(&mut client, says)
 }
 
 fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
     match says {
+        Says::Nothing => return Ok(()),
         Says::Once(bytes) | Says::Early(bytes) => client.write_all(&bytes)?,
         Says::Slowly(bytes) => {
             for byte in bytes.chunks(1) {
