@@ -234,6 +234,7 @@ fn hold(world: &World, person: &Someone, database: &Database) -> Result<()> {
     let away = [
         ("says nothing more", let_in(b"")),
         ("says nothing", Says::Once(Vec::new())),
+        ("says it a byte a second", Says::Dripping(greeting())),
         ("hangs up", Says::Nothing),
     ];
     let breaks = breaks.map(|(what, says)| (what, says, "08006"));

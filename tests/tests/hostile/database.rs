@@ -3,6 +3,7 @@
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) enum Says {
     Once(Vec<u8>),
     /// The same, byte by byte.
     Slowly(Vec<u8>),
+    /// The same, a byte a second.
+    Dripping(Vec<u8>),
     /// First these bytes, and then those again and again.
     Forever(Vec<u8>, Vec<u8>),
     /// What comes first, and what it makes of each message that it is sent then.
@@ -155,6 +158,7 @@ fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
                 client.write_all(byte)?;
             }
         }
+        Says::Dripping(bytes) => drip(client, &bytes)?,
         Says::Forever(first, again) => {
             client.write_all(&first)?;
             loop {
@@ -187,6 +191,17 @@ fn say(client: &mut Client, says: Says) -> std::io::Result<()> {
         }
     }
     until_hung_up(client)
+}
+
+/// Says it a byte a second.
+pub(crate) fn drip(stream: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    let (_never, second) = channel::<()>();
+    for byte in bytes.chunks(1) {
+        stream.write_all(byte)?;
+        // It times out, because nothing is sent.
+        let _ = second.recv_timeout(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 fn until_hung_up(stream: &mut impl Read) -> std::io::Result<()> {

@@ -123,6 +123,10 @@ fn answers() -> Vec<Row> {
             once(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
         ),
         ("says nothing", once(Vec::new())),
+        (
+            "answers a byte a second",
+            Says::Dripping(to_it(&result(0x65, 0))),
+        ),
     ]
 }
 

@@ -10,6 +10,8 @@ use postern_tests::ConfigFile;
 use postern_tests::cast::HR_GROUP;
 use postern_tests::openldap::{GROUPS_DN, PEOPLE_DN};
 
+use crate::database::drip;
+
 /// The number of the message in what a test gives; that of the request is put in its place.
 const NUMBER: u8 = 0x7e;
 /// The control of paged results (RFC 2696).
@@ -42,6 +44,8 @@ impl Step {
 pub(crate) enum Says {
     /// These bytes and then nothing, each time.
     Once(Vec<u8>),
+    /// The same, a byte a second.
+    Dripping(Vec<u8>),
     /// The same again and again.
     Forever(Vec<u8>),
     /// The first of these, and then the other again and again.
@@ -153,6 +157,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
         let (first, again) = match says {
             None => continue,
             Some(Says::Once(bytes)) => (with_number(bytes), None),
+            Some(Says::Dripping(bytes)) => return drip(&mut stream, &with_number(bytes)),
             Some(Says::Forever(bytes)) => (Vec::new(), Some(with_number(bytes))),
             Some(Says::Then(first, again)) => (with_number(first), Some(with_number(again))),
         };
