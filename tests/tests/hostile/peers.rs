@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
 use postern_tests::raw::{PROTOCOL_3_0, SSL_REQUEST, client_config};
 use postern_tests::world::CHANGE_LIMIT;
-use postern_tests::{ConfigFile, RawClient, Someone, World, wait_until};
+use postern_tests::{ConfigFile, RawClient, Someone, World, needs, wait_until};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::SLACK;
@@ -117,7 +117,15 @@ pub(crate) fn thousands_of_slow_peers_leave_logins_as_quick_as_they_were(
         (1_000, 3, 100)
     };
     // A dripping peer has two descriptors here, and every one has two in Postern.
-    let count = wanted.min((raise_descriptor_limit()? - 512) / 2);
+    let count = (raise_descriptor_limit()? - 512) / 2;
+    if count < wanted {
+        let why = format!("there are descriptors for {count} peers of {wanted}");
+        needs::skip(
+            "thousands_of_slow_peers_leave_logins_as_quick_as_they_were",
+            &why,
+        );
+        return Ok(());
+    }
     let person = world.person("punctual", &[HR_GROUP])?;
     let never_cold = |config: &mut ConfigFile| {
         config
@@ -129,27 +137,27 @@ pub(crate) fn thousands_of_slow_peers_leave_logins_as_quick_as_they_were(
         let tls = client_config(world.postern.ca_file())?;
         let take_times = || {
             let times = (0..logins).map(|_| log_in(port, &tls, &person));
-            times.collect::<Result<Vec<_>>>().map(p99)
+            times.collect::<Result<Vec<_>>>()
         };
         log_in(port, &tls, &person)?;
         let before = descriptors(pid)?;
-        let mut ratios = Vec::new();
-        for round in 1..=rounds {
-            let alone = take_times()?;
-            let crowd = Crowd::gather(port, count)?;
-            let beside = take_times()?;
+        // In turns, so that what else the machine does is in both.
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            alone.extend(take_times()?);
+            let crowd = Crowd::gather(port, wanted)?;
+            beside.extend(take_times()?);
             let connected = crowd.connected()?;
-            ensure!(connected == count, "{connected} of {count} are connected");
+            ensure!(connected == wanted, "{connected} of {wanted} are connected");
             drop(crowd);
             wait_until("the crowd has gone", CHANGE_LIMIT, || {
                 Ok(descriptors(pid)? < before + 100)
             })?;
-            println!("round {round}: p99 {alone:?} alone, {beside:?} beside {count} slow peers");
-            ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
         }
-        // What else the machine does makes single rounds worse, and none better.
-        let best = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        ensure!(best <= 1.2, "p99 against without the crowd: {ratios:?}");
+        let (alone, beside) = (p99(alone), p99(beside));
+        let told = format!("p99 {alone:?} alone, {beside:?} beside {wanted} slow peers");
+        println!("{told}");
+        ensure!(beside <= alone.mul_f64(1.2), "{told}");
         Ok(())
     })
 }
