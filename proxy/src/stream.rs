@@ -308,6 +308,8 @@ impl Stream {
                     Err((error, alert)) => return Err(self.refuse_hello(error, alert).await),
                 }
             }
+            // Whoever waits now has kept it already.
+            drop(received);
             self.receive().await?;
         }
     }
