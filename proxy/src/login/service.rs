@@ -62,7 +62,8 @@ pub(super) async fn line(
         };
         // Programs do not type.
         let limit = Instant::now() + SERVICE_EXCHANGE_TIMEOUT;
-        within(limit, relay(sides, &packet)).await
+        // An exchange needs far more memory than waiting for its turn does.
+        within(limit, Box::pin(relay(sides, &packet))).await
     };
     let relayed = within(wish.deadline, exchange).await;
     if relayed.as_ref().is_err_and(is_wrong_password) {
