@@ -38,6 +38,8 @@ mod session;
 mod starttls;
 #[path = "hostile/startup.rs"]
 mod startup;
+#[path = "hostile/waiting.rs"]
+mod waiting;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
             peers::an_address_takes_no_more_places_than_its_own,
             peers::behind_a_proxy_each_client_has_its_own_places,
             peers::behind_a_proxy_an_address_over_its_limit_holds_no_place_of_others,
-            peers::a_connection_before_authentication_costs_32_kib_at_most,
+            waiting::a_connection_before_authentication_costs_32_kib_at_most,
             peers::whoever_has_sent_no_startup_packet_in_10_s_is_cut_off,
             peers::thousands_of_slow_peers_leave_logins_as_quick_as_they_were,
             exhaustion::sessions_and_waiting_connections_take_two_descriptors_each,

@@ -9,19 +9,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
-use postern_tests::raw::{PROTOCOL_3_0, SSL_REQUEST, client_config};
+use postern_tests::raw::{SSL_REQUEST, client_config};
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{ConfigFile, RawClient, Someone, World, needs, wait_until};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::SLACK;
-use crate::meter::{descriptors, p99, resident_kib, unread};
+use crate::meter::{descriptors, p99};
+use crate::waiting::tls_and_nothing;
 
 /// How long a client has until its startup packet.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a connection may cost before authentication, in KiB.
-const CONNECTION_KIB_MAX: u64 = 32;
 
 /// How many connections each address of the crowd has: what the configuration allows.
 const PER_ADDRESS: usize = 1_000;
@@ -173,104 +171,6 @@ fn log_in(
     let in_session = client.go_on(&person.login, HR_DATABASE, &person.password)?;
     in_session.map_err(|told| anyhow!("{told:?}"))?;
     Ok(begun.elapsed())
-}
-
-/// What makes one connection that waits before authentication, and keeps it.
-type Waiting = fn(&World) -> Result<RawClient>;
-
-/// The ways of waiting, each as costly as a client can make it.
-const WAITING: [(&str, Waiting); 6] = [
-    ("says nothing", |world| {
-        RawClient::connect(world.plain.port())
-    }),
-    ("a startup packet without its end", |world| {
-        let mut client = RawClient::connect(world.plain.port())?;
-        let mut packet = 10_000_u32.to_be_bytes().to_vec();
-        packet.extend(PROTOCOL_3_0.to_be_bytes());
-        packet.resize(9_999, b'a');
-        client.send(&packet)?;
-        Ok(client)
-    }),
-    ("a password without its end", |world| {
-        let mut client = RawClient::connect(world.plain.port())?;
-        client.startup(PROTOCOL_3_0, &[("user", "endless")])?;
-        ensure!(client.read()?.tag == b'R');
-        client.send(&password_without_end()?)?;
-        Ok(client)
-    }),
-    ("a ClientHello without its end", |world| {
-        let mut client = RawClient::connect(world.plain.port())?;
-        client.send_packet(&SSL_REQUEST.to_be_bytes())?;
-        ensure!(client.read_byte()? == b'S');
-        // A record of 16 KiB that begins a ClientHello of nearly 64 KiB; of more than 8 KiB
-        // nothing is kept.
-        let mut record = vec![22, 3, 1, 0x40, 0, 1, 0, 0xf0, 0, 3, 3];
-        record.resize(8_000, 0);
-        client.send(&record)?;
-        Ok(client)
-    }),
-    ("TLS and nothing", tls_and_nothing),
-    ("TLS and a password without its end", |world| {
-        let mut client = tls_and_nothing(world)?;
-        client.startup(PROTOCOL_3_0, &[("user", "endless")])?;
-        ensure!(client.read()?.tag == b'R');
-        client.send(&password_without_end()?)?;
-        Ok(client)
-    }),
-];
-
-fn tls_and_nothing(world: &World) -> Result<RawClient> {
-    let tls = client_config(world.plain.ca_file())?;
-    let client = RawClient::encrypted(world.plain.port(), &tls)?;
-    client.map_err(|told| anyhow!("{told:?}"))
-}
-
-/// A password message of the greatest length, but for its last byte.
-fn password_without_end() -> Result<Vec<u8>> {
-    let mut message = vec![b'p'];
-    message.extend(u32::try_from(8_192 + 4)?.to_be_bytes());
-    message.resize(1 + 4 + 8_191, b'x');
-    Ok(message)
-}
-
-pub(crate) fn a_connection_before_authentication_costs_32_kib_at_most(world: &World) -> Result<()> {
-    let count = if crate::is_full() { 1_000 } else { 300 };
-    raise_descriptor_limit()?;
-    let patient = |config: &mut ConfigFile| {
-        config.set("limits", "login_timeout_ms", 60_000);
-    };
-    let mut over = Vec::new();
-    for (what, wait) in WAITING {
-        // A process of its own: what one kind has left behind would be used again by the next.
-        world.with_plain_config(patient, || {
-            let pid = world.plain.pid()?;
-            let port = world.plain.port();
-            let mut held = Vec::new();
-            // The first ones also take what was left over from the start.
-            let mut series = Vec::new();
-            for _ in 0..2 {
-                for _ in 0..count {
-                    held.push(wait(world)?);
-                }
-                // Two descriptors for each, once it is accepted.
-                wait_until("everything that was sent is read", CHANGE_LIMIT, || {
-                    Ok(descriptors(pid)? > 2 * held.len() && unread(port)? == 0)
-                })?;
-                series.push(resident_kib(pid)?);
-            }
-            let [first, second] = series.as_slice() else {
-                anyhow::bail!("not two series");
-            };
-            let each = second.saturating_sub(*first) / count;
-            println!("{what}: {each} KiB a connection");
-            if each > CONNECTION_KIB_MAX {
-                over.push(format!("{what}: {each} KiB"));
-            }
-            Ok(())
-        })?;
-    }
-    ensure!(over.is_empty(), "{over:?}");
-    Ok(())
 }
 
 pub(crate) fn whoever_has_sent_no_startup_packet_in_10_s_is_cut_off(world: &World) -> Result<()> {
