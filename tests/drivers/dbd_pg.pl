@@ -100,7 +100,7 @@ sub play {
 }
 
 $| = 1;
-for my $mode (qw(disable require verify-ca verify-full)) {
+for my $mode (qw(disable allow prefer require verify-ca verify-full)) {
     play("sslmode=$mode", sub { outcome(mode => $mode) });
 }
 play('foreign-authority', sub { outcome(authority => $ENV{CARD_FOREIGN_CA}) });

@@ -61,7 +61,7 @@ local function play(name, item, ...)
   print(name .. "\t" .. said:gsub("%s+", " "))
 end
 
-for _, mode in ipairs({ "disable", "require", "verify-ca", "verify-full" }) do
+for _, mode in ipairs({ "disable", "allow", "prefer", "require", "verify-ca", "verify-full" }) do
   play("sslmode=" .. mode, outcome, mode)
 end
 play("foreign-authority", outcome, nil, os.getenv("CARD_FOREIGN_CA"))

@@ -123,7 +123,7 @@ function play($name, $item)
     echo $name, "\t", trim(preg_replace('/\s+/', ' ', $outcome)), "\n";
 }
 
-foreach (['disable', 'require', 'verify-ca', 'verify-full'] as $mode) {
+foreach (['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as $mode) {
     play("sslmode=$mode", fn () => outcome($mode));
 }
 play('foreign-authority', fn () => outcome(authority: getenv('CARD_FOREIGN_CA')));

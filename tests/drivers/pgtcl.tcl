@@ -109,7 +109,9 @@ proc play {name args} {
     flush stdout
 }
 
-foreach mode {disable require verify-ca verify-full} { play sslmode=$mode outcome $mode }
+foreach mode {disable allow prefer require verify-ca verify-full} {
+    play sslmode=$mode outcome $mode
+}
 play foreign-authority outcome verify-full $env(CARD_FOREIGN_CA)
 play wrong-password outcome require "" not-this-one
 play cancel cancel

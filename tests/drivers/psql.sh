@@ -15,7 +15,7 @@ connect() {
   esac
 }
 
-for mode in disable require verify-ca verify-full; do
+for mode in disable allow prefer require verify-ca verify-full; do
   say "sslmode=$mode" "$(PGSSLMODE=$mode connect)"
 done
 export PGSSLMODE=verify-full

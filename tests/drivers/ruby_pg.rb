@@ -109,7 +109,7 @@ def play(name)
   $stdout.flush
 end
 
-%w[disable require verify-ca verify-full].each do |mode|
+%w[disable allow prefer require verify-ca verify-full].each do |mode|
   play("sslmode=#{mode}") { outcome(mode) }
 end
 play('foreign-authority') { outcome(authority: ENV['CARD_FOREIGN_CA']) }

@@ -19,6 +19,9 @@ public final class Card {
     static final String PASSWORD = System.getenv("PGPASSWORD");
     static final int ROWS = 100_000;
     static final int WAIT_MS = 30_000;
+    static final String[] MODES = {
+        "disable", "allow", "prefer", "require", "verify-ca", "verify-full"
+    };
 
     /** How often a cancel request is repeated until the query has ended. */
     static final int CANCEL_INTERVAL_MS = 1_000;
@@ -188,7 +191,7 @@ public final class Card {
     }
 
     public static void main(String[] arguments) {
-        for (String mode : new String[] {"disable", "require", "verify-ca", "verify-full"}) {
+        for (String mode : MODES) {
             play("sslmode=" + mode, () -> outcome(mode, AUTHORITY, PASSWORD));
         }
         String foreign = System.getenv("CARD_FOREIGN_CA");

@@ -29,6 +29,7 @@ for (const name of ['PGSSLMODE', 'PGSSLROOTCERT']) delete environment[name];
 /** What Node's TLS makes of one of libpq's modes. */
 exports.context = (mode, authority) => {
   if (mode === 'disable') return false;
+  if (mode === 'allow' || mode === 'prefer') return mode;
   if (mode === 'require') return { rejectUnauthorized: false };
   const context = { ca: fs.readFileSync(authority, 'utf8'), servername: exports.host };
   if (mode === 'verify-ca') context.checkServerIdentity = () => undefined;
@@ -79,6 +80,7 @@ exports.connections = (connect, tls) => {
     try {
       connection = await connect(mode, options);
     } catch (error) {
+      if (error instanceof exports.Cannot) throw error;
       // Five letters are the server's, anything else is of TLS or of the system.
       return `refused ${/^[0-9A-Z]{5}$/.test(error.code) ? error.code : ''}`;
     }
@@ -88,6 +90,8 @@ exports.connections = (connect, tls) => {
   };
   return [
     ['sslmode=disable', () => outcome('disable', {})],
+    ['sslmode=allow', () => outcome('allow', {})],
+    ['sslmode=prefer', () => outcome('prefer', {})],
     ['sslmode=require', () => outcome('require', {})],
     ['sslmode=verify-ca', () => outcome('verify-ca', {})],
     ['sslmode=verify-full', () => outcome('verify-full', {})],

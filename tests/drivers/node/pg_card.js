@@ -9,6 +9,8 @@ const copyStreams = require('pg-copy-streams');
 const card = require('./card.js');
 
 const client = (mode = 'verify-full', options = {}) => {
+  // It has TLS or not, as its caller says; and nothing in between.
+  if (mode === 'allow' || mode === 'prefer') throw new card.Cannot();
   const { host, port, user, database } = card;
   const ssl = card.context(mode, options.authority ?? card.authority);
   const password = options.password ?? card.password;

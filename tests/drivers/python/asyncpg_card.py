@@ -13,7 +13,7 @@ wait = LOOP.run_until_complete
 
 
 def context(mode, authority):
-    if mode in ("disable", "require"):
+    if not mode.startswith("verify"):
         return mode
     made = ssl.create_default_context(cafile=authority)
     made.check_hostname = mode == "verify-full"

@@ -59,6 +59,8 @@ def connections(connect, is_refusal, tls, close):
         def item():
             try:
                 connection = connect(mode, **options)
+            except Cannot:
+                raise
             except Exception as error:
                 code = is_refusal(error)
                 if code is None:
@@ -73,6 +75,8 @@ def connections(connect, is_refusal, tls, close):
 
     return [
         ("sslmode=disable", with_mode("disable")),
+        ("sslmode=allow", with_mode("allow")),
+        ("sslmode=prefer", with_mode("prefer")),
         ("sslmode=require", with_mode("require")),
         ("sslmode=verify-ca", with_mode("verify-ca")),
         ("sslmode=verify-full", with_mode("verify-full")),

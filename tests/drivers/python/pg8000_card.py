@@ -12,6 +12,10 @@ import card
 def context(mode, authority):
     if mode == "disable":
         return False
+    if mode == "allow":
+        raise card.Cannot
+    if mode == "prefer":
+        return None
     if mode == "require":
         made = ssl.create_default_context()
         made.check_hostname, made.verify_mode = False, ssl.CERT_NONE

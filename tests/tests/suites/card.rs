@@ -20,8 +20,10 @@ const SAMPLE_ROW_BYTES: u32 = 1_000_000;
 
 /// Every item, and the outcomes that are well; `tests/drivers/README.md` says what each one does.
 /// A driver need not tell the code of a refusal, so there are two for some.
-const ITEMS: [(&str, &[&str]); 14] = [
+const ITEMS: [(&str, &[&str]); 16] = [
     ("sslmode=disable", &["refused", "refused 28000"]),
+    ("sslmode=allow", &["tls"]),
+    ("sslmode=prefer", &["tls"]),
     ("sslmode=require", &["tls"]),
     ("sslmode=verify-ca", &["tls"]),
     ("sslmode=verify-full", &["tls"]),

@@ -18,6 +18,8 @@ import (
 const rows = 100000
 const waitFor = 30 * time.Second
 
+var modes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
 var authority = os.Getenv("PGSSLROOTCERT")
 var password = os.Getenv("PGPASSWORD")
 var background = context.Background()
@@ -208,7 +210,7 @@ func play(name string, item func() (string, error)) {
 }
 
 func main() {
-	for _, mode := range []string{"disable", "require", "verify-ca", "verify-full"} {
+	for _, mode := range modes {
 		play("sslmode="+mode, func() (string, error) { return outcome(mode, authority, password) })
 	}
 	foreign := os.Getenv("CARD_FOREIGN_CA")

@@ -179,6 +179,10 @@ func play(name string, item func() (string, error)) {
 }
 
 func main() {
+	for _, mode := range []string{"allow", "prefer"} {
+		// It knows neither.
+		play("sslmode="+mode, func() (string, error) { return "cannot", nil })
+	}
 	for _, mode := range []string{"disable", "require", "verify-ca", "verify-full"} {
 		play("sslmode="+mode, func() (string, error) { return outcome(mode, authority, password) })
 	}

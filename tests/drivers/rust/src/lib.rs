@@ -47,7 +47,14 @@ impl Way {
 
     /// Every way that the card names.
     pub fn all() -> Vec<(String, Self)> {
-        let modes = ["disable", "require", "verify-ca", "verify-full"];
+        let modes = [
+            "disable",
+            "allow",
+            "prefer",
+            "require",
+            "verify-ca",
+            "verify-full",
+        ];
         let modes = modes.map(|it| (format!("sslmode={it}"), Self::with_mode(it)));
         let foreign = Self {
             authority: variable("CARD_FOREIGN_CA"),

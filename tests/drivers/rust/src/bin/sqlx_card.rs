@@ -18,6 +18,7 @@ fn options(way: &Way) -> PgConnectOptions {
         .ssl_root_cert(&way.authority)
         .ssl_mode(match way.mode {
             "disable" => PgSslMode::Disable,
+            "prefer" => PgSslMode::Prefer,
             "require" => PgSslMode::Require,
             "verify-ca" => PgSslMode::VerifyCa,
             _ => PgSslMode::VerifyFull,
@@ -39,6 +40,10 @@ async fn alive(connection: &mut PgConnection) -> Result<String, Error> {
 }
 
 async fn outcome(way: &Way) -> Outcome {
+    // It takes `allow` for `disable`.
+    if way.mode == "allow" {
+        return Ok("cannot".to_owned());
+    }
     let mut connection = match options(way).connect().await {
         Ok(connection) => connection,
         Err(error) => return Ok(format!("refused {}", code(&error))),
