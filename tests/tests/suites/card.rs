@@ -46,6 +46,8 @@ const ITEMS_MIN: usize = 10;
 pub(crate) struct Driver {
     /// Its name, which is also that of the person who plays.
     pub(crate) name: &'static str,
+    /// The language that it is for.
+    pub(crate) language: &'static str,
     /// What runs it: a program on the PATH or, if it begins so, one of what was made ready.
     pub(crate) program: &'static str,
     /// Its options.
@@ -75,9 +77,11 @@ pub(crate) fn compare_at(site: &Site, driver: &Driver, routes: &[Psql; 2]) -> Re
         }
     }
     match outcomes.as_slice() {
-        [direct, through] => judge(driver, direct, through),
+        [direct, through] => judge(driver, direct, through)?,
         _ => bail!("there are two routes"),
     }
+    site.has_played(driver);
+    Ok(())
 }
 
 fn judge(

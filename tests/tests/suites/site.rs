@@ -1,11 +1,14 @@
 //! Two PostgreSQL servers of the same kind: one that is reached directly, and one behind Postern.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use postern_tests::config_file::ConfigFile;
 use postern_tests::{Certificates, Postgres, Psql, Someone, World, needs};
 
+use crate::card::Driver;
 use crate::own::RUST_LOGINS;
 
 /// The folder with what `cargo xtask test --only suites` has made ready; without it there is a
@@ -48,6 +51,8 @@ pub(crate) struct Site {
     direct: Postgres,
     /// An authority that has signed nothing here.
     pub(crate) foreign_ca: PathBuf,
+    /// Every driver whose card was played to its end, and its language.
+    played: Mutex<BTreeMap<&'static str, &'static str>>,
 }
 
 impl Site {
@@ -78,6 +83,7 @@ impl Site {
             world,
             direct,
             foreign_ca,
+            played: Mutex::default(),
         })
     }
 
@@ -141,6 +147,18 @@ impl Site {
             Route::Direct => self.direct.port(),
             Route::Through => self.world.plain.port(),
         }
+    }
+
+    /// Notes that a driver's card was played, and came to the same on both routes.
+    pub(crate) fn has_played(&self, driver: &Driver) {
+        let mut played = self.played.lock().unwrap_or_else(PoisonError::into_inner);
+        played.insert(driver.name, driver.language);
+    }
+
+    /// Every driver of which [`Site::has_played`] knows, and its language.
+    pub(crate) fn played(&self) -> BTreeMap<&'static str, &'static str> {
+        let played = self.played.lock().unwrap_or_else(PoisonError::into_inner);
+        played.clone()
     }
 
     /// Adds the ends of the logs to why a claim does not hold.
