@@ -18,9 +18,9 @@ use crate::{
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only the parts whose name contains this: tidy, fmt, ebpf, build, clippy, unit, deny,
-    /// asan, fuzz, sql, dist, or the name of an end-to-end test. `suites`, `hostile`, `upkeep` and
-    /// `dist` by their whole names run in full, and install what they need; otherwise there is a
-    /// sample of them.
+    /// asan, fuzz, sql, dist, or the name of an end-to-end test. `suites`, `hostile`, `upkeep`,
+    /// `deny` and `dist` by their whole names run in full, and install what they need; otherwise
+    /// there is a sample of them.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Install nothing; what cannot run is skipped and counted.
@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
     no_setup: bool,
 }
 
-/// The part of which there is a sample.
+/// The parts of which there is a sample.
+const DENY: &str = "deny";
 const DIST: &str = "dist";
 /// The end-to-end test of which there is a sample.
 const SUITES: &str = "suites";
@@ -110,6 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Every part, from cheap to dear. What the tests run is built first.
 fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
+    let all_of_deny = arguments.only.as_deref() == Some(DENY) && !arguments.no_setup;
     let mut parts: Vec<Part> = vec![
         ("tidy".to_owned(), Box::new(tidy::check)),
         ("fmt".to_owned(), Box::new(fmt)),
@@ -120,7 +122,10 @@ fn parts(root: &Path, arguments: &Arguments) -> Result<Vec<Part>> {
         ),
         ("clippy".to_owned(), Box::new(clippy)),
         ("unit".to_owned(), Box::new(unit)),
-        ("deny".to_owned(), Box::new(tools::check_deny)),
+        (
+            DENY.to_owned(),
+            Box::new(move || tools::check_deny(all_of_deny)),
+        ),
         ("fuzz".to_owned(), Box::new(fuzz::check)),
         ("asan".to_owned(), Box::new(sanitizer::check)),
         ("sql".to_owned(), Box::new(sql::check)),

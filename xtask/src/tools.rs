@@ -1,5 +1,7 @@
 //! Programs of cargo's that come as source: `cargo xtask mutants`, `cargo xtask deny`.
 
+mod packages;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -102,9 +104,9 @@ pub(crate) fn mutants(arguments: &MutantsArguments) -> Result<ExitCode> {
 /// # Errors
 /// If the program cannot be installed or started.
 pub(crate) fn deny(arguments: &DenyArguments) -> Result<ExitCode> {
-    let program = DENY.install(&root()?)?;
-    let mut counts = run_deny(&program, &DENIED)?;
+    let mut counts = check_deny(true)?;
     if arguments.advisories {
+        let program = DENY.install(&root()?)?;
         counts.add(run_deny(&program, &["advisories"])?);
     } else {
         println!("Known weaknesses were not looked for: that takes --advisories and a network.");
@@ -115,18 +117,28 @@ pub(crate) fn deny(arguments: &DenyArguments) -> Result<ExitCode> {
     })
 }
 
-/// The same as a part of the tests, where the program is there already: building it takes minutes.
+/// The same as a part of the tests: what we see ourselves, and what cargo-deny says where it is
+/// there, or `may_build` it, which takes minutes.
 ///
 /// # Errors
-/// If it cannot be started.
-pub(crate) fn check_deny() -> Result<Counts> {
-    match DENY.find(&root()?) {
-        Some(program) => run_deny(&program, &DENIED),
-        None => Ok(Counts::skip(
-            "deny",
-            "cargo-deny is not installed; `cargo xtask deny` does that, and checks",
-        )),
+/// If a file cannot be read, or a program cannot be installed or started.
+pub(crate) fn check_deny(may_build: bool) -> Result<Counts> {
+    let root = root()?;
+    let (packages, findings) = packages::findings(&root)?;
+    for finding in &findings {
+        println!("deny.toml: error: {finding}");
     }
+    println!("deny: {packages} packages, {} errors", findings.len());
+    let mut counts = Counts::one(findings.is_empty());
+    let program = match may_build {
+        true => Some(DENY.install(&root)?),
+        false => DENY.find(&root),
+    };
+    match program {
+        Some(program) => counts.add(run_deny(&program, &DENIED)?),
+        None => println!("cargo-deny was not asked too: `cargo xtask deny` builds it."),
+    }
+    Ok(counts)
 }
 
 fn run_deny(program: &Path, checks: &[&str]) -> Result<Counts> {
