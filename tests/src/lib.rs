@@ -46,6 +46,7 @@ pub mod signals;
 pub mod successor;
 pub mod template;
 pub mod wait;
+pub mod wal;
 pub mod world;
 
 pub use certificates::{Certificates, ServerCertificate};

@@ -457,7 +457,9 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&log).contains(text))
     }
 
-    fn data(&self) -> PathBuf {
+    /// The folder with its data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 

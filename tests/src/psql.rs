@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::needs;
-use crate::process::{run_any, run_with_input};
+use crate::process::{run_any, run_with_input, through};
 
 /// The longest that one psql may run, in seconds: far above what any test needs, so that a hang
 /// fails the test and not the whole run.
@@ -142,13 +142,21 @@ impl Psql {
     /// # Errors
     /// If it is not installed.
     pub fn client(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let mut limited = Command::new("timeout");
+        limited.arg(RUN_LIMIT_S.to_string());
+        let client = self.unlimited_client(name, arguments)?;
+        Ok(through(limited, &client))
+    }
+
+    /// As [`Psql::client`], for one that the caller ends by a signal.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unlimited_client(&self, name: &str, arguments: &[&str]) -> Result<Command> {
         let path = needs::postgres_client(name);
         let path = path.with_context(|| format!("{name} is not installed"))?;
-        let mut command = Command::new("timeout");
-        command
-            .arg(RUN_LIMIT_S.to_string())
-            .arg(path)
-            .args(arguments);
+        let mut command = Command::new(path);
+        command.args(arguments);
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("PG") {
                 command.env_remove(variable);

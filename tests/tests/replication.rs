@@ -1,6 +1,5 @@
 //! Replication connections, physical and logical, on every PostgreSQL that is installed.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use postern_tests::raw::PROTOCOL_3_0;
 use postern_tests::world::outcome_of;
 use postern_tests::{
     Certificates, DirectoryServer, Local, Member, Postern, Postgres, Psql, RawClient, Scratch,
-    free_port, harness, needs, process, wait_until,
+    free_port, harness, needs, process, wait_until, wal,
 };
 
 /// The password of everybody here.
@@ -230,14 +229,7 @@ fn a_base_backup_and_a_stream_of_wal_come_through(worlds: &Worlds) -> Result<()>
         process::run(verify.arg("--no-parse-wal").arg(&backup))?;
 
         let log = world.scratch.subfolder("log")?;
-        world.postgres.sql("select pg_switch_wal()")?;
-        let end = world.postgres.sql("select pg_current_wal_lsn()")?;
-        let mut command = copier.client("pg_receivewal", &["--no-loop", "--no-password"])?;
-        process::run(command.arg("--endpos").arg(&end).arg("-D").arg(&log))?;
-        let has_segment =
-            |folder: &Path| -> Result<bool> { Ok(std::fs::read_dir(folder)?.next().is_some()) };
-        ensure!(has_segment(&log)?, "nothing was received");
-        Ok(())
+        wal::receive_a_segment(&world.postgres, &copier, &log)
     })
 }
 

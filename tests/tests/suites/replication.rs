@@ -5,30 +5,49 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use postern_tests::process::{run, run_any};
-use postern_tests::{ConfigFile, DirectoryServer, Member, Psql, Someone};
+use postern_tests::{ConfigFile, DirectoryServer, Member, Psql, Someone, wal};
 
-use crate::site::{DATABASE, Route, Site};
+use crate::site::{DATABASE, ROUTES, Route, Site};
 
 /// The group whose members may replicate through Postern.
 const COPIERS: &str = "copiers-suites";
 
 /// The plug-in that every server has, and what it is told.
 const PLUGIN: &str = "--plugin=pgoutput";
-const STREAM: [&str; 2] = ["-oproto_version=1", "-opublication_names=suites_all"];
+pub(crate) const STREAM: [&str; 2] = ["-oproto_version=1", "-opublication_names=suites_all"];
 
 pub(crate) fn backups_and_streams_of_changes_are_the_same_on_both_routes(
     site: &Site,
 ) -> Result<()> {
     let person = site.person("replicator")?;
-    site.postgres(Route::Direct)
-        .sql("alter role replicator replication")?;
     let stranger = site.person("no-replicator")?;
-    site.world.directory.add_group(COPIERS)?;
-    let copier = Member::Person(&person.login);
+    with_replication(site, &person, || {
+        let direct = copies(site, Route::Direct, &person)?;
+        let through = copies(site, Route::Through, &person)?;
+        ensure!(
+            direct == through,
+            "directly {direct:?}, through Postern {through:?}"
+        );
+        expect_refused(site, &stranger)
+    })
+}
+
+/// Opens replication to a person on both routes, on [`way`], for as long as a claim takes.
+pub(crate) fn with_replication(
+    site: &Site,
+    person: &Someone,
+    claim: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let login = &person.login;
+    let direct = site.postgres(Route::Direct);
+    direct.sql(&format!("alter role \"{login}\" replication"))?;
+    site.world.group(COPIERS)?;
+    let copier = Member::Person(login);
     site.world.directory.add_member(COPIERS, copier)?;
-    for route in [Route::Direct, Route::Through] {
-        let postgres = site.postgres(route);
-        postgres.sql_in(DATABASE, "create publication suites_all for all tables")?;
+    for route in ROUTES {
+        let publication = "drop publication if exists suites_all; \
+                           create publication suites_all for all tables";
+        site.postgres(route).sql_in(DATABASE, publication)?;
     }
     let postgres = site.postgres(Route::Through);
     let (word, back) = match postgres.major() {
@@ -48,22 +67,14 @@ pub(crate) fn backups_and_streams_of_changes_are_the_same_on_both_routes(
             .set("group_rule", "prefix", "copiers-")
             .set("group_rule", "replication", true);
     };
-    let outcome = site.world.with_plain_config(opens, || {
-        let direct = copies(site, Route::Direct, &person)?;
-        let through = copies(site, Route::Through, &person)?;
-        ensure!(
-            direct == through,
-            "directly {direct:?}, through Postern {through:?}"
-        );
-        expect_refused(site, &stranger)
-    });
+    let outcome = site.world.with_plain_config(opens, claim);
     postgres.sql(back)?;
     outcome
 }
 
 /// A way to the listener where there need be no TLS: the other one is not to be restarted, because
 /// it remembers people for other suites.
-fn way(site: &Site, route: Route, person: &Someone) -> Psql {
+pub(crate) fn way(site: &Site, route: Route, person: &Someone) -> Psql {
     let mut psql = site.psql(route, person);
     if route == Route::Through {
         psql.port = site.plain_port(route);
@@ -93,12 +104,7 @@ fn copies(site: &Site, route: Route, person: &Someone) -> Result<Vec<String>> {
     run(psql.client("pg_basebackup", &options)?.arg(&backup))?;
     seen.extend(names(&backup)?);
 
-    let log = place("log")?;
-    postgres.sql("select pg_switch_wal()")?;
-    let end = postgres.sql("select pg_current_wal_lsn()")?;
-    let mut command = psql.client("pg_receivewal", &["--no-loop", "--no-sync", "--endpos"])?;
-    run(command.arg(&end).arg("--directory").arg(&log))?;
-    ensure!(!names(&log)?.is_empty(), "no segment was received");
+    wal::receive_a_segment(postgres, &psql, &place("log")?)?;
 
     let slot = |arguments: &[&str]| -> Result<String> {
         let mut command = psql.client("pg_recvlogical", &["--slot=suites"])?;
