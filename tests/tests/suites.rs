@@ -3,10 +3,14 @@
 //! `cargo xtask test --only suites` makes ready what all suites need and runs them; otherwise there
 //! is a sample of what needs nothing but PostgreSQL.
 
+#[path = "suites/cancels.rs"]
+mod cancels;
 #[path = "suites/card.rs"]
 mod card;
 #[path = "suites/drivers.rs"]
 mod drivers;
+#[path = "suites/interrupts.rs"]
+mod interrupts;
 #[path = "suites/own.rs"]
 mod own;
 #[path = "suites/pipeline.rs"]
@@ -48,7 +52,9 @@ const SAMPLE: &[Test] = claims![
     programs::pgbench_runs_the_same_in_every_mode_and_in_pipelines,
     programs::values_and_messages_of_1_gb_are_refused_by_the_server_in_its_own_words,
     replication::backups_and_streams_of_changes_are_the_same_on_both_routes,
-    programs::a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway,
+    cancels::a_cancel_ends_a_result_a_pipeline_a_listener_and_every_copy_midway,
+    interrupts::programs_that_are_interrupted_end_alike_and_leave_no_backend,
+    interrupts::copies_of_a_server_that_are_interrupted_end_alike_and_leave_no_backend,
 ];
 
 /// What takes long, or needs more.

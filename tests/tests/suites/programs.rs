@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use postern_tests::process::run;
 use postern_tests::{Psql, RawClient, Someone};
 
@@ -20,7 +20,7 @@ const TOO_LONG: &str = "select repeat('x', 1024 * 1024 * 1024 - 1)";
 const TOO_LONG_BYTES: u32 = 0x4000_0001;
 
 /// What is streamed for longer than any claim reads.
-const ENDLESS: &str = "select repeat('x', 1000), generate_series(1, 2000000000)";
+pub(crate) const ENDLESS: &str = "select repeat('x', 1000), generate_series(1, 2000000000)";
 
 pub(crate) fn every_type_and_large_object_is_dumped_and_restored_the_same(
     site: &Site,
@@ -69,7 +69,12 @@ pub(crate) fn every_type_and_large_object_is_dumped_and_restored_the_same(
 }
 
 /// A database in which the person may do everything.
-fn own_database(site: &Site, route: Route, person: &Someone, name: &str) -> Result<Psql> {
+pub(crate) fn own_database(
+    site: &Site,
+    route: Route,
+    person: &Someone,
+    name: &str,
+) -> Result<Psql> {
     // The role of a person is there after the first login.
     site.psql(route, person).query("select 1")?;
     let postgres = site.postgres(route);
@@ -170,48 +175,8 @@ pub(crate) fn values_and_messages_of_1_gb_are_refused_by_the_server_in_its_own_w
     Ok(())
 }
 
-pub(crate) fn a_cancel_ends_a_result_a_copy_out_and_a_copy_in_midway(site: &Site) -> Result<()> {
-    let person = site.person("quitter")?;
-    for route in ROUTES {
-        let mut client = raw(site, route, &person)?;
-        let key = client.cancel_key.clone().context("no cancel key")?;
-        let port = site.plain_port(route);
-        client.query("create temporary table copied (line text)")?;
-        let copy_out = format!("copy ({ENDLESS}) to stdout");
-        for (sql, tag) in [(ENDLESS, b'D'), (copy_out.as_str(), b'd')] {
-            client.send_query(sql)?;
-            while client.read()?.tag != tag {}
-            RawClient::cancel(port, &key)?;
-            expect_cancelled(&mut client).with_context(|| route.name())?;
-        }
-        client.send_query("copy copied from stdin")?;
-        while client.read()?.tag != b'G' {}
-        RawClient::cancel(port, &key)?;
-        // The server looks up with the next row.
-        let row = b"d\0\0\0\x08row\n".repeat(10_000);
-        client.send(&row)?;
-        client.send(b"c\0\0\0\x04")?;
-        expect_cancelled(&mut client).with_context(|| route.name())?;
-    }
-    Ok(())
-}
-
-fn expect_cancelled(client: &mut RawClient) -> Result<()> {
-    loop {
-        let message = client.read()?;
-        match message.tag {
-            b'E' if message.field(b'C').as_deref() == Some("57014") => break,
-            b'D' | b'd' => {}
-            _ => bail!("{message:?}"),
-        }
-    }
-    client.read_until_ready()?;
-    ensure!(client.query("select 'alive'")? == "alive");
-    Ok(())
-}
-
 /// A session byte by byte, without TLS on both routes.
-fn raw(site: &Site, route: Route, person: &Someone) -> Result<RawClient> {
+pub(crate) fn raw(site: &Site, route: Route, person: &Someone) -> Result<RawClient> {
     let (login, password) = (&person.login, &person.password);
     RawClient::logged_in(site.plain_port(route), login, DATABASE, password)
 }
