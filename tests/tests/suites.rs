@@ -65,6 +65,7 @@ const OTHERS: &[Test] = claims![
     versions::psql_plays_the_same_card_on_postgresql_16,
     versions::psql_plays_the_same_card_on_postgresql_17,
     versions::psql_plays_the_same_card_on_postgresql_18,
+    versions::psycopg_plays_the_same_card_by_direct_tls_in_the_newest_protocol,
     regress::the_same_regression_tests_fail_on_both_routes,
     own::the_same_tests_of_tokio_postgres_fail_on_both_routes,
     own::the_same_tests_of_psycopg2_fail_on_both_routes,

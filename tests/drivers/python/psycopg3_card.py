@@ -1,17 +1,29 @@
 """psycopg 3, with the libpq that its binary package brings."""
 
+import os
 import threading
 
 import psycopg
 
 import card
 
+# Debian's own is older, and another card is for it.
+assert psycopg.pq.version() >= 180000, psycopg.pq.version()
+
+DIRECT = os.environ.get("PGSSLNEGOTIATION") == "direct"
+NEWEST = 30002 if os.environ.get("PGMAXPROTOCOLVERSION") == "latest" else 30000
+
 
 def connect(mode="verify-full", authority=card.AUTHORITY, password=card.PASSWORD):
-    return psycopg.connect(
+    if DIRECT and mode in ("disable", "allow", "prefer"):
+        # libpq begins with TLS only where nothing else will do.
+        raise card.Cannot
+    connection = psycopg.connect(
         host=card.HOST, port=card.PORT, user=card.USER, password=password,
         dbname=card.DATABASE, sslmode=mode, sslrootcert=authority, autocommit=True,
     )
+    assert connection.pgconn.full_protocol_version == NEWEST
+    return connection
 
 
 def is_refusal(error):

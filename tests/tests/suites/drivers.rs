@@ -46,6 +46,15 @@ pub(crate) const PSQL: Driver = Driver {
     script: Some("psql.sh"),
 };
 
+/// psycopg on libpq 18, which begins with TLS and speaks the newest protocol.
+pub(crate) const PSYCOPG_DIRECT: Driver = Driver {
+    name: "psycopg3_direct",
+    language: "Python",
+    program: "prepared:python/bin/python",
+    options: &[],
+    script: Some("python/psycopg3_direct_card.py"),
+};
+
 /// What the packages of `cargo xtask test --only suites` bring.
 pub(crate) const OTHERS: &[Test] = drivers! {
     psycopg3, "Python": "prepared:python/bin/python", [], Some("python/psycopg3_card.py");

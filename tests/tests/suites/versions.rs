@@ -1,12 +1,15 @@
-//! Every major version of the server that there is.
+//! Every major version of the server that there is, and what only the newest knows.
 
 use anyhow::Result;
 use postern_tests::needs::{self, PostgresVersion};
 use postern_tests::{Postern, Postgres};
 
-use crate::card::compare_at;
-use crate::drivers::PSQL;
+use crate::card::{Driver, compare_at};
+use crate::drivers::{PSQL, PSYCOPG_DIRECT};
 use crate::site::{GROUP, Site, folder};
+
+/// The newest version, the first with keys of more than 4 bytes.
+pub(crate) const NEWEST: u32 = 18;
 
 pub(crate) fn psql_plays_the_same_card_on_postgresql_13(site: &Site) -> Result<()> {
     play(site, 13)
@@ -32,11 +35,21 @@ pub(crate) fn psql_plays_the_same_card_on_postgresql_18(site: &Site) -> Result<(
     play(site, 18)
 }
 
-/// Two servers of the version, one of them behind a Postern of its own, and one card.
+/// No server before 17 lets a client begin with TLS, so that the two routes are of the newest.
+pub(crate) fn psycopg_plays_the_same_card_by_direct_tls_in_the_newest_protocol(
+    site: &Site,
+) -> Result<()> {
+    play_card(site, NEWEST, &PSYCOPG_DIRECT)
+}
+
 fn play(site: &Site, major: u32) -> Result<()> {
-    let Some(version) = find(major) else {
-        let why = "this PostgreSQL is not installed and could not be had";
-        needs::skip(&format!("psql on PostgreSQL {major}"), why);
+    play_card(site, major, &PSQL)
+}
+
+/// Two servers of the version, one of them behind a Postern of its own, and one card.
+fn play_card(site: &Site, major: u32, driver: &Driver) -> Result<()> {
+    let name = driver.name;
+    let Some(version) = find(major, name) else {
         return Ok(());
     };
     let world = &site.world;
@@ -48,19 +61,24 @@ fn play(site: &Site, major: u32) -> Result<()> {
         postgres.sql(&format!("create role \"{GROUP}\""))?;
     }
     behind.sql(&format!("select postern.adopt_group('{GROUP}')"))?;
-    let person = world.person(&format!("visitor-{major}"), &[GROUP])?;
+    let person = world.person(&format!("{name}-{major}"), &[GROUP])?;
     let (login, password) = (&person.login, &person.password);
     direct.sql(&format!(
         "create role \"{login}\" login password '{password}' in role \"{GROUP}\""
     ))?;
     let routes = [direct.psql(login, password), postern.psql(login, password)];
-    compare_at(site, &PSQL, &routes)
+    compare_at(site, driver, &routes)
 }
 
-/// A version of the machine, or of those that were made ready.
-fn find(major: u32) -> Option<PostgresVersion> {
-    needs::postgres(Some(major)).or_else(|| {
+/// A version of the machine, or of those that were made ready; `None` is a loud skip.
+pub(crate) fn find(major: u32, what: &str) -> Option<PostgresVersion> {
+    let found = needs::postgres(Some(major)).or_else(|| {
         let server = format!("servers/node_modules/server-{major}/native/bin");
         needs::postgres_in(folder()?.join(server))
-    })
+    });
+    if found.is_none() {
+        let why = "this PostgreSQL is not installed and could not be had";
+        needs::skip(&format!("{what} on PostgreSQL {major}"), why);
+    }
+    found
 }
