@@ -11,6 +11,8 @@ mod card;
 mod drivers;
 #[path = "suites/interrupts.rs"]
 mod interrupts;
+#[path = "suites/long_key.rs"]
+mod long_key;
 #[path = "suites/own.rs"]
 mod own;
 #[path = "suites/pipeline.rs"]
@@ -66,6 +68,7 @@ const OTHERS: &[Test] = claims![
     versions::psql_plays_the_same_card_on_postgresql_17,
     versions::psql_plays_the_same_card_on_postgresql_18,
     versions::psycopg_plays_the_same_card_by_direct_tls_in_the_newest_protocol,
+    long_key::the_long_key_of_the_newest_server_is_handed_on_with_a_cancel,
     regress::the_same_regression_tests_fail_on_both_routes,
     own::the_same_tests_of_tokio_postgres_fail_on_both_routes,
     own::the_same_tests_of_psycopg2_fail_on_both_routes,
