@@ -6,6 +6,8 @@ mod cancel;
 mod crowd;
 #[path = "wire/direct_tls.rs"]
 mod direct_tls;
+#[path = "wire/encryption.rs"]
+mod encryption;
 #[path = "wire/libpq.rs"]
 mod libpq;
 #[path = "wire/limits.rs"]
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
             direct_tls::nothing_is_negotiated_inside_tls,
             direct_tls::each_kind_of_encryption_is_asked_for_once,
             direct_tls::libpq_18_begins_with_tls_and_cancels_so,
+            encryption::libpq_18_gets_in_by_every_way_that_has_tls_and_by_no_other,
+            encryption::a_mistyped_password_is_one_bind_also_where_libpq_tries_both_ways,
             proxy_protocol::a_trusted_proxy_is_believed_about_the_clients_address,
             proxy_protocol::a_real_haproxy_passes_clients_on_and_its_checks_leave_no_record,
             proxy_protocol::a_limit_by_address_counts_each_client_behind_a_proxy,
