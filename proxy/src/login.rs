@@ -71,7 +71,7 @@ pub(crate) struct Visit {
     pub(crate) application_name: Option<String>,
     /// The TLS version and cipher suite, once they are known; none in clear text.
     pub(crate) tls: Option<String>,
-    /// When the password came; a refusal is answered a fixed time after it.
+    /// When the answer came, also one that is no password; a refusal is told a fixed time after it.
     asked: Option<Instant>,
     /// How long its phases took.
     pub(crate) phases: Phases,
@@ -237,9 +237,9 @@ async fn line(
     within(deadline, accept_startup(plane, client, &startup)).await?;
     if let Some(console) = gate.console.as_ref().filter(|it| it.is_asked_for(&startup)) {
         let asked = console.ask(gate, client, &startup, encrypted);
-        let asked = within(deadline, asked).await?;
+        let asked = within(deadline, asked).await;
         visit.asked = Some(Instant::now());
-        let entered = Box::pin(console.enter(gate, visit, asked)).await?;
+        let entered = Box::pin(console.enter(gate, visit, asked?)).await?;
         return Ok(End::Console(Box::new(entered)));
     }
     let (user, from) = (startup.user(), visit.client.ip());
@@ -256,11 +256,11 @@ async fn line(
         let line = service::line(plane, client, visit, admitted, wish);
         return Ok(End::Session(Box::new(Box::pin(line).await?)));
     }
-    let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await?;
+    let answer = within(deadline, ask(plane, client, startup.user(), encrypted)).await;
     visit.asked = Some(Instant::now());
     visit.phases.end(Phase::Ask);
     // What comes now needs far more memory, which those who only wait must not cost.
-    let person = Box::pin(person(plane, visit, &startup, answer));
+    let person = Box::pin(person(plane, visit, &startup, answer?));
     Ok(End::Session(Box::new(person.await?)))
 }
 

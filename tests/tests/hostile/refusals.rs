@@ -1,7 +1,7 @@
 //! What a refusal tells of the account that it is about: nothing.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use postern_tests::cast::{CANTEEN_GROUP, HR_DATABASE, HR_GROUP};
@@ -17,18 +17,32 @@ const AT_ONCE: usize = 50;
 /// Above this, two series are taken to be different: what dudect says of constant time.
 const WELCH_MAX: f64 = 4.5;
 
-/// Every byte that a client is told when it logs in with a password, the message's length included.
-fn conversation(world: &World, user: &str, database: &str, password: &str) -> Result<Vec<u8>> {
+/// No refusal of a password comes sooner after it: 300 ms, and what clocks may differ by.
+const REFUSAL_DELAY_MIN: Duration = Duration::from_millis(290);
+
+/// Every byte that a client is told when it logs in with a password, the message's length included,
+/// and how long it waits for the refusal.
+fn conversation(
+    world: &World,
+    user: &str,
+    database: &str,
+    password: &str,
+) -> Result<(Vec<u8>, Duration)> {
     let mut client = RawClient::connect(world.plain.port())?;
     client.startup(PROTOCOL_3_0, &[("user", user), ("database", database)])?;
     let asked = client.read()?;
+    let begun = Instant::now();
     client.password(password.as_bytes())?;
     let told = client.read()?;
+    let taken = begun.elapsed();
     client.expect_end()?;
-    Ok([&[asked.tag], asked.body.as_slice(), &[told.tag], &told.body].concat())
+    let bytes = [&[asked.tag], asked.body.as_slice(), &[told.tag], &told.body].concat();
+    Ok((bytes, taken))
 }
 
-pub(crate) fn every_refused_password_is_told_in_the_same_bytes(world: &World) -> Result<()> {
+pub(crate) fn every_refused_password_is_told_in_the_same_bytes_and_not_sooner(
+    world: &World,
+) -> Result<()> {
     // The names have the same length, because the text has the name.
     let person = world.person("person01", &[HR_GROUP])?;
     let outside = world.person("person02", &[CANTEEN_GROUP])?;
@@ -56,7 +70,8 @@ pub(crate) fn every_refused_password_is_told_in_the_same_bytes(world: &World) ->
         ("unknown_login", "person0*", HR_DATABASE, "guess"),
         ("login_name_invalid", " person0", HR_DATABASE, "guess"),
     ] {
-        let told = conversation(world, user, database, password)?;
+        let (told, taken) = conversation(world, user, database, password)?;
+        ensure!(taken >= REFUSAL_DELAY_MIN, "{reason}: told in {taken:?}");
         let told = String::from_utf8_lossy(&told).replace(user, "NAME");
         seen.push((reason, last_refusal(&world.plain)?, told));
     }
