@@ -5,6 +5,8 @@
 mod drivers;
 #[path = "proof/hostile.rs"]
 mod hostile;
+#[path = "proof/limits.rs"]
+mod limits;
 #[path = "proof/local.rs"]
 mod local;
 #[path = "proof/scripted.rs"]
@@ -59,6 +61,10 @@ fn main() -> ExitCode {
             service::whoever_a_reload_leaves_without_a_way_in_is_sent_away,
             service::a_service_account_replicates_only_where_the_configuration_says_so,
             service::kill_ends_the_session_of_a_service_account,
+            limits::wrong_passwords_of_a_service_account_count_against_their_address,
+            limits::guesses_that_come_at_once_are_no_more_than_one_after_the_other,
+            limits::a_service_account_counts_against_the_limits_of_everybody,
+            limits::a_revocation_reaches_an_exchange_that_is_under_way,
             scripted::a_database_that_breaks_the_exchange_is_not_believed,
             scripted::silent_clients_take_32_backends_at_most,
             scripted::a_client_that_breaks_the_exchange_holds_nobody_up,

@@ -47,14 +47,16 @@ pub(super) async fn line(
         return Err(LoginError::Denied(Denied::Replication));
     }
     visit.asked = Some(Instant::now());
-    gate.authenticator.may_try_from(visit.client.ip())?;
 
     let (role, database) = (admitted.role(), wish.startup.database().to_owned());
     let target = target(gate, &database)?;
     let packet = packet(target, wish.startup, role, visit)?;
+    let address = visit.client.ip();
     let exchange = async {
         let turn = gate.permits.service_exchanges.acquire().await;
         let _turn = turn.map_err(|_| LoginError::Internal)?;
+        // Those before have been counted by now: whoever comes at once gets no more tries.
+        gate.authenticator.may_try_from(address)?;
         let sides = Sides {
             target,
             end_point: gate.end_point().filter(|_| client.is_encrypted()),
@@ -63,15 +65,15 @@ pub(super) async fn line(
         // Programs do not type.
         let limit = Instant::now() + SERVICE_EXCHANGE_TIMEOUT;
         // An exchange needs far more memory than waiting for its turn does.
-        within(limit, Box::pin(relay(sides, &packet))).await
+        let relayed = within(limit, Box::pin(relay(sides, &packet))).await;
+        if relayed.as_ref().is_err_and(is_wrong_password) {
+            gate.authenticator.was_wrong_from(address);
+        }
+        relayed
     };
-    let relayed = within(wish.deadline, exchange).await;
-    if relayed.as_ref().is_err_and(is_wrong_password) {
-        gate.authenticator.was_wrong_from(visit.client.ip());
-    }
-    let (relayed, server_final) = relayed?;
+    let (relayed, server_final) = within(wish.deadline, exchange).await?;
     // Places are for those who have proved something; until then a bound of their own counts.
-    let share = Share::new(role, visit.client.ip(), &database);
+    let share = Share::new(role, address, &database);
     let (place, _permit) = places(gate, share)?;
     visit.go_cold(gate).map_err(LoginError::Full)?;
 

@@ -77,7 +77,7 @@ fn before(port: u16) -> impl Fn(&mut ConfigFile) {
 }
 
 /// Begins a login as the program.
-fn begin(world: &World) -> Result<RawClient> {
+pub(crate) fn begin(world: &World) -> Result<RawClient> {
     let mut client = RawClient::connect(world.plain.port())?;
     let parameters = [("user", PROGRAM.0), ("database", HR_DATABASE)];
     client.startup(PROTOCOL_3_0, &parameters)?;

@@ -13,18 +13,19 @@ use crate::{
     record_of_leaving, service_account,
 };
 
-const WHO: &str = "select session_user";
+pub(crate) const WHO: &str = "select session_user";
 
 /// Whether the database does nothing for the program.
-const NO_BACKEND: &str = "select count(*) = 0 from pg_stat_activity where usename = 'etl'";
+pub(crate) const NO_BACKEND: &str =
+    "select count(*) = 0 from pg_stat_activity where usename = 'etl'";
 
 /// A session that stays open for a while, and its end.
-struct Session(std::process::Child);
+pub(crate) struct Session(std::process::Child);
 
 impl Session {
     /// `marker` tells its query from those of earlier claims, which the database may not have
     /// ended yet.
-    fn open(world: &World, psql: &Psql, marker: &str) -> Result<Self> {
+    pub(crate) fn open(world: &World, psql: &Psql, marker: &str) -> Result<Self> {
         let mut command = psql.command()?;
         command.env("PGCHANNELBINDING", "disable");
         let sleep = format!("select pg_sleep(90) as {marker}");
@@ -46,13 +47,13 @@ impl Session {
         )
     }
 
-    fn is_open(&mut self) -> Result<bool> {
+    pub(crate) fn is_open(&mut self) -> Result<bool> {
         Ok(self.0.try_wait()?.is_none())
     }
 }
 
 /// A psql that was killed by an earlier claim leaves its query behind, as with PostgreSQL itself.
-fn end_earlier(world: &World) -> Result<()> {
+pub(crate) fn end_earlier(world: &World) -> Result<()> {
     let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'etl'";
     world.postgres.sql(end)?;
     world.wait_for_sql("the end of earlier claims", NO_BACKEND)
