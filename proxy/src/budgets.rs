@@ -52,6 +52,13 @@ impl<K: Hash + Eq + Clone> Budgets<K> {
         budget.take(&self.limit, now)
     }
 
+    /// Whether one more could be counted for one, without counting it.
+    pub(crate) fn has_room(&self, key: &K, now: Duration) -> bool {
+        let counted = self.counted();
+        let budget = counted.by_key.get(key);
+        budget.is_none_or(|it| it.has_room(&self.limit, now))
+    }
+
     /// Whoever has done it most often of late, at a time since the process began.
     pub(crate) fn most(&self, now: Duration) -> Option<Most>
     where
@@ -100,7 +107,8 @@ mod tests {
         }
         let stranger = BUDGETS_MAX;
         assert!(!budgets.take(&stranger, ms(0)), "all of them count");
-        assert!(budgets.take(&1, ms(400)) && !budgets.take(&1, ms(400)));
+        assert!(budgets.has_room(&1, ms(400)) && budgets.take(&1, ms(400)));
+        assert!(!budgets.has_room(&1, ms(400)) && !budgets.take(&1, ms(400)));
         assert!(
             !budgets.take(&stranger, ms(999)),
             "it was just looked through"

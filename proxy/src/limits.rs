@@ -289,9 +289,6 @@ pub(crate) const CONTROL_LINE_BYTES_MAX: usize = 4_096;
 /// connection: the rest of the second is for the network and for a busy machine.
 pub(crate) const DIRECTORY_QUEUE_WAIT: Duration = Duration::from_millis(400);
 
-/// People whose tries of other passwords are counted before those of the last minute are swept.
-pub(crate) const LIVE_CHECKED_MAX: usize = 10_000;
-
 /// The longest password that is read from standard input, in bytes.
 pub(crate) const PASSWORD_INPUT_BYTES_MAX: u64 = 16_384;
 

@@ -71,6 +71,7 @@ fn main() -> ExitCode {
             startup::a_cancel_request_of_any_form_gets_no_answer,
             names::a_name_like_a_connection_string_is_a_name_and_nobody_is_dialled,
             refusals::every_refused_password_is_told_in_the_same_bytes_and_not_sooner,
+            refusals::guesses_at_any_name_end_alike_with_the_directory_and_without,
             refusals::the_time_of_a_refusal_does_not_tell_whether_the_account_exists,
             peers::an_address_takes_no_more_places_than_its_own,
             peers::behind_a_proxy_each_client_has_its_own_places,

@@ -7,10 +7,9 @@
 //! How it is used, for one login:
 //! 1. A [`Negative`] under the same [`PasswordDigest`] that [`Negative::holds`]: refuse, no call.
 //! 2. No [`Entry`] under the login: ask the directory.
-//! 3. [`Entry::decide`]: see [`Decision`]. Before the directory is asked about another password
-//!    than the remembered one, or about a person who is remembered under another spelling,
-//!    the person's [`Budget`](crate::lockout::Budget) of [`Policy::live_checks`] has to have
-//!    room: many who bring one password together are one try.
+//! 3. [`Entry::decide`]: see [`Decision`]. Before the directory is asked about any other password
+//!    than the remembered one, the person's [`Budget`](crate::lockout::Budget) has to have room,
+//!    as that of a name has of which nothing is remembered.
 //! 4. The directory accepted: put [`Entry::new`] in the map if it [`Entry::supersedes`] what is
 //!    there by now. It refused: drop the entry unless it [`Entry::survives`], and remember a
 //!    [`Negative`]. It could not be reached: [`Entry::during_outage`].
@@ -26,11 +25,7 @@ use std::time::Duration;
 
 use ring::hmac;
 
-use crate::lockout::Limit;
 use crate::principal::Principal;
-
-/// The width of the window in which live checks of other passwords are counted.
-const LIVE_CHECKS_WINDOW: Duration = Duration::from_secs(60);
 
 /// How long a directory's answer is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,19 +39,6 @@ pub struct Policy {
     pub stale: Duration,
     /// How long a refused password is refused without asking again. 60 s.
     pub negative: Duration,
-    /// How many other passwords a minute are tried with the directory for a person who has an
-    /// entry. 3.
-    pub refreshes_per_minute_max: u32,
-}
-
-impl Policy {
-    /// How many live checks of other passwords there may be for one person, within a minute.
-    pub fn live_checks(&self) -> Limit {
-        Limit {
-            tries_max: self.refreshes_per_minute_max,
-            window: LIVE_CHECKS_WINDOW,
-        }
-    }
 }
 
 impl Default for Policy {
@@ -66,7 +48,6 @@ impl Default for Policy {
             dead: Duration::from_secs(15 * 60),
             stale: Duration::from_secs(90),
             negative: Duration::from_secs(60),
-            refreshes_per_minute_max: 3,
         }
     }
 }
@@ -149,7 +130,7 @@ pub enum Decision {
     /// The right password, but it is time to ask the directory again.
     /// If that cannot be reached, ask [`Entry::during_outage`].
     Recheck,
-    /// Another password than the remembered one: ask the directory if [`Policy::live_checks`] has
+    /// Another password than the remembered one: ask the directory if the person's budget has
     /// room, and refuse without asking if it has not.
     OtherPassword,
     /// Too old to say anything: as if there were no entry.

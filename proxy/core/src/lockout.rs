@@ -33,12 +33,17 @@ impl Budget {
         {
             self.0.pop_front();
         }
-        let tries_max = usize::try_from(limit.tries_max).unwrap_or(usize::MAX);
-        let has_room = tries_max == 0 || self.0.len() < tries_max;
-        if has_room && tries_max > 0 {
+        let has_room = self.has_room(limit, now);
+        if has_room && limit.tries_max > 0 {
             self.0.push_back(now);
         }
         has_room
+    }
+
+    /// Whether there is room for another one.
+    pub fn has_room(&self, limit: &Limit, now: Duration) -> bool {
+        let tries_max = usize::try_from(limit.tries_max).unwrap_or(usize::MAX);
+        tries_max == 0 || self.count(limit, now) < tries_max
     }
 
     /// A password that was tried was not wrong, or was not judged.
@@ -104,6 +109,10 @@ mod tests {
         }
         assert_eq!([s(900), s(901)].map(|at| budget.count(&LIMIT, at)), [3, 0]);
         assert!(!budget.take(&LIMIT, s(2)) && !budget.is_idle(&LIMIT, s(2)));
+        assert_eq!(
+            [s(900), s(901)].map(|at| budget.has_room(&LIMIT, at)),
+            [false, true]
+        );
         budget.clear();
         assert!(budget.is_idle(&LIMIT, s(2)) && budget.take(&LIMIT, s(2)));
     }

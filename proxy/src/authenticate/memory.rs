@@ -1,12 +1,10 @@
 //! What is remembered of the directory's answers.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use postern_core::cache::{Decision, DigestKey, Entry, Negative, PasswordDigest, Policy, Refusal};
-use postern_core::lockout::Budget;
 use postern_core::login_name::LoginName;
 use postern_core::principal::{EntryId, Principal};
 use postern_core::secret::Secret;
@@ -15,7 +13,7 @@ use quick_cache::sync::Cache;
 use super::Told;
 use crate::config::Config;
 use crate::directory::DirectoryError;
-use crate::limits::{LIVE_CHECKED_MAX, REFUSED_PASSWORDS_MAX};
+use crate::limits::REFUSED_PASSWORDS_MAX;
 use crate::random;
 
 /// What is remembered. Each map is consistent by itself; an answer is entered into one after the
@@ -25,12 +23,9 @@ pub(super) struct Memory {
     pub(super) key: DigestKey,
     pub(super) started: Instant,
     pub(super) accepted: Cache<String, Remembered>,
-    /// The spelling under which a person was last accepted, by the key of all spellings.
-    spelled: Cache<String, String>,
     refused: Cache<PasswordDigest, Negative>,
     /// What the local file said of accounts that proved themselves, and since when.
     proven: Cache<EntryId, Told>,
-    checks: Mutex<HashMap<String, Budget>>,
 }
 
 /// An entry, and the digest of its password for the person instead of for the login: by it a new
@@ -51,42 +46,9 @@ impl Memory {
             key: DigestKey::new(random::bytes()),
             started: Instant::now(),
             accepted: Cache::new(config.cache.entries_max),
-            spelled: Cache::new(config.cache.entries_max),
             refused: Cache::new(REFUSED_PASSWORDS_MAX),
             proven: Cache::new(config.cache.entries_max),
-            checks: Mutex::default(),
         }
-    }
-
-    /// Whether the directory may be asked: it may not, when too many passwords other than the
-    /// remembered one were tried for the person in the last minute, under any spelling.
-    pub(super) fn may_ask(&self, login: &LoginName, digest: &PasswordDigest) -> bool {
-        let now = self.started.elapsed();
-        let remembered = self.accepted.get(login.text());
-        let decision = remembered.map(|it| it.entry.decide(&self.policy, now, digest));
-        let is_another = match decision {
-            Some(Decision::Fresh(_) | Decision::Recheck) => false,
-            Some(Decision::OtherPassword) => true,
-            Some(Decision::Dead) | None => self.remembers_person(login, now),
-        };
-        if !is_another {
-            return true;
-        }
-        let limit = self.policy.live_checks();
-        // The map is consistent between two statements, so a panic elsewhere does not spoil it.
-        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if checks.len() >= LIVE_CHECKED_MAX {
-            checks.retain(|_, checks| !checks.is_idle(&limit, now));
-        }
-        let person = checks.entry(login.person_key()).or_default();
-        person.take(&limit, now)
-    }
-
-    /// Whether the person is remembered under the spelling that was last accepted.
-    fn remembers_person(&self, login: &LoginName, now: Duration) -> bool {
-        let spelling = self.spelled.get(&login.person_key());
-        let remembered = spelling.and_then(|spelling| self.accepted.get(&spelling));
-        remembered.is_some_and(|it| !it.entry.is_dead(&self.policy, now))
     }
 
     /// Whether this is the remembered password, which may be due for another look.
@@ -180,13 +142,10 @@ impl Memory {
         let entry = Arc::new(Entry::new(digest, principal.clone(), asked_at));
         let known = self.accepted.get(login.text());
         if known.is_none_or(|it| entry.supersedes(&it.entry)) {
-            let person_key = login.person_key();
-            self.spelled
-                .insert(person_key.clone(), login.text().to_owned());
             let remembered = Remembered {
                 entry,
                 person,
-                person_key,
+                person_key: login.person_key(),
             };
             self.accepted.insert(login.text().to_owned(), remembered);
         }
@@ -263,10 +222,8 @@ mod tests {
             key: DigestKey::new([7; 32]),
             started: Instant::now(),
             accepted: Cache::new(8),
-            spelled: Cache::new(8),
             refused: Cache::new(8),
             proven: Cache::new(8),
-            checks: Mutex::default(),
         }
     }
 
@@ -352,26 +309,5 @@ mod tests {
         remember(3);
         refuse(&memory, "ALICE", "guess", &DirectoryError::UnknownLogin, 4);
         assert!(!is_fresh(&memory, "alice", "right") && !is_fresh(&memory, "ALICE", "right"));
-    }
-
-    #[test]
-    fn another_spelling_does_not_buy_more_tries_at_a_person() {
-        let memory = memory();
-        let ask = |login: &str, password: &str| {
-            let digest = memory.key.digest(login, password.as_bytes());
-            memory.may_ask(&name(login), &digest)
-        };
-        for _ in 0..9 {
-            assert!(
-                ask("Alice", "guess"),
-                "nobody is remembered whom it could keep out"
-            );
-        }
-        accept(&memory, "alice", "right", &[], 0);
-        for spelling in ["Alice", "ALICE", "alice@corp.example"] {
-            assert!(ask(spelling, "guess"));
-        }
-        assert!(!ask("aLICE", "guess") && !ask("alice", "guess"));
-        assert!(ask("alice", "right"), "a re-check is no try");
     }
 }

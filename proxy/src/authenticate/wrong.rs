@@ -1,4 +1,7 @@
 //! Who has tried how many wrong passwords.
+//!
+//! A name that nobody has runs out of tries as an account does: else a guess that is refused
+//! without asking, or that is not told of an outage, would say that there is such an account.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ use crate::directory::DirectoryError;
 pub(super) struct Wrong {
     started: Instant,
     people: Budgets<String>,
+    /// Names without a password that could be guessed. Anybody may make them up, so they are kept
+    /// from taking the room of people.
+    others: Budgets<String>,
     addresses: Budgets<IpAddr>,
 }
 
@@ -29,6 +35,7 @@ impl Wrong {
         Self {
             started: Instant::now(),
             people: Budgets::new(person),
+            others: Budgets::new(person),
             addresses: Budgets::new(address),
         }
     }
@@ -39,7 +46,7 @@ impl Wrong {
         if !self.addresses.take(&address, now) {
             return None;
         }
-        if !self.people.take(&person, now) {
+        if !self.others.has_room(&person, now) || !self.people.take(&person, now) {
             self.addresses.change(&address, Budget::give_back);
             return None;
         }
@@ -61,18 +68,21 @@ impl Wrong {
     /// The directory accepted it.
     pub(super) fn was_right(&self, tried: &Try) {
         self.people.change(&tried.person, Budget::clear);
+        self.others.change(&tried.person, Budget::clear);
         self.addresses.change(&tried.address, Budget::give_back);
     }
 
-    /// The directory did not. Only a wrong password counts against an account; an unknown name
-    /// counts against the address.
+    /// The directory did not, or said nothing. What it would have said to any password counts as
+    /// a wrong one does, and an outage counts for nobody.
     pub(super) fn was_refused(&self, tried: &Try, error: &DirectoryError) {
-        let is_wrong = matches!(error, DirectoryError::WrongPassword);
-        let is_guess = is_wrong || matches!(error, DirectoryError::UnknownLogin);
-        if !is_wrong {
-            self.people.change(&tried.person, Budget::give_back);
+        if matches!(error, DirectoryError::WrongPassword) {
+            return;
         }
-        if !is_guess {
+        self.people.change(&tried.person, Budget::give_back);
+        if error.is_for_any_password() {
+            // Where there is no room for more names, the directory goes on being asked about it.
+            let _ = self.others.take(&tried.person, self.now());
+        } else {
             self.addresses.change(&tried.address, Budget::give_back);
         }
     }
@@ -86,13 +96,20 @@ impl Wrong {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::*;
+    use postern_core::login_name::LoginName;
 
-    fn wrong() -> Wrong {
-        let limit = |tries_max| Limit {
+    use super::*;
+    use crate::directory::AccountRefusal;
+    use crate::limits::BUDGETS_MAX;
+
+    fn limit(tries_max: u32) -> Limit {
+        Limit {
             tries_max,
             window: Duration::from_secs(900),
-        };
+        }
+    }
+
+    fn wrong() -> Wrong {
         Wrong::new(limit(2), limit(5))
     }
 
@@ -122,9 +139,53 @@ mod tests {
             assert!(guess(&wrong, &name, 1, &DirectoryError::UnknownLogin));
         }
         assert!(!guess(&wrong, "alice", 1, &DirectoryError::UnknownLogin));
-        for _ in 0..4 {
-            assert!(guess(&wrong, "alice", 2, &DirectoryError::UnknownLogin));
+        assert!(wrong.people.most(wrong.now()).is_none());
+    }
+
+    #[test]
+    fn another_spelling_does_not_buy_more_tries_at_a_person() {
+        let wrong = wrong();
+        let guess = |spelling: &str| {
+            let login = LoginName::parse(spelling, &["corp.example".to_owned()]);
+            let person = login.map(|it| it.person_key());
+            person.is_ok_and(|it| guess(&wrong, &it, 1, &DirectoryError::WrongPassword))
+        };
+        assert!(guess("alice") && guess("ALICE"));
+        assert!(!guess("Alice") && !guess("alice@corp.example") && guess("bob"));
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_runs_out_of_tries_as_an_account_does() {
+        let refusals = [
+            DirectoryError::WrongPassword,
+            DirectoryError::UnknownLogin,
+            DirectoryError::AmbiguousLogin,
+            DirectoryError::AccountRefused(AccountRefusal::Locked),
+            DirectoryError::AccountRefused(AccountRefusal::NoPassword),
+        ];
+        for refusal in refusals {
+            let wrong = wrong();
+            let guess = |host, error: &DirectoryError| guess(&wrong, "anybody", host, error);
+            for _ in 0..9 {
+                assert!(guess(1, &DirectoryError::NoSource), "an outage");
+            }
+            assert!(guess(1, &refusal) && guess(2, &refusal), "{refusal}");
+            assert!(!guess(3, &refusal), "{refusal}");
+            assert!(!guess(4, &DirectoryError::NoSource), "{refusal}");
         }
+    }
+
+    #[test]
+    fn names_that_nobody_has_keep_no_person_out() {
+        // The addresses have no limit here.
+        let wrong = Wrong::new(limit(2), limit(0));
+        for number in 0..BUDGETS_MAX {
+            let name = format!("nobody-{number}");
+            assert!(guess(&wrong, &name, 1, &DirectoryError::UnknownLogin));
+        }
+        assert!(guess(&wrong, "alice", 1, &DirectoryError::WrongPassword));
+        assert!(guess(&wrong, "alice", 2, &DirectoryError::WrongPassword));
+        assert!(!guess(&wrong, "alice", 3, &DirectoryError::WrongPassword));
     }
 
     #[test]

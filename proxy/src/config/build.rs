@@ -381,7 +381,6 @@ pub(super) fn cache(section: &Section, reading: &mut Reading<'_>) -> Option<Cach
             dead,
             stale,
             negative: seconds(section, "negative_s")?,
-            refreshes_per_minute_max: section.integer("refreshes_per_minute_max")?,
         },
     })
 }

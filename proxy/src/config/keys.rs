@@ -363,15 +363,6 @@ static CACHE: Table = Table {
                  and again does not lock the account in the directory.",
             ],
         ),
-        key(
-            "refreshes_per_minute_max",
-            count(1, 60),
-            Absent::Default("3"),
-            &[
-                "How often a minute another password than the remembered one is tried in the \
-                 directory, for each person.",
-            ],
-        ),
     ],
 };
 

@@ -166,6 +166,39 @@ impl DirectoryError {
         self.is_outage() && !is_answer
     }
 
+    /// True when the directory would have said so of the name whatever the password was.
+    pub(crate) fn is_for_any_password(&self) -> bool {
+        match self {
+            Self::UnknownLogin | Self::AmbiguousLogin => true,
+            Self::AccountRefused(refusal) => match refusal {
+                AccountRefusal::Locked
+                | AccountRefusal::NoPassword
+                | AccountRefusal::Other { .. } => true,
+                // A server says so to whoever knows the password.
+                AccountRefusal::Disabled
+                | AccountRefusal::AccountExpired
+                | AccountRefusal::PasswordExpired
+                | AccountRefusal::PasswordMustChange
+                | AccountRefusal::NotNow => false,
+            },
+            Self::EntryGone { .. }
+            | Self::WrongPassword
+            | Self::OtherEntry
+            | Self::TooManyGroups { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Refused { .. }
+            | Self::ServiceBind { .. }
+            | Self::ServicePassword { .. }
+            | Self::Attribute { .. }
+            | Self::Protocol { .. }
+            | Self::NoSource
+            | Self::Filter { .. }
+            | Self::Tls(_)
+            | Self::Local(_) => false,
+        }
+    }
+
     /// True when another server may be asked: this one could not be talked to.
     pub(crate) fn is_transport(&self) -> bool {
         match self {

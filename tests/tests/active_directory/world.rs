@@ -40,7 +40,6 @@ impl World {
             samba.configure(config);
             // The directory is asked again after a second, so that tests need not wait long.
             config.set("cache", "recheck_s", 1);
-            config.set("cache", "refreshes_per_minute_max", 60);
             // Thousands of groups are made here, and nobody waits for what the feed makes of it.
             config.set("directory", "feed", "off");
         });

@@ -1,5 +1,6 @@
 //! What a refusal tells of the account that it is about: nothing.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,71 @@ pub(crate) fn every_refused_password_is_told_in_the_same_bytes_and_not_sooner(
         ensure!(expected == reason, "{expected} is {reason}");
     }
     Ok(())
+}
+
+/// The steps that the directory has seen since its log was so long: searches for people, and binds
+/// that it refused.
+fn steps_since(world: &World, length: usize) -> Result<Vec<&'static str>> {
+    let log = fs::read(world.directory.log_file())?;
+    let log = String::from_utf8_lossy(log.get(length..).unwrap_or_default());
+    let steps = log.lines().filter_map(|line| {
+        let kinds = [("search", " SRCH base="), ("bind", " RESULT tag=97 err=49")];
+        let kind = kinds.into_iter().find(|(_, text)| line.contains(text))?;
+        Some(kind.0)
+    });
+    Ok(steps.collect())
+}
+
+pub(crate) fn guesses_at_any_name_end_alike_with_the_directory_and_without(
+    world: &World,
+) -> Result<()> {
+    // The names have the same length, because the text has the name.
+    let remembered = world.person("guessed1", &[HR_GROUP])?;
+    world.person("guessed2", &[HR_GROUP])?;
+    let names = ["guessed1", "guessed2", "guessed3"];
+    // The SQLSTATE and the steps of so many guesses, which are the same for every name.
+    let guesses = |count: usize, round: &str| -> Result<Vec<(String, Vec<&str>)>> {
+        let mut first = None;
+        for name in names {
+            let mut series = Vec::new();
+            for number in 0..count {
+                let length = fs::read(world.directory.log_file())?.len();
+                let guess = format!("{round}-{number}");
+                let (told, _) = conversation(world, name, HR_DATABASE, &guess)?;
+                let told = String::from_utf8_lossy(&told).replace(name, "NAME");
+                series.push((told, steps_since(world, length)?));
+            }
+            let first = first.get_or_insert_with(|| series.clone());
+            ensure!(
+                series == *first,
+                "{round}: {name}: {series:?}, not {first:?}"
+            );
+        }
+        Ok(first.unwrap_or_default())
+    };
+    let while_away = |count, round, code: &str| -> Result<()> {
+        world.directory.stop()?;
+        let seen = guesses(count, round);
+        world.directory.start_again()?;
+        let seen = seen?;
+        ensure!(seen.iter().all(|(told, _)| told.contains(code)), "{seen:?}");
+        Ok(())
+    };
+    // Nobody has guessed before.
+    world.with_plain_config(
+        |_| (),
+        || {
+            world.raw(&remembered)?;
+            while_away(6, "away", "C57P03\0")?;
+            // An outage is no try.
+            let seen = guesses(6, "back")?;
+            let is_refusal = |told: &str| told.contains("C28P01\0");
+            ensure!(seen.iter().all(|(told, _)| is_refusal(told)), "{seen:?}");
+            let asked: Vec<usize> = seen.iter().map(|(_, steps)| steps.len()).collect();
+            ensure!(asked == [2, 2, 2, 2, 0, 0], "{seen:?}");
+            while_away(2, "away again", "C28P01\0")
+        },
+    )
 }
 
 pub(crate) fn the_time_of_a_refusal_does_not_tell_whether_the_account_exists(

@@ -93,7 +93,7 @@ pub(crate) fn a_wrong_password_does_not_keep_the_right_one_out(world: &World) ->
             .login("steady", &format!("guess-{number}"))
             .refused()?;
     }
-    // Three live tries a minute, then none.
+    // Four tries in half an hour, then none.
     ensure!(world.last_refusal()? == "refresh_limit");
     let before = world.directory_calls()?;
     right.query("select 1")?;

@@ -120,8 +120,7 @@ impl Site {
                     .set("listen", "tls", "allow-plaintext")
                     // Only what is told between logins may be why a claim holds.
                     .set("cache", "recheck_s", RECHECK_S)
-                    .set("cache", "dead_s", RECHECK_S)
-                    .set("cache", "refreshes_per_minute_max", 60);
+                    .set("cache", "dead_s", RECHECK_S);
             });
         }
         untold.configure(|config| {

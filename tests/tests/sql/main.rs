@@ -72,7 +72,6 @@ impl World {
         postern.configure(|config| {
             directory.configure(config);
             config.set("cache", "recheck_s", 1);
-            config.set("cache", "refreshes_per_minute_max", 60);
             // Groups come and go while people log in.
             config.set("revocation", "lost_group", "keep");
         });

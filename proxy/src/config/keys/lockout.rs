@@ -22,6 +22,8 @@ pub(super) static LOCKOUT: Table = Table {
                 "Wrong passwords for one person within the window, from all addresses; the next \
                  one is refused without asking.",
                 "Less than the directory's own threshold; 0 asks about all.",
+                "A name that nobody has runs out of them in the same way, so that nobody can tell \
+                 it from a person's.",
             ],
         ),
         key(
