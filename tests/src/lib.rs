@@ -43,6 +43,7 @@ pub mod raw;
 pub mod samba;
 pub mod scratch;
 pub mod signals;
+pub mod statistics;
 pub mod successor;
 pub mod template;
 pub mod wait;

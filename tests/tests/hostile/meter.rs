@@ -1,4 +1,4 @@
-//! What the system says of a process, and of a series of times.
+//! What the system says of a process, and what a series of times comes to.
 
 use std::fs;
 use std::time::Duration;
@@ -64,22 +64,4 @@ pub(crate) fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
     times.get(place).copied().unwrap_or_default()
-}
-
-/// Welch's t of two series: how far their means are from each other, in standard errors.
-pub(crate) fn welch(one: &[f64], other: &[f64]) -> f64 {
-    let ((mean_one, error_one), (mean_other, error_other)) = (moments(one), moments(other));
-    (mean_one - mean_other) / (error_one + error_other).sqrt()
-}
-
-/// The mean, and the variance of the mean.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "there are some thousands of values"
-)]
-fn moments(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|it| (it - mean).powi(2)).sum();
-    (mean, squares / (count - 1.0) / count)
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use postern_tests::cast::{CANTEEN_GROUP, HR_DATABASE, HR_GROUP};
 use postern_tests::raw::PROTOCOL_3_0;
+use postern_tests::statistics::welch;
 use postern_tests::world::last_refusal;
 use postern_tests::{ConfigFile, RawClient, World};
 
-use crate::meter::welch;
+use crate::relay::{Fault, Relay};
 
 /// Tries that are under way at once: each takes the 300 ms of every refusal.
 const AT_ONCE: usize = 50;
@@ -165,54 +166,77 @@ pub(crate) fn the_time_of_a_refusal_does_not_tell_whether_the_account_exists(
     };
     world.with_plain_config(long, || {
         world.raw(&person)?;
-        let names = ["existing", "imagined"];
+        let port = world.plain.port();
+        let ways = ["existing", "imagined"].map(|user| Way { port, user });
         // Asked of the directory once; from then on memory refuses.
-        for name in names {
-            time_of_refusal(world, name)?;
+        for way in ways {
+            time_of_refusal(way)?;
         }
         let calls = world.directory_calls()?;
-        let series = thread::scope(|scope| {
-            let workers: Vec<_> = (0..AT_ONCE)
-                .map(|worker| {
-                    scope.spawn(move || {
-                        // In turn, and each first as often, so that whatever the machine and the
-                        // other workers do meets both.
-                        let pairs = (0..tries / AT_ONCE / 2).map(|pair| {
-                            let [one, other] = names;
-                            if (worker + pair) % 2 == 0 {
-                                let existing = time_of_refusal(world, one)?;
-                                Ok([existing, time_of_refusal(world, other)?])
-                            } else {
-                                let imagined = time_of_refusal(world, other)?;
-                                Ok([time_of_refusal(world, one)?, imagined])
-                            }
-                        });
-                        pairs.collect::<Result<Vec<_>>>()
-                    })
-                })
-                .collect();
-            let mut series = (Vec::new(), Vec::new());
-            for worker in workers {
-                let pairs = worker.join().map_err(|_| anyhow!("a worker panicked"))??;
-                for [existing, imagined] in pairs {
-                    series.0.push(existing);
-                    series.1.push(imagined);
-                }
-            }
-            anyhow::Ok(series)
-        })?;
-        ensure!(world.directory_calls()? == calls, "the directory was asked");
-        let t = welch(&series.0, &series.1);
+        let t = difference(ways, tries)?;
         println!("Welch's t over {tries} refusals from memory: {t:.2}");
         ensure!(t.abs() < WELCH_MAX, "{t}");
+        // The same account twice, and a network that takes 6 ms more: if there were a difference,
+        // it would be seen.
+        let (near, far) = (Relay::start(port)?, Relay::start(port)?);
+        far.set(Fault::Delay);
+        let ways = [&near, &far].map(|relay| Way {
+            port: relay.port,
+            user: "existing",
+        });
+        let t = difference(ways, tries)?;
+        println!("Welch's t where there is a difference: {t:.2}");
+        ensure!(t < -WELCH_MAX, "{t}");
+        ensure!(world.directory_calls()? == calls, "the directory was asked");
         Ok(())
     })
 }
 
+/// Where somebody comes in, and by which name.
+#[derive(Clone, Copy)]
+struct Way {
+    port: u16,
+    user: &'static str,
+}
+
+/// How far the times of refusals by two ways are from each other, in standard errors.
+fn difference(ways: [Way; 2], tries: usize) -> Result<f64> {
+    let [one, other] = ways;
+    // In turn, and each first as often, so that whatever the machine and the other workers do
+    // meets both.
+    let pairs_of = |worker: usize| {
+        let pairs = (0..tries / AT_ONCE / 2).map(move |pair| {
+            if (worker + pair).is_multiple_of(2) {
+                let first = time_of_refusal(one)?;
+                Ok([first, time_of_refusal(other)?])
+            } else {
+                let first = time_of_refusal(other)?;
+                Ok([time_of_refusal(one)?, first])
+            }
+        });
+        pairs.collect::<Result<Vec<_>>>()
+    };
+    let mut series = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        let workers = (0..AT_ONCE).map(|worker| scope.spawn(move || pairs_of(worker)));
+        let workers: Vec<_> = workers.collect();
+        for worker in workers {
+            let pairs = worker.join().map_err(|_| anyhow!("a worker panicked"))??;
+            for [one, other] in pairs {
+                series.0.push(one);
+                series.1.push(other);
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(welch(&series.0, &series.1))
+}
+
 /// How long a client waits for the refusal of its password, in seconds.
-fn time_of_refusal(world: &World, user: &str) -> Result<f64> {
-    let mut client = RawClient::connect(world.plain.port())?;
-    client.startup(PROTOCOL_3_0, &[("user", user), ("database", HR_DATABASE)])?;
+fn time_of_refusal(way: Way) -> Result<f64> {
+    let mut client = RawClient::connect(way.port)?;
+    let parameters = [("user", way.user), ("database", HR_DATABASE)];
+    client.startup(PROTOCOL_3_0, &parameters)?;
     ensure!(client.read()?.tag == b'R', "not asked for a password");
     let begun = Instant::now();
     client.password(b"guess")?;
