@@ -3,24 +3,35 @@
 //! Source: PostgreSQL, "Canceling Requests in Progress",
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use postern_core::wire::startup::CancelRequest;
+use postern_core::wire::startup::{CancelRequest, FirstPacket};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::error::Full;
 use crate::gate::Gate;
-use crate::limits::{CANCEL_TIMEOUT, CANCEL_WAIT, ENDED_CANCELS_TIMEOUT};
+use crate::limits::{
+    CANCEL_TIMEOUT, CANCEL_WAIT, CANCEL_WITHOUT_PLACE_WAIT, ENDED_CANCELS_TIMEOUT,
+};
+use crate::negotiate::first_packet;
 use crate::session::{CancelKey, Cancellation, LiveSession};
+use crate::stream::Stream;
 
-/// Passes a cancel request on. The client gets no answer, as with PostgreSQL, so that nobody can
-/// find keys out by trying.
-pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
+/// Passes a cancel request on that comes from an address. The client gets no answer, as with
+/// PostgreSQL, so that nobody can find keys out by trying.
+pub(crate) async fn cancel(gate: &Gate, request: CancelRequest, client: IpAddr) {
     let asked = CancelKey {
         pid: request.pid,
         key: request.key,
     };
+    if gate.rates.begin_cancel(client).is_err() {
+        let pid = asked.pid;
+        tracing::warn!(%client, pid, "a cancel request was dropped: too many within a minute");
+        return;
+    }
     if cancel_here(gate, &asked).await == Found::Yes {
         return;
     }
@@ -29,6 +40,39 @@ pub(crate) async fn cancel(gate: &Gate, request: CancelRequest) {
         return;
     };
     peers.cancel(&asked).await;
+}
+
+/// Serves a client for whom there is no place, if all that it wants is a query cancelled: whoever
+/// holds every place must not keep others from that.
+///
+/// Only what comes in the clear is looked at, as libpq's `PQcancel` sends it: a handshake is what
+/// a client without a place must not cost.
+///
+/// # Errors
+///
+/// `full`, if it wants anything else.
+pub(crate) async fn cancel_without_place(
+    gate: &Gate,
+    client: &mut Stream,
+    address: IpAddr,
+    full: Full,
+) -> Result<(), Full> {
+    let permits = &gate.permits;
+    let place = permits.cancels_without_place.try_acquire();
+    let of_address = permits.cancels_by_address.enter(address);
+    if place.is_err() || of_address.is_err() {
+        return Err(full);
+    }
+    let packet = timeout(CANCEL_WITHOUT_PLACE_WAIT, first_packet(client)).await;
+    // What comes now has places of its own.
+    drop((place, of_address));
+    match packet {
+        Ok(Ok(FirstPacket::Cancel(request))) => {
+            Box::pin(cancel(gate, request, address)).await;
+            Ok(())
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => Err(full),
+    }
 }
 
 /// Whether the key of a cancel request is that of a live session.

@@ -24,8 +24,8 @@ use crate::durations::Durations;
 use crate::error::LoginError;
 use crate::health::Health;
 use crate::limits::{
-    AUDIT_WAIT, CANCELS_MAX, CONNECTIONS_PER_LOGIN_MAX, ENDED_CANCELS_MAX, SERVICE_EXCHANGES_MAX,
-    TURNED_AWAY_MAX,
+    AUDIT_WAIT, CANCELS_MAX, CANCELS_WITHOUT_PLACE_MAX, CANCELS_WITHOUT_PLACE_PER_ADDRESS_MAX,
+    CONNECTIONS_PER_LOGIN_MAX, ENDED_CANCELS_MAX, SERVICE_EXCHANGES_MAX, TURNED_AWAY_MAX,
 };
 use crate::logging::Levels;
 use crate::phases::PhaseDurations;
@@ -123,6 +123,10 @@ pub(crate) struct Permits {
     pub(crate) turned_away: Arc<Semaphore>,
     /// Cancel requests.
     pub(crate) cancels: Arc<Semaphore>,
+    /// Connections over the limit that may turn out to be cancel requests.
+    pub(crate) cancels_without_place: Arc<Semaphore>,
+    /// The same by address.
+    pub(crate) cancels_by_address: Arc<Arrivals>,
     /// Cancel requests for sessions that Postern ends.
     pub(crate) ended_cancels: Arc<Semaphore>,
     /// Exchanges of service accounts.
@@ -225,6 +229,8 @@ impl Permits {
             cold_logins: Arc::new(Semaphore::new(cold_logins_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cancels: Arc::new(Semaphore::new(CANCELS_MAX)),
+            cancels_without_place: Arc::new(Semaphore::new(CANCELS_WITHOUT_PLACE_MAX)),
+            cancels_by_address: Arrivals::new(CANCELS_WITHOUT_PLACE_PER_ADDRESS_MAX),
             ended_cancels: Arc::new(Semaphore::new(ENDED_CANCELS_MAX)),
             service_exchanges: Arc::new(Semaphore::new(SERVICE_EXCHANGES_MAX)),
         }
@@ -236,6 +242,8 @@ impl Permits {
         let mut next = Self {
             turned_away: self.turned_away.clone(),
             cancels: self.cancels.clone(),
+            cancels_without_place: self.cancels_without_place.clone(),
+            cancels_by_address: self.cancels_by_address.clone(),
             ended_cancels: self.ended_cancels.clone(),
             service_exchanges: self.service_exchanges.clone(),
             ..Self::new(logins_max, cold_logins_max)

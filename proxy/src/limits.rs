@@ -226,6 +226,16 @@ pub(crate) const CANCELS_PER_SERVER_MAX: usize = 32;
 /// How long a cancel request waits for one of those places; then it is dropped.
 pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(1);
 
+/// Connections without a place whose first packet is looked at before they are told so: it may be a
+/// cancel request, which must not need a place that those whom it would end may hold.
+pub(crate) const CANCELS_WITHOUT_PLACE_MAX: usize = 64;
+
+/// Those of them that may be of one address, so that no address has all others told unheard.
+pub(crate) const CANCELS_WITHOUT_PLACE_PER_ADDRESS_MAX: usize = 8;
+
+/// How long their first packet is waited for. A client that cancels sends it at once.
+pub(crate) const CANCEL_WITHOUT_PLACE_WAIT: Duration = Duration::from_millis(250);
+
 /// How long the exchange of a service account may take, the database included: programs do not
 /// type, and each holds one of [`SERVICE_EXCHANGES_MAX`] places.
 pub(crate) const SERVICE_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -38,7 +38,7 @@ use crate::ask::{Answer, ask};
 use crate::authenticate::{Authenticated, Recalled};
 use crate::authorize::{Authorized, authorize};
 use crate::backend::BackendError;
-use crate::cancel::cancel;
+use crate::cancel::{cancel, cancel_without_place};
 use crate::error::{ClientError, Denied, Full, LoginError};
 use crate::gate::{CurrentPlane, Gate, Plane};
 use crate::limits::{FIRST_TURN_WAIT, HANDSHAKE_TIMEOUT, OUTDATED_MAX};
@@ -216,7 +216,10 @@ async fn line(
     let early = visit.accepted + patience.min(HANDSHAKE_TIMEOUT);
     if visit.arrival.is_none() {
         visit.client = within(early, introduce(client, visit.client)).await?;
-        visit.enter(gate).map_err(LoginError::Full)?;
+        if let Err(full) = visit.enter(gate) {
+            let cancelled = cancel_without_place(gate, client, visit.client.ip(), full).await;
+            return cancelled.map(|()| End::Cancelled).map_err(LoginError::Full);
+        }
     }
     let listen_tls = gate.config.listen.tls;
     let tls = gate.identity.as_ref().map(|it| &it.config);
@@ -224,7 +227,7 @@ async fn line(
     let (startup, encrypted) = match arrival {
         Arrival::Login(startup, encrypted) => (startup, encrypted),
         Arrival::Cancel(request) => {
-            Box::pin(cancel(gate, request)).await;
+            Box::pin(cancel(gate, request, visit.client.ip())).await;
             return Ok(End::Cancelled);
         }
     };
@@ -236,8 +239,7 @@ async fn line(
 
     within(deadline, accept_startup(plane, client, &startup)).await?;
     if let Some(console) = gate.console.as_ref().filter(|it| it.is_asked_for(&startup)) {
-        let asked = console.ask(gate, client, &startup, encrypted);
-        let asked = within(deadline, asked).await;
+        let asked = within(deadline, console.ask(gate, client, &startup, encrypted)).await;
         visit.asked = Some(Instant::now());
         let entered = Box::pin(console.enter(gate, visit, asked?)).await?;
         return Ok(End::Console(Box::new(entered)));

@@ -132,7 +132,12 @@ pub(crate) async fn negotiate(
     }
 }
 
-async fn first_packet(client: &mut Stream) -> Result<FirstPacket, LoginError> {
+/// Reads one packet, as clients send them before a login.
+///
+/// # Errors
+///
+/// It is not of the protocol, or the client has gone.
+pub(crate) async fn first_packet(client: &mut Stream) -> Result<FirstPacket, LoginError> {
     client.receive_at_least(size_of::<u32>()).await?;
     let Some(header) = client.received().first_chunk() else {
         return Err(LoginError::Internal);

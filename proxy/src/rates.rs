@@ -1,4 +1,4 @@
-//! How fast logins come from one address.
+//! How fast logins come from one address, and cancel requests.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -11,21 +11,28 @@ use crate::error::Full;
 use crate::limits::LOGIN_RATE_WINDOW;
 use crate::session::Most;
 
-/// The logins of the last minute, by address, where there is a limit.
+/// The logins and cancel requests of the last minute, by address, where there is a limit.
 pub(crate) struct Rates {
     logins: Option<Budgets<IpAddr>>,
+    /// Apart, because somebody with many logins may have a query to cancel.
+    cancels: Option<Budgets<IpAddr>>,
     started: Instant,
 }
 
 impl Rates {
-    /// So many within [`LOGIN_RATE_WINDOW`]; as many as come, if not given.
+    /// So many of each within [`LOGIN_RATE_WINDOW`]; as many as come, if not given.
     pub(crate) fn new(logins_max: Option<u32>) -> Self {
-        let limit = |tries_max| Limit {
-            tries_max,
-            window: LOGIN_RATE_WINDOW,
+        let budgets = || {
+            logins_max.map(|tries_max| {
+                Budgets::new(Limit {
+                    tries_max,
+                    window: LOGIN_RATE_WINDOW,
+                })
+            })
         };
         Self {
-            logins: logins_max.map(|it| Budgets::new(limit(it))),
+            logins: budgets(),
+            cancels: budgets(),
             started: Instant::now(),
         }
     }
@@ -41,9 +48,21 @@ impl Rates {
     ///
     /// [`Full::Rate`]: too many have begun at its address.
     pub(crate) fn begin(&self, client: IpAddr) -> Result<(), Full> {
+        self.take(self.logins.as_ref(), client)
+    }
+
+    /// Counts a cancel request.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Rate`]: too many have come from its address.
+    pub(crate) fn begin_cancel(&self, client: IpAddr) -> Result<(), Full> {
+        self.take(self.cancels.as_ref(), client)
+    }
+
+    fn take(&self, budgets: Option<&Budgets<IpAddr>>, client: IpAddr) -> Result<(), Full> {
         let now = self.started.elapsed();
-        let is_in = |logins: &Budgets<IpAddr>| logins.take(&counted_as(client), now);
-        match self.logins.as_ref().is_none_or(is_in) {
+        match budgets.is_none_or(|it| it.take(&counted_as(client), now)) {
             true => Ok(()),
             false => Err(Full::Rate),
         }
@@ -65,6 +84,10 @@ mod tests {
         }
         assert_eq!(rates.begin(one.into()), Err(Full::Rate));
         assert_eq!(rates.begin(other.into()), Ok(()));
+        for _ in 0..2 {
+            assert_eq!(rates.begin_cancel(one.into()), Ok(()), "apart from logins");
+        }
+        assert_eq!(rates.begin_cancel(one.into()), Err(Full::Rate));
         let most = rates.most().map(|it| (it.who, it.count));
         assert_eq!(most, Some((one.to_string(), 2)));
     }

@@ -6,16 +6,29 @@ use postern_core::audit::{Record, RefusedReason};
 use tokio::time::{sleep, timeout};
 
 use super::Visit;
+use crate::cancel::cancel_without_place;
 use crate::error::{Full, LoginError};
 use crate::gate::Plane;
-use crate::limits::{LINGER, REFUSAL_DELAY};
+use crate::limits::{CANCEL_WITHOUT_PLACE_WAIT, LINGER, REFUSAL_DELAY};
+use crate::negotiate::{introduce, speaks_for_others};
 use crate::report::{Report, report};
 use crate::stream::Stream;
 
-/// Tells a client in the clear, before it has said anything, that there are too many, as
-/// PostgreSQL itself does when it cannot start a backend.
-pub(crate) async fn turn_away(plane: Arc<Plane>, client: Stream, visit: Visit, full: Full) {
-    refuse(&plane, client, &visit, &LoginError::Full(full)).await;
+/// Tells a client in the clear, before a handshake, that there are too many, as PostgreSQL itself
+/// does when it cannot start a backend; unless it only wants a query cancelled.
+pub(crate) async fn turn_away(plane: Arc<Plane>, mut client: Stream, mut visit: Visit, full: Full) {
+    let gate = &plane.gate;
+    if speaks_for_others(visit.client.ip(), &gate.config.listen.proxy_protocol_from) {
+        let introduced = introduce(&mut client, visit.client);
+        // Whoever is not introduced in time is told so as the proxy itself.
+        if let Ok(Ok(address)) = timeout(CANCEL_WITHOUT_PLACE_WAIT, introduced).await {
+            visit.client = address;
+        }
+    }
+    match cancel_without_place(gate, &mut client, visit.client.ip(), full).await {
+        Ok(()) => client.close().await,
+        Err(full) => refuse(&plane, client, &visit, &LoginError::Full(full)).await,
+    }
 }
 
 /// Says why, to the audit file first and then to the client, and closes.

@@ -85,7 +85,11 @@ impl Database {
         let port = listener.local_addr()?.port();
         let says = Arc::new(Mutex::new(Says::Once(Vec::new())));
         let (heard, cancelled) = (Arc::default(), Arc::default());
-        let (script, ear, asked) = (Arc::clone(&says), Arc::clone(&heard), Arc::clone(&cancelled));
+        let (script, ear, asked) = (
+            Arc::clone(&says),
+            Arc::clone(&heard),
+            Arc::clone(&cancelled),
+        );
         thread::spawn(move || {
             for stream in listener.incoming().map_while(std::io::Result::ok) {
                 let (says, asked) = (lock(&script).clone(), Arc::clone(&asked));

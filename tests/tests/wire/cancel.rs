@@ -1,15 +1,17 @@
 //! Cancel requests reach the right backend, and only that.
 
 use std::collections::HashSet;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postern_tests::cast::{HR_DATABASE, HR_GROUP};
-use postern_tests::raw::{CancelKey, PROTOCOL_3_0, PROTOCOL_3_2, client_that_offers};
+use postern_tests::raw::{CancelKey, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, client_that_offers};
 use postern_tests::world::CHANGE_LIMIT;
-use postern_tests::{RawClient, World, wait_until};
+use postern_tests::{ConfigFile, Psql, RawClient, World, wait_until};
+
+use crate::proxy_protocol::{IPV4, behind_a_proxy, header};
 
 /// Far longer than any claim waits.
 const SLEEP: &str = "select pg_sleep(300)";
@@ -138,18 +140,121 @@ pub(crate) fn keys_are_posterns_own_and_never_the_same(world: &World) -> Result<
 
 pub(crate) fn ctrl_c_in_psql_cancels_its_query(world: &World) -> Result<()> {
     let person = world.person("impatient", &[HR_GROUP])?;
-    let psql = world.psql(&person);
+    let psql = asleep_in_psql(world, &world.psql(&person))?;
+    interrupt(world, psql, "impatient")
+}
+
+/// A psql whose query is asleep.
+fn asleep_in_psql(world: &World, psql: &Psql) -> Result<Child> {
     let mut command = psql.command()?;
     command.args(["-c", SLEEP]).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
-    wait_for_asleep(world, "impatient", "1")?;
-    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
-    let output = child.wait_with_output()?;
+    wait_for_asleep(world, &psql.user, "1")?;
+    Ok(child)
+}
+
+/// Ctrl-C in it.
+fn interrupt(world: &World, psql: Child, role: &str) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(psql.id())?), Signal::SIGINT)?;
+    let output = psql.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
         said.contains("canceling statement due to user request"),
         "{said}"
     );
-    wait_for_asleep(world, "impatient", "0")
+    wait_for_asleep(world, role, "0")
+}
+
+/// Takes every place that there is for a connection, and returns what holds them.
+fn hold_every_place(come: impl Fn() -> Result<RawClient>) -> Result<Vec<RawClient>> {
+    let mut held = Vec::new();
+    loop {
+        let mut peer = come()?;
+        peer.send_packet(&SSL_REQUEST.to_be_bytes())?;
+        match peer.read_byte()? {
+            b'S' => held.push(peer),
+            _ => return Ok(held),
+        }
+    }
+}
+
+pub(crate) fn a_query_is_cancelled_while_every_place_is_held(world: &World) -> Result<()> {
+    let person = world.person("besieged", &[HR_GROUP])?;
+    let limits = [("logins_max", 1), ("connections_per_address_max", 4)];
+    let ways = [false, true].map(|is_behind| limits.map(|limit| (is_behind, limit)));
+    for (is_behind, (limit, value)) in ways.into_iter().flatten() {
+        let few = |config: &mut ConfigFile| {
+            config.set("limits", limit, value);
+            if is_behind {
+                behind_a_proxy(config);
+            }
+        };
+        let come = || {
+            let mut client = RawClient::connect(world.plain.port())?;
+            if is_behind {
+                client.send(&header(IPV4))?;
+            }
+            Ok(client)
+        };
+        world.with_plain_config(few, || {
+            let in_session = come()?.go_on("besieged", HR_DATABASE, &person.password)?;
+            let mut client = in_session.map_err(|told| anyhow!("{told:?}"))?;
+            client.send_query(SLEEP)?;
+            wait_for_asleep(world, "besieged", "1")?;
+            let held = hold_every_place(come)?;
+            come()?.then_cancel(&key_of(&client)?)?;
+            expect_cancelled(&mut client)?;
+            // A login finds no place still.
+            let refused = come()?.read()?;
+            ensure!(refused.field(b'C').as_deref() == Some("53300"), "{limit}");
+            drop(held);
+            ensure!(client.query("select 'alive'")? == "alive");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn ctrl_c_in_psql_cancels_its_query_while_every_place_is_held(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("surrounded", &[HR_GROUP])?;
+    let few = |config: &mut ConfigFile| {
+        config.set("limits", "logins_max", 1);
+    };
+    world.with_config(few, || {
+        let psql = asleep_in_psql(world, &world.psql(&person))?;
+        let _held = hold_every_place(|| RawClient::connect(world.postern.port()))?;
+        interrupt(world, psql, "surrounded")
+    })
+}
+
+pub(crate) fn an_address_has_as_many_cancel_requests_a_minute_as_logins(
+    world: &World,
+) -> Result<()> {
+    let person = world.person("persistent", &[HR_GROUP])?;
+    let few = |config: &mut ConfigFile| {
+        config.set("limits", "logins_per_address_and_minute_max", 2);
+    };
+    world.with_plain_config(few, || {
+        let mut client = world.raw(&person)?;
+        let key = key_of(&client)?;
+        for _ in 0..2 {
+            client.send_query(SLEEP)?;
+            wait_for_asleep(world, "persistent", "1")?;
+            RawClient::cancel(world.plain.port(), &key)?;
+            expect_cancelled(&mut client)?;
+        }
+        client.send_query(SLEEP)?;
+        wait_for_asleep(world, "persistent", "1")?;
+        // It gets no answer, as every other.
+        RawClient::cancel(world.plain.port(), &key)?;
+        wait_until("it is in the log", CHANGE_LIMIT, || {
+            let words = "a cancel request was dropped: too many within a minute";
+            world.plain.log_contains(words)
+        })?;
+        ensure!(asleep(world, "persistent")? == "1");
+        Ok(())
+    })
 }

@@ -13,7 +13,7 @@ use postern_tests::{ConfigFile, RawClient, World, free_port, needs, wait_until};
 /// What every header begins with.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// 192.0.2.7:51201 to 10.0.0.1:5000, over TCP.
-const IPV4: &[u8] = b"\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\xc8\x01\x13\x88";
+pub(crate) const IPV4: &[u8] = b"\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\xc8\x01\x13\x88";
 const IPV4_CLIENT: &str = "192.0.2.7:51201";
 /// [2001:db8::7]:51201, with a TLV behind it.
 const IPV6: &[u8] = b"\x21\x21\0\x29\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\
@@ -22,12 +22,12 @@ const IPV6_CLIENT: &str = "[2001:db8::7]:51201";
 /// The proxy speaks for itself.
 const LOCAL: &[u8] = b"\x20\0\0\0";
 
-fn header(rest: &[u8]) -> Vec<u8> {
+pub(crate) fn header(rest: &[u8]) -> Vec<u8> {
     [SIGNATURE, rest].concat()
 }
 
 /// Whoever connects from here is a proxy that is trusted, and the database is told of clients.
-fn behind_a_proxy(config: &mut ConfigFile) {
+pub(crate) fn behind_a_proxy(config: &mut ConfigFile) {
     config.set("listen", "proxy_protocol_from", ["127.0.0.0/8"]);
     config.set("backend", "client_address", true);
 }

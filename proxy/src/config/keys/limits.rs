@@ -59,7 +59,8 @@ pub(super) static LIMITS: Table = Table {
             &[
                 "How many logins begin from one address within a minute; the next one is refused \
                  (53300) before a password is asked for.",
-                "The admin console does not count.",
+                "The admin console does not count; cancel requests count apart, and those above as \
+                 many are dropped.",
             ],
         ),
         key(
