@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             refusal::a_foreign_domain_is_refused_without_the_directory,
             refusal::filter_characters_in_a_login_find_nobody,
             refusal::a_role_that_an_administrator_let_expire_opens_no_session,
+            refusal::nobody_gets_in_as_whom_postern_asks_with,
             mapping::a_privileged_role_is_never_granted_whatever_a_group_is_called,
             mapping::a_group_name_of_63_bytes_counts_and_one_of_64_does_not,
             mapping::names_with_quotes_dots_dashes_and_upper_case_are_roles_as_spelled,

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use postern_tests::cast::{HR_DATABASE, HR_GROUP, NOAH};
+use postern_tests::postern::{PROVISIONER, PROVISIONER_PASSWORD};
+use postern_tests::postgres::SUPERUSER;
 use postern_tests::{DirectoryServer, RawClient, World};
 
 use crate::testuser;
@@ -150,5 +152,23 @@ pub(crate) fn a_role_that_an_administrator_let_expire_opens_no_session(
     ensure!(world.postgres.sql(kept)? == "t", "it was lifted");
     valid("infinity")?;
     ensure!(psql.query("select session_user")? == "seasonal");
+    Ok(())
+}
+
+pub(crate) fn nobody_gets_in_as_whom_postern_asks_with(world: &World) -> Result<()> {
+    let database = format!("database={HR_DATABASE}");
+    let backends = || world.postgres_lines(&["connection authorized", &database]);
+    let before = backends()?;
+    for login in ["nobody-at-all", PROVISIONER, "postern_owner", SUPERUSER] {
+        for password in ["whatever", PROVISIONER_PASSWORD] {
+            let port = world.plain.port();
+            let told = RawClient::refused(port, login, HR_DATABASE, password)?;
+            ensure!(told.field(b'C').as_deref() == Some("28P01"), "{told:?}");
+        }
+    }
+    ensure!(backends()? == before, "the database let somebody in");
+    // Whoever is let in is seen.
+    world.psql(&testuser()).query("select 1")?;
+    ensure!(backends()? > before, "nobody is seen");
     Ok(())
 }
