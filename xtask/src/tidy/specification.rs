@@ -1,6 +1,6 @@
 //! SPECIFICATION.md names only what exists, and every bar of the bench.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Finding;
@@ -95,9 +95,14 @@ impl Sources<'_> {
 
     /// The names of all functions that are tests, or that tests call.
     pub(super) fn tests(&self) -> BTreeSet<String> {
-        let mut tests = BTreeSet::new();
+        self.tests_by_file().into_values().flatten().collect()
+    }
+
+    /// The same, by the files that they are in.
+    pub(super) fn tests_by_file(&self) -> BTreeMap<&Path, BTreeSet<String>> {
         let rust = self.texts.iter();
-        for (path, text) in rust.filter(|it| it.0.extension().is_some_and(|it| it == "rs")) {
+        let rust = rust.filter(|it| it.0.extension().is_some_and(|it| it == "rs"));
+        let tests = rust.map(|(path, text)| {
             let lines = split(text);
             let from = tests_from(path, &lines, self.test_modules);
             let names = lines.iter().skip(from).filter_map(|it| {
@@ -105,9 +110,9 @@ impl Sources<'_> {
                 let end = rest.find(|it: char| !it.is_alphanumeric() && it != '_')?;
                 rest.get(..end)
             });
-            tests.extend(names.map(str::to_owned));
-        }
-        tests
+            (*path, names.map(str::to_owned).collect())
+        });
+        tests.collect()
     }
 
     /// Whether the group and the name of a bench stand in the benches.
@@ -149,7 +154,7 @@ fn rows(page: &str) -> Vec<(usize, Kind, Vec<&str>)> {
 }
 
 /// What stands in backquotes.
-pub(super) fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
