@@ -30,8 +30,8 @@ use tokio::time::timeout_at;
 
 use self::again::{look_again, renew};
 use self::dial::dial_and_log_in;
-use self::refusal::refuse;
 pub(crate) use self::refusal::turn_away;
+use self::refusal::{refuse, stopped};
 use crate::admin;
 use crate::arrivals;
 use crate::ask::{Answer, ask};
@@ -162,11 +162,11 @@ pub(crate) async fn serve(
     if is_late && plane.gate.permits.is_crowded() {
         return turn_away(plane, client, visit, Full::Turns).await;
     }
-    let mut stopping = plane.gate.stopping.subscribe();
+    let stopped = stopped(plane.gate.stopping.subscribe(), client.writing());
     let outcome = tokio::select! {
         biased;
         outcome = line((&current, &mut plane), &mut client, &mut visit) => outcome,
-        _ = stopping.wait_for(|stopping| *stopping) => Err(LoginError::ShuttingDown),
+        () = stopped => Err(LoginError::ShuttingDown),
     };
     visit.leave_cold();
     // From here on a stop waits: what is on record as opened is handed over.

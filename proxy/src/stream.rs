@@ -8,8 +8,10 @@
 //! A password passes through the buffers, so they are wiped: when it has been read, when a buffer
 //! is replaced by a larger one, and when the stream is dropped.
 
+use std::cell::Cell;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use postern_ring::Leg;
@@ -64,7 +66,7 @@ pub(crate) struct Stream {
     has_more: bool,
     /// True while a write is under way. If it is true when the next one begins, the future of the
     /// last was dropped, and how much of it the peer got is not known.
-    writing: bool,
+    writing: Rc<Cell<bool>>,
 }
 
 impl Stream {
@@ -91,7 +93,7 @@ impl Stream {
             received: Vec::new(),
             spare: Vec::new(),
             has_more: false,
-            writing: false,
+            writing: Rc::default(),
         })
     }
 
@@ -113,6 +115,11 @@ impl Stream {
     /// The socket, for a last word past everything else.
     pub(crate) fn socket(&self) -> Option<&TcpStream> {
         self.socket.as_ref()
+    }
+
+    /// Tells, also while it is lent, whether a write is under way.
+    pub(crate) fn writing(&self) -> Rc<Cell<bool>> {
+        self.writing.clone()
     }
 
     /// True when TLS is in place.
@@ -436,12 +443,12 @@ impl Stream {
     }
 
     async fn send_raw(&mut self, bytes: Vec<u8>) -> Result<(), StreamError> {
-        if self.writing {
+        if self.writing.get() {
             return Err(StreamError::Closed);
         }
-        self.writing = true;
+        self.writing.set(true);
         let (sent, mut bytes) = self.uring.write_all(bytes).await;
-        self.writing = false;
+        self.writing.set(false);
         if self.tls.is_none() {
             // A password for the backend, perhaps. With TLS it is ciphertext.
             bytes.zeroize();

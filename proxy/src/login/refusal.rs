@@ -1,8 +1,13 @@
 //! The end of a login that does not come through.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use postern_core::audit::{Record, RefusedReason};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Visit;
@@ -66,5 +71,43 @@ pub(super) async fn refuse(plane: &Plane, mut client: Stream, visit: &Visit, err
     // A client that does not read is not waited for.
     if let Ok(Ok(())) = timeout(LINGER, client.send(&message)).await {
         client.close().await;
+    }
+}
+
+/// Returns when the process is told to stop and nothing is being written to the client, because
+/// whoever has a part of a message cannot be told anything more.
+///
+/// It is polled with the login that writes, and each time after it, so that no write ends unseen.
+pub(super) async fn stopped(mut stopping: watch::Receiver<bool>, writing: Rc<Cell<bool>>) {
+    // It ends otherwise only with the gate, which the login has.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+    let written = poll_fn(|_| match writing.get() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    });
+    // What a login says is little, and fits in the socket's buffer unless the client is no honest
+    // one.
+    drop(timeout(LINGER, written).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_waits_for_what_is_being_written() {
+        let (stopping, told) = watch::channel(false);
+        let writing = Rc::new(Cell::new(true));
+        let mut stopped = pin!(stopped(told, writing.clone()));
+        let mut is_over = async || {
+            poll_fn(|context| Poll::Ready(stopped.as_mut().poll(context).is_ready())).await
+        };
+        assert!(!is_over().await, "nobody has said so");
+        stopping.send_replace(true);
+        assert!(!is_over().await, "a message is cut");
+        writing.set(false);
+        assert!(is_over().await);
     }
 }
