@@ -13,6 +13,9 @@ use crate::site::{DATABASE, GROUP, ROUTES, Route, Site, folder};
 /// The longest that the tests of one driver may take on one route, in seconds.
 const LIMIT_S: u32 = 300;
 
+/// The most tests of one driver that may fail, although the same on both routes.
+const FAILED_MAX: usize = 5;
+
 /// Whom the tests of tokio-postgres log in as beside their owner, all with the same password, and
 /// how PostgreSQL asks for it.
 pub(crate) const RUST_LOGINS: [(&str, &str); 3] = [
@@ -126,6 +129,7 @@ fn compare(
             "only {passed} passed: {:?}",
             outcome.failed
         );
+        ensure!(failed <= FAILED_MAX, "{:?} failed", outcome.failed);
         outcomes.push(outcome);
     }
     let [direct, through] = outcomes.as_slice() else {
