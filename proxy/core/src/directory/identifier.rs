@@ -107,6 +107,21 @@ mod tests {
     }
 
     #[test]
+    fn an_identifier_is_some_text_without_control_characters() {
+        let id = |attribute: &str, value: &[u8]| {
+            let id = entry_id(attribute, value)?;
+            Some(id.as_str().to_owned())
+        };
+        let uuid = id("entryUUID", b"0F8FAD5B");
+        assert_eq!(uuid.as_deref(), Some("uuid:0f8fad5b"));
+        let other = id("employeeNumber", b"A42");
+        assert_eq!(other.as_deref(), Some("employeenumber:A42"));
+        for broken in [&b""[..], b"a\nb", b"\xff"] {
+            assert_eq!(id("employeeNumber", broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
     fn an_identifier_is_found_by_its_own_attribute() {
         let filter = |id: &str| id_filter(&EntryId::new(id));
         let guid = filter("guid:0f8fd50e-d9cb-469f-a165-70867728950e");
@@ -136,6 +151,10 @@ mod tests {
         for broken in [&sid[..23], &sid[..8], &sid[..1], &[]] {
             assert_eq!(sid_with_rid(broken, 513), None);
         }
+        // Of another revision, and without a part that could be replaced.
+        let other = [&[2], &sid[1..]].concat();
+        assert_eq!(sid_with_rid(&other, 513), None);
+        assert_eq!(sid_with_rid(&[1, 0, 0, 0, 0, 0, 0, 5], 513), None);
         assert_eq!(sid_text(&sid[..23]), None);
         assert_eq!(sid_text(&[1]), None);
     }
