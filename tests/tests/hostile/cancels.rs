@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use postern_tests::cast::{FINANCE_DATABASE, HR_DATABASE, HR_GROUP};
-use postern_tests::process::run;
 use postern_tests::world::CHANGE_LIMIT;
 use postern_tests::{ConfigFile, RawClient, Someone, World, wait_until};
-use serde_json::Value;
 
 use crate::SLACK;
 use crate::database::{Database, Says, greeting};
+use crate::meter::used;
 
 /// How many are stuck in each way.
 const STUCK: usize = 64;
@@ -20,16 +19,6 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The beginning of a cancel request: its length, its code and half of its process number.
 const HALF: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46, 0, 0];
-
-/// How much of a limit is used.
-fn used(world: &World, limit: &str) -> Result<u64> {
-    let json = run(&mut world.plain.command(&["show", "limits", "--json"])?)?;
-    let rows: Value = serde_json::from_str(&json)?;
-    let row = rows.as_array().context("no rows")?.iter();
-    let mut row = row.filter(|it| it["limit"] == limit);
-    let used = row.next().and_then(|it| it["used"].as_u64());
-    used.with_context(|| format!("{limit} is not in {json}"))
-}
 
 /// Connections that say this and no more.
 fn saying(port: u16, bytes: &[u8]) -> Result<Vec<RawClient>> {
@@ -93,13 +82,13 @@ pub(crate) fn beside_stuck_cancel_requests_one_that_works_does_and_places_come_b
         let mut stuck = saying(port, &request)?;
         let begun = Instant::now();
         wait_until("they are under way", CHANGE_LIMIT, || {
-            Ok(used(world, "cancel requests")? >= STUCK as u64 / 2)
+            Ok(used(&world.plain, "cancel requests")? >= STUCK as u64 / 2)
         })?;
         let quiet = [saying(port, b"")?, saying(port, HALF)?];
         let taken = cancels(world, &mut live)?;
         ensure!(taken < SLACK, "a cancel request took {taken:?}");
         world.raw(&person)?;
-        let among = used(world, "cancel requests")?;
+        let among = used(&world.plain, "cancel requests")?;
         ensure!(
             among > 0 && begun.elapsed() < CANCEL_TIMEOUT,
             "it was too late to tell"
@@ -115,7 +104,7 @@ pub(crate) fn beside_stuck_cancel_requests_one_that_works_does_and_places_come_b
         drop(quiet);
         for limit in ["cancel requests", "connections on their way"] {
             wait_until("the places are free again", CHANGE_LIMIT, || {
-                Ok(used(world, limit)? == 0)
+                Ok(used(&world.plain, limit)? == 0)
             })?;
         }
         cancels(world, &mut live).map(drop)

@@ -18,8 +18,10 @@ const LIMIT_S: u32 = 540;
 /// How often a test that failed otherwise on one route than on the other is played again.
 const CHANCES_MAX: u32 = 2;
 
-/// The most tests that may fail on each route, although in the same way. With PostgreSQL 15 one
-/// does: `sequence` expects whoever runs it to own `pg_class`, as the first superuser alone does.
+/// The most tests of a suite that may fail on each route, although in the same way.
+///
+/// One of each does with PostgreSQL 15: `sequence` expects whoever runs it to own `pg_class`, as
+/// only the first superuser does, and `temp-schema-cleanup` what libpq says where there is no TLS.
 const FAILED_MAX: usize = 5;
 
 /// A suite of PostgreSQL's, run by pg_regress or its like.
