@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 pub(crate) use self::cause::{Cause, Heard};
+use self::comparing::Pace;
 pub(crate) use self::ending::end_at_login;
 use self::file::FileWatch;
 pub(crate) use self::operator::{Command, Said};
@@ -63,12 +64,8 @@ struct Watch {
     /// People who are being looked at.
     running: BTreeSet<EntryId>,
     tasks: JoinSet<Done>,
-    /// When everybody is compared next.
-    compare_at: Instant,
-    /// When they were last, and how long they are left alone then.
-    compared: (Instant, Duration),
-    /// Since when they are being compared.
-    comparing_since: Option<Instant>,
+    /// When everybody is compared.
+    pace: Pace,
     /// Whose account ends before everybody is compared the next time, and when.
     ending: BTreeMap<Instant, BTreeSet<EntryId>>,
     /// The file of local accounts, if there is one.
@@ -118,9 +115,7 @@ pub(crate) async fn watch(
         retry_at: None,
         running: BTreeSet::new(),
         tasks: JoinSet::new(),
-        compare_at: Instant::now() + COMPARE_INTERVAL,
-        compared: (Instant::now(), COMPARE_PAUSE),
-        comparing_since: None,
+        pace: Pace::new(Instant::now()),
         ending: BTreeMap::new(),
         away_since: None,
     };
@@ -408,9 +403,9 @@ impl Watch {
         let away = self.away_since.map(|since| since + self.away_limit());
         let ending = self.ending.keys().next().copied();
         let file = self.file.as_ref().map(|it| it.at);
-        let times = [Some(self.compare_at), self.retry_at, ending, file, away];
+        let times = [Some(self.pace.next), self.retry_at, ending, file, away];
         let first = times.into_iter().flatten().min();
-        first.unwrap_or(self.compare_at)
+        first.unwrap_or(self.pace.next)
     }
 
     fn tick(&mut self) {
@@ -436,12 +431,12 @@ impl Watch {
             .as_mut()
             .is_some_and(|it| it.at <= now && it.has_changed())
         {
-            self.compare_at = now;
+            self.pace.next = now;
         }
-        if self.compare_at <= now {
-            match self.comparing_since {
+        if self.pace.next <= now {
+            match self.pace.since {
                 // One after the other, so that everybody has their turn.
-                Some(_) => self.compare_at = now + COMPARE_PAUSE,
+                Some(_) => self.pace.next = now + COMPARE_PAUSE,
                 None => self.compare_all(),
             }
         }
