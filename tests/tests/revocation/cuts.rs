@@ -231,8 +231,9 @@ fn a_lost_feed_alone_ends_nobody(site: &Site) -> Result<()> {
             .set("directory", "allow_plaintext", true)
             .set("revocation", "directory_away_s", AWAY_S);
     };
-    let follows = count(&site.told, FOLLOWS)?;
     site.with_config(&site.told, change, || {
+        // The process of before has ended, and says no more that it follows anybody.
+        let follows = count(&site.told, FOLLOWS)?;
         let before = count(&site.told, LOST)?;
         let person = site.person("unheard", &[HR_GROUP])?;
         let mut live = site.session(&person)?;
