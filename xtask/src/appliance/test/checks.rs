@@ -202,8 +202,9 @@ fn process_is_restricted(world: &mut World) -> Result<()> {
 }
 
 fn policy_before_network(world: &mut World) -> Result<()> {
+    // What is said before the journal is there comes to it from the kernel, as the kernel's.
     let journal = world.guest.run(
-        "journalctl --boot --output short-monotonic _PID=1 | \
+        "journalctl --boot --output short-monotonic | grep -F ' systemd[1]: ' | \
          grep -E '(Starting|Finished|Started) (postern|systemd-networkd.service)'",
     )?;
     let at = |text: &str| {
