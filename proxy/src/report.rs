@@ -232,7 +232,7 @@ fn directory_verdict(error: &DirectoryError) -> (Told, Reason, String) {
         DirectoryError::Refused { .. }
         | DirectoryError::ServiceBind { .. }
         | DirectoryError::ServicePassword { .. }
-        | DirectoryError::Attribute { .. }
+        | DirectoryError::Attribute(_)
         | DirectoryError::Protocol { .. }
         | DirectoryError::NoSource
         | DirectoryError::Filter { .. }

@@ -202,7 +202,7 @@ fn refusal_of(error: &DirectoryError) -> Option<Refusal> {
         | DirectoryError::Refused { .. }
         | DirectoryError::ServiceBind { .. }
         | DirectoryError::ServicePassword { .. }
-        | DirectoryError::Attribute { .. }
+        | DirectoryError::Attribute(_)
         | DirectoryError::Protocol { .. }
         | DirectoryError::NoSource
         | DirectoryError::Filter { .. }

@@ -96,10 +96,10 @@ impl Wrong {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use postern_core::directory::account::AccountRefusal;
     use postern_core::login_name::LoginName;
 
     use super::*;
-    use crate::directory::AccountRefusal;
     use crate::limits::BUDGETS_MAX;
 
     fn limit(tries_max: u32) -> Limit {

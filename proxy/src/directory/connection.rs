@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use ldap3::controls::{MatchedValues, PagedResults, RawControl};
 use ldap3::exop::WhoAmI;
 use ldap3::{Ldap, LdapError, LdapResult, Scope, SearchOptions};
+use postern_core::directory::entry::Entry;
 use postern_core::directory::paging::{PAGED_RESULTS, next_page};
 use postern_core::secret::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::endpoint::{Connected, Endpoint};
-use super::entry::Entry;
+use super::entry::decode_entry;
 use super::error::{DirectoryError, code};
 use super::guard::Answer;
 use crate::limits::{
@@ -270,7 +271,7 @@ impl Connection {
                 if item.is_ref() || item.is_intermediate() {
                     continue;
                 }
-                entries.push(Entry::decode(item.0));
+                entries.push(decode_entry(item.0));
                 if entries.len() > entries_max {
                     break;
                 }

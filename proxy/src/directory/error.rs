@@ -1,8 +1,9 @@
 //! Why the directory did not say yes.
 
-use std::fmt;
 use std::path::PathBuf;
 
+use postern_core::directory::account::AccountRefusal;
+use postern_core::directory::entry::AttributeError;
 use postern_core::principal::EntryId;
 use thiserror::Error;
 
@@ -97,15 +98,8 @@ pub(crate) enum DirectoryError {
         why: String,
     },
     /// An attribute that an identity needs is missing or unusable.
-    #[error("{dn}: the attribute {attribute} {why}")]
-    Attribute {
-        /// The entry.
-        dn: String,
-        /// The attribute.
-        attribute: String,
-        /// What is wrong with it, and what to do.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
     /// What the server sent is not LDAP as Postern understands it.
     #[error("{server} sent something unexpected: {why}")]
     Protocol {
@@ -150,7 +144,7 @@ impl DirectoryError {
             | Self::Refused { .. }
             | Self::ServiceBind { .. }
             | Self::ServicePassword { .. }
-            | Self::Attribute { .. }
+            | Self::Attribute(_)
             | Self::Protocol { .. }
             | Self::Filter { .. }
             | Self::NoSource
@@ -190,7 +184,7 @@ impl DirectoryError {
             | Self::Refused { .. }
             | Self::ServiceBind { .. }
             | Self::ServicePassword { .. }
-            | Self::Attribute { .. }
+            | Self::Attribute(_)
             | Self::Protocol { .. }
             | Self::NoSource
             | Self::Filter { .. }
@@ -214,52 +208,11 @@ impl DirectoryError {
             | Self::OtherEntry
             | Self::TooManyGroups { .. }
             | Self::ServicePassword { .. }
-            | Self::Attribute { .. }
+            | Self::Attribute(_)
             | Self::Filter { .. }
             | Self::NoSource
             | Self::Tls(_)
             | Self::Local(_) => false,
-        }
-    }
-}
-
-/// Why an account that exists may not log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AccountRefusal {
-    /// Disabled by an administrator.
-    Disabled,
-    /// The account's own end date has passed.
-    AccountExpired,
-    /// The password's lifetime is over.
-    PasswordExpired,
-    /// The password must be changed first.
-    PasswordMustChange,
-    /// Too many wrong passwords.
-    Locked,
-    /// Not at this hour, or not from this machine.
-    NotNow,
-    /// The entry has no password, or no right to log in with one.
-    NoPassword,
-    /// The server refuses the bind for a reason of its own.
-    Other {
-        /// The result code.
-        code: u32,
-        /// Its diagnostic message.
-        message: String,
-    },
-}
-
-impl fmt::Display for AccountRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disabled => f.write_str("disabled"),
-            Self::AccountExpired => f.write_str("account expired"),
-            Self::PasswordExpired => f.write_str("password expired"),
-            Self::PasswordMustChange => f.write_str("password must be changed first"),
-            Self::Locked => f.write_str("locked out"),
-            Self::NotNow => f.write_str("not allowed at this hour or from this machine"),
-            Self::NoPassword => f.write_str("the entry cannot log in with a password"),
-            Self::Other { code, message } => write!(f, "result code {code}: {message}"),
         }
     }
 }

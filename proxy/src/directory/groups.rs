@@ -7,13 +7,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use ldap3::Scope;
+use postern_core::directory::entry::Entry;
 use postern_core::directory::identifier::sid_text;
 use postern_core::limits::GROUPS_PER_PRINCIPAL_MAX;
 use postern_core::login_name::escape_filter;
 use postern_core::principal::Group;
 
 use super::connection::{Connection, Query};
-use super::entry::Entry;
 use super::error::DirectoryError;
 use crate::config::{Ldap, LdapFlavor, NestedStrategy};
 use crate::limits::{
@@ -377,9 +377,8 @@ mod tests {
 
     fn group(name: &str, members: &[&str]) -> Entry {
         let dn = format!("cn={name},dc=x");
-        let members: Vec<String> = members.iter().map(|m| format!("CN={m},DC=x")).collect();
-        let members: Vec<&str> = members.iter().map(String::as_str).collect();
-        Entry::for_test(&dn, &[("cn", &[name]), ("member", &members)])
+        let members = members.iter().map(|m| format!("CN={m},DC=x"));
+        Entry::new(dn).with("cn", [name]).with("member", members)
     }
 
     fn resolve(direct: &[&str], entries: &[Entry]) -> Vec<(String, bool, Vec<String>)> {
@@ -439,10 +438,9 @@ mod tests {
     #[test]
     fn a_way_may_lead_through_a_primary_group_that_does_not_count() {
         let mut found = Found::default();
-        let primary = Entry::for_test(
-            "CN=Domain Users,DC=x",
-            &[("cn", &["Domain Users"]), ("memberOf", &["CN=a,DC=x"])],
-        );
+        let primary = Entry::new("CN=Domain Users,DC=x")
+            .with("cn", ["Domain Users"])
+            .with("memberOf", ["CN=a,DC=x"]);
         found.add_start(&ldap_config(), &primary);
         found.add(&ldap_config(), &[group("a", &[])]);
         let groups = found.into_groups();
@@ -456,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_group_without_a_single_name_is_left_out() {
-        let entry = Entry::for_test("ou=odd,dc=x", &[("cn", &["a", "postgres"])]);
+        let entry = Entry::new("ou=odd,dc=x").with("cn", ["a", "postgres"]);
         assert!(resolve(&[], &[entry]).is_empty());
     }
 

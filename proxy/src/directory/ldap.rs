@@ -1,9 +1,11 @@
 //! Login by LDAP: find the entry, bind as it, read its groups.
 
 use std::future::Future;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ldap3::{Scope, parse_filter};
+use postern_core::directory::account::{ACTIVE_DIRECTORY_STATE, OPENLDAP_STATE};
+use postern_core::directory::entry::{AttributeError, Entry};
 use postern_core::directory::identifier::id_filter;
 use postern_core::login_name::{LoginName, escape_dn, escape_filter};
 use postern_core::principal::{EntryId, Principal};
@@ -11,11 +13,11 @@ use postern_core::secret::Secret;
 use tokio::time::timeout;
 
 use super::connection::{BindAnswer, Connection, Query};
-use super::entry::{ACTIVE_DIRECTORY_STATE, Entry, OPENLDAP_STATE};
 use super::error::{DirectoryError, code, refusal_of_bind};
 use super::feed::is_within;
 use super::groups;
 use super::servers::Servers;
+use crate::clock::since_1970;
 use crate::config::{Ldap, LdapBind, LdapFlavor};
 use crate::limits::READS_OF_RENAMED_MAX;
 use crate::random;
@@ -122,7 +124,9 @@ impl LdapDirectory {
                     Err(DirectoryError::UnknownLogin) => return Err(gone()),
                     found => found?,
                 };
-                let (refused_from, dn) = (entry.refused_from(SystemTime::now()), entry.dn.clone());
+                let refused_from = entry.refused_from(since_1970());
+                let refused_from = refused_from.and_then(|at| UNIX_EPOCH.checked_add(at));
+                let dn = entry.dn.clone();
                 let principal = self.principal(entry).await?;
                 tries_left -= 1;
                 // Groups are found by the name, which nobody has any more who was renamed between
@@ -317,18 +321,16 @@ impl LdapDirectory {
 
     /// The entry as a principal: may it log in, who is it, which groups is it in.
     async fn principal(&self, entry: Entry) -> Result<Principal, DirectoryError> {
-        if let Some(refusal) = entry.refusal(SystemTime::now()) {
+        if let Some(refusal) = entry.refusal(since_1970()) {
             return Err(DirectoryError::AccountRefused(refusal));
         }
         let attribute = &self.config.name_attribute;
-        let name = entry
-            .name(attribute)
-            .ok_or_else(|| DirectoryError::Attribute {
-                dn: entry.dn.clone(),
-                attribute: attribute.clone(),
-                why: "is missing, or has several values of which none is in the DN: the service \
+        let name = entry.name(attribute).ok_or_else(|| AttributeError {
+            dn: entry.dn.clone(),
+            attribute: attribute.clone(),
+            why: "is missing, or has several values of which none is in the DN: the service \
                   principal must be allowed to read it, and it must say one name",
-            })?;
+        })?;
         let (name, id) = (name.to_owned(), entry.id(&self.config.id_attribute)?);
         let version = entry.version();
         let groups = self
@@ -443,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_bound_identity_must_be_the_entry_that_was_found() {
-        let entry = Entry::for_test("CN=Alice,DC=x", &[("objectSid", &["sid of alice"])]);
+        let entry = Entry::new("CN=Alice,DC=x").with("objectSid", ["sid of alice"]);
         let name = |text: &str| Bound::Name(text.to_owned()).is(&entry);
         assert!(name("dn:cn=alice,dc=x"));
         for other in ["dn:cn=bob,dc=x", "u:alice", "cn=Alice,DC=x", "dn:", ""] {
@@ -454,7 +456,7 @@ mod tests {
         };
         assert!(sids(&["sid of alice", "sid of a group"]));
         assert!(!sids(&["sid of bob", "sid of a group"]) && !sids(&[]));
-        assert!(!Bound::Sids(vec![vec![]]).is(&Entry::for_test("CN=Alice,DC=x", &[])));
+        assert!(!Bound::Sids(vec![vec![]]).is(&Entry::new("CN=Alice,DC=x")));
     }
 
     #[test]

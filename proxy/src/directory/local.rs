@@ -23,6 +23,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use postern_core::directory::account::AccountRefusal;
 use postern_core::limits::SCRAM_ITERATIONS_MAX;
 use postern_core::principal::{EntryId, Group, Principal};
 use postern_core::scram::{Shape, Verifier};
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::challenge::LocalChallenge;
 use self::challenge::version_of;
-use super::error::{AccountRefusal, DirectoryError, LocalError};
+use super::error::{DirectoryError, LocalError};
 use crate::limits::{DIRECTORY_FILE_BYTES_MAX, NESTED_DEPTH_MAX};
 
 /// What the identifiers of its accounts begin with.

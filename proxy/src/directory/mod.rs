@@ -23,8 +23,6 @@ use postern_core::scram::{ClientVerified, Decoys};
 use postern_core::secret::Secret;
 
 pub(crate) use self::breaker::Breaker;
-#[cfg(test)]
-pub(crate) use self::error::AccountRefusal;
 pub(crate) use self::error::{DirectoryError, LocalError};
 use self::ldap::LdapDirectory;
 pub(crate) use self::local::LocalChallenge;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_core::credential::SCRAM_ITERATIONS;
+use postern_core::directory::account::AccountRefusal;
 use postern_core::scram::Verifier;
 use tempfile::TempDir;
 
-use super::error::{AccountRefusal, LocalError};
+use super::error::LocalError;
 use super::*;
 use crate::config::{Exchange, FeedChoice, Ldap, LdapBind, LdapFlavor, LdapUrl, NestedStrategy};
 

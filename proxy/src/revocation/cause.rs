@@ -112,7 +112,7 @@ impl Loss {
             | DirectoryError::Refused { .. }
             | DirectoryError::ServiceBind { .. }
             | DirectoryError::ServicePassword { .. }
-            | DirectoryError::Attribute { .. }
+            | DirectoryError::Attribute(_)
             | DirectoryError::Protocol { .. }
             | DirectoryError::NoSource
             | DirectoryError::Filter { .. }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use ldap3::asn1::{PL, StructureTag};
 use ldap3::controls::{Control, RawControl};
 use ldap3::{Scope, SearchStream};
+use postern_core::directory::entry::Entry;
 
 use super::{Connection, Contained, Limit, Panicked, Query, diagnostic};
-use crate::directory::entry::Entry;
+use crate::directory::entry::decode_entry;
 use crate::directory::error::DirectoryError;
 
 /// A search under way.
@@ -138,7 +139,7 @@ impl LiveSearch {
             let answer = if item.is_intermediate() {
                 intermediate(item.0)
             } else {
-                Entry::decode(item.0).map(|entry| Answer::Entry(entry, Controls(item.1)))
+                decode_entry(item.0).map(|entry| Answer::Entry(entry, Controls(item.1)))
             };
             return answer.ok_or_else(|| self.malformed("a malformed answer"));
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ldap3::Scope;
 use ldap3::controls::RawControl;
 use postern_core::directory::dirsync::DIRSYNC;
+use postern_core::directory::entry::Entry;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dirsync::{DirSync, tell};
@@ -21,7 +22,6 @@ use super::{FeedSource, NO_PLACE};
 use crate::config::{FeedChoice, Ldap};
 use crate::directory::connection::live::{Answer, LiveSearch};
 use crate::directory::connection::{Connection, Query};
-use crate::directory::entry::Entry;
 use crate::directory::error::DirectoryError;
 use crate::directory::ldap::people_base;
 use crate::limits::{

@@ -6,6 +6,7 @@
 use ldap3::Scope;
 use ldap3::controls::RawControl;
 use postern_core::directory::dirsync::{DIRSYNC, reached, request};
+use postern_core::directory::entry::Entry;
 use tokio::time::sleep;
 
 use super::outlet::Outlet;
@@ -14,7 +15,6 @@ use super::{NO_PLACE, Notice};
 use crate::config::Ldap;
 use crate::directory::connection::live::Answer;
 use crate::directory::connection::{Connection, Query};
-use crate::directory::entry::Entry;
 use crate::directory::error::{DirectoryError, code};
 use crate::limits::{FEED_DIRSYNC_BYTES_MAX, FEED_DIRSYNC_SPACING};
 

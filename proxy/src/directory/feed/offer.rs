@@ -1,10 +1,10 @@
 //! What a server offers: its root entry.
 
 use ldap3::Scope;
+use postern_core::directory::entry::Entry;
 
 use crate::config::Ldap;
 use crate::directory::connection::{Connection, Query};
-use crate::directory::entry::Entry;
 use crate::directory::error::DirectoryError;
 use crate::directory::ldap::people_base;
 
@@ -73,7 +73,7 @@ fn plain(dn: &str) -> String {
 impl Offer {
     /// Of a server with this naming context.
     pub(super) fn for_test(context: &str) -> Self {
-        Self(Entry::for_test("", &[("namingContexts", &[context])]))
+        Self(Entry::new("").with("namingContexts", [context]))
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn the_longest_context_counts() {
-        let contexts: &[&str] = &["DC=x", "CN=Configuration,DC=x"];
-        let root = Entry::for_test("", &[("namingContexts", contexts)]);
+        let contexts = ["DC=x", "CN=Configuration,DC=x"];
+        let root = Entry::new("").with("namingContexts", contexts);
         let offer = Offer(root);
         assert_eq!(offer.context_of("CN=a,cn=configuration,DC=x"), contexts[1]);
         assert_eq!(offer.context_of("OU=people,DC=x"), contexts[0]);

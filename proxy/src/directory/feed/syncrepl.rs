@@ -8,6 +8,7 @@
 
 use ldap3::Scope;
 use ldap3::controls::RawControl;
+use postern_core::directory::entry::Entry;
 use postern_core::directory::sync_message::{
     InfoKind, SYNC_INFO, SYNC_REQUEST, SYNC_STATE, State, SyncState, request, sync_info, sync_state,
 };
@@ -20,7 +21,6 @@ use super::{NO_PLACE, Notice};
 use crate::config::Ldap;
 use crate::directory::connection::live::{Answer, LiveSearch};
 use crate::directory::connection::{Connection, Query};
-use crate::directory::entry::Entry;
 use crate::directory::error::DirectoryError;
 use crate::limits::FEED_REFRESH_TIMEOUT;
 

@@ -1,9 +1,11 @@
 //! Whether an account may log in, and when that changes without anybody changing the entry.
+//!
+//! Times are what has passed since 1970.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::time::Duration;
 
-use super::Entry;
-use crate::directory::error::AccountRefusal;
+use super::entry::Entry;
 
 /// `userAccountControl`: the account is disabled.
 const UF_ACCOUNTDISABLE: u32 = 0x2;
@@ -19,7 +21,7 @@ const WEEK_HOURS: u64 = 168;
 const EPOCH_HOUR: u64 = 96;
 
 /// The attributes that tell whether an account may log in, of Active Directory.
-pub(in crate::directory) const ACTIVE_DIRECTORY_STATE: [&str; 6] = [
+pub const ACTIVE_DIRECTORY_STATE: [&str; 6] = [
     "userAccountControl",
     "msDS-User-Account-Control-Computed",
     "msDS-UserPasswordExpiryTimeComputed",
@@ -28,7 +30,7 @@ pub(in crate::directory) const ACTIVE_DIRECTORY_STATE: [&str; 6] = [
     "pwdLastSet",
 ];
 /// The same of OpenLDAP's password policy and of 389 Directory Server.
-pub(in crate::directory) const OPENLDAP_STATE: [&str; 7] = [
+pub const OPENLDAP_STATE: [&str; 7] = [
     "pwdAccountLockedTime",
     "pwdReset",
     "pwdStartTime",
@@ -38,17 +40,58 @@ pub(in crate::directory) const OPENLDAP_STATE: [&str; 7] = [
     "modifyTimestamp",
 ];
 
+/// Why an account that exists may not log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountRefusal {
+    /// Disabled by an administrator.
+    Disabled,
+    /// The account's own end date has passed.
+    AccountExpired,
+    /// The password's lifetime is over.
+    PasswordExpired,
+    /// The password must be changed first.
+    PasswordMustChange,
+    /// Too many wrong passwords.
+    Locked,
+    /// Not at this hour, or not from this machine.
+    NotNow,
+    /// The entry has no password, or no right to log in with one.
+    NoPassword,
+    /// The server refuses the bind for a reason of its own.
+    Other {
+        /// The result code.
+        code: u32,
+        /// Its diagnostic message.
+        message: String,
+    },
+}
+
+impl fmt::Display for AccountRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("disabled"),
+            Self::AccountExpired => f.write_str("account expired"),
+            Self::PasswordExpired => f.write_str("password expired"),
+            Self::PasswordMustChange => f.write_str("password must be changed first"),
+            Self::Locked => f.write_str("locked out"),
+            Self::NotNow => f.write_str("not allowed at this hour or from this machine"),
+            Self::NoPassword => f.write_str("the entry cannot log in with a password"),
+            Self::Other { code, message } => write!(f, "result code {code}: {message}"),
+        }
+    }
+}
+
 impl Entry {
     /// What is another after the password was changed: when it was set (MS-ADA3, `pwdLastSet`),
     /// or else when anything of the entry was changed (RFC 4512, 3.4.4, and OpenLDAP's finer one).
-    pub(in crate::directory) fn version(&self) -> Option<String> {
+    pub fn version(&self) -> Option<String> {
         let attributes = ["pwdLastSet", "entryCSN", "modifyTimestamp"];
         let found = attributes.iter().find_map(|it| self.text(it));
         found.map(str::to_owned)
     }
 
     /// Why the account may not log in at `now`, as far as its attributes tell.
-    pub(in crate::directory) fn refusal(&self, now: SystemTime) -> Option<AccountRefusal> {
+    pub fn refusal(&self, now: Duration) -> Option<AccountRefusal> {
         let control: u32 = self.number("userAccountControl").unwrap_or(0);
         // The attribute is a signed 32-bit number on the wire.
         let computed: i64 = self
@@ -59,7 +102,7 @@ impl Entry {
             self.text(attribute)
                 .is_some_and(|t| t.eq_ignore_ascii_case("true"))
         };
-        let has_passed = |at: Option<SystemTime>| at.is_some_and(|at| at <= now);
+        let has_passed = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if control & UF_ACCOUNTDISABLE != 0 || is_true("nsAccountLock") {
             Some(AccountRefusal::Disabled)
         } else if has_passed(self.file_time("accountExpires"))
@@ -91,7 +134,7 @@ impl Entry {
 
     /// When an account that may log in at `now` may not any more, by the passing of time alone:
     /// no directory tells that.
-    pub(in crate::directory) fn refused_from(&self, now: SystemTime) -> Option<SystemTime> {
+    pub fn refused_from(&self, now: Duration) -> Option<Duration> {
         let times = [
             self.file_time("accountExpires"),
             self.file_time("msDS-UserPasswordExpiryTimeComputed"),
@@ -103,7 +146,7 @@ impl Entry {
     }
 
     /// A Windows file time: 100 ns since 1601. 0 and the largest mean never.
-    fn file_time(&self, attribute: &str) -> Option<SystemTime> {
+    fn file_time(&self, attribute: &str) -> Option<Duration> {
         let ticks: i64 = self.number(attribute)?;
         if ticks == i64::MAX {
             return None;
@@ -112,17 +155,17 @@ impl Entry {
             return None;
         };
         let since_1970 = (ticks / 10_000_000).saturating_sub(SECONDS_1601_TO_1970);
-        UNIX_EPOCH.checked_add(Duration::from_secs(since_1970))
+        Some(Duration::from_secs(since_1970))
     }
 
     /// A time in the form in which servers keep it, `20231114221320Z` (RFC 4517, 3.3.13).
-    fn generalized_time(&self, attribute: &str) -> Option<SystemTime> {
+    fn generalized_time(&self, attribute: &str) -> Option<Duration> {
         let text = self.text(attribute)?.strip_suffix('Z')?;
         let (seconds, _fraction) = text.split_once('.').unwrap_or((text, ""));
         let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", seconds).ok()?;
         let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         let since_1970 = u64::try_from(time.timestamp().as_second()).ok()?;
-        UNIX_EPOCH.checked_add(Duration::from_secs(since_1970))
+        Some(Duration::from_secs(since_1970))
     }
 
     /// The bit of an hour since 1970; `None` where every hour is allowed.
@@ -141,22 +184,21 @@ impl Entry {
         Some(byte >> (hour % 8) & 1 == 1)
     }
 
-    fn is_outside_hours(&self, now: SystemTime) -> bool {
+    fn is_outside_hours(&self, now: Duration) -> bool {
         self.allows(hour_of(now)) == Some(false)
     }
 
     /// The beginning of the next hour that is not allowed.
-    fn end_of_hours(&self, now: SystemTime) -> Option<SystemTime> {
+    fn end_of_hours(&self, now: Duration) -> Option<Duration> {
         let mut next = hour_of(now)..=hour_of(now) + WEEK_HOURS;
         let hour = next.find(|hour| self.allows(*hour) == Some(false))?;
-        UNIX_EPOCH.checked_add(Duration::from_secs(hour * 3_600))
+        Some(Duration::from_secs(hour * 3_600))
     }
 }
 
 /// The hours since 1970.
-fn hour_of(time: SystemTime) -> u64 {
-    let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since_1970.as_secs() / 3_600
+fn hour_of(time: Duration) -> u64 {
+    time.as_secs() / 3_600
 }
 
 #[cfg(test)]
@@ -164,18 +206,17 @@ mod tests {
     use super::*;
 
     /// 2023-11-14 22:13:20, a Tuesday.
-    fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    fn now() -> Duration {
+        Duration::from_secs(1_700_000_000)
     }
 
-    fn after(seconds: u64) -> SystemTime {
+    fn after(seconds: u64) -> Duration {
         now() + Duration::from_secs(seconds)
     }
 
     #[test]
     fn account_attributes_tell_why_a_login_is_refused() {
-        let refusal =
-            |attribute, value| Entry::for_test("CN=a", &[(attribute, &[value])]).refusal(now());
+        let refusal = |attribute, value| Entry::new("CN=a").with(attribute, [value]).refusal(now());
         assert_eq!(refusal("userAccountControl", "512"), None);
         assert_eq!(
             refusal("userAccountControl", "514"),
@@ -221,38 +262,31 @@ mod tests {
 
     #[test]
     fn the_first_end_that_time_brings_is_told() {
-        let from = |attributes: &[(&str, &[&str])]| {
-            Entry::for_test("CN=a", attributes).refused_from(now())
-        };
-        let expires: (&str, &[&str]) = ("accountExpires", &["133444736600000000"]);
+        let entry = || Entry::new("CN=a");
+        let expiring = || entry().with("accountExpires", ["133444736600000000"]);
         let password = "msDS-UserPasswordExpiryTimeComputed";
-        assert_eq!(from(&[]), None);
-        assert_eq!(from(&[expires]), Some(after(60)));
-        let sooner: (&str, &[&str]) = (password, &["133444736300000000"]);
-        assert_eq!(from(&[expires, sooner]), Some(after(30)));
-        let never: (&str, &[&str]) = (password, &["9223372036854775807"]);
-        assert_eq!(from(&[never]), None);
-        assert_eq!(
-            from(&[("pwdEndTime", &["20231114221420Z"])]),
-            Some(after(60))
-        );
+        assert_eq!(entry().refused_from(now()), None);
+        assert_eq!(expiring().refused_from(now()), Some(after(60)));
+        let sooner = expiring().with(password, ["133444736300000000"]);
+        assert_eq!(sooner.refused_from(now()), Some(after(30)));
+        let never = entry().with(password, ["9223372036854775807"]);
+        assert_eq!(never.refused_from(now()), None);
+        let ending = |time| entry().with("pwdEndTime", [time]).refused_from(now());
+        assert_eq!(ending("20231114221420Z"), Some(after(60)));
         // What has passed is a refusal, and not a time to wait for.
-        assert_eq!(from(&[("pwdEndTime", &["20231114221220Z"])]), None);
+        assert_eq!(ending("20231114221220Z"), None);
     }
 
     #[test]
     fn hours_of_the_week_count_from_sunday_midnight() {
-        let with = |hours: Vec<u8>| Entry {
-            dn: "CN=a".to_owned(),
-            attributes: vec![("logonHours".to_owned(), vec![hours])],
-        };
+        let with = |hours: Vec<u8>| Entry::new("CN=a").with("logonHours", [hours]);
         // Tuesday from 22 to 23 o'clock is the hour 70: bit 6 of byte 8.
         let mut only = vec![0; 21];
         only[8] = 1 << 6;
         let only = with(only);
         assert_eq!(only.refusal(now()), None);
         assert_eq!(only.refusal(after(3_600)), Some(AccountRefusal::NotNow));
-        let ends = UNIX_EPOCH + Duration::from_secs(1_700_002_800);
+        let ends = Duration::from_secs(1_700_002_800);
         assert_eq!(only.refused_from(now()), Some(ends));
         let always = with(vec![255; 21]);
         assert_eq!(
