@@ -8,6 +8,7 @@
 //! `cargo test -p postern-fuzz` tries the committed corpus, and what is near to it, with nothing
 //! but the compiler; `cargo xtask fuzz` lets libFuzzer look for more.
 
+mod account;
 mod backend;
 mod console;
 mod directory;
