@@ -97,12 +97,12 @@ fn is_refused(world: &mut World, drive: &Path, take: &str, wanted: &str) -> Resu
         said = world.guest.run(take)?;
         Ok(said.contains(wanted) && said.ends_with("ends with 1"))
     });
-    waited.with_context(|| format!("not {wanted:?} but {said}"))?;
     world.guest.pull_out("another")?;
     // The next one has the same label.
     wait_until("the drive has gone", START_LIMIT, || {
         Ok(!world.guest.run("cat /proc/partitions")?.contains(" sd"))
-    })
+    })?;
+    waited.with_context(|| format!("not {wanted:?} but {said}"))
 }
 
 /// Every file in SMBIOS.
