@@ -30,8 +30,10 @@ const DENY: Tool = Tool {
 
 /// The files whose every decision a test has to notice when it is turned around. What a login is to
 /// change in the database is decided by SQL, which has tests of its own.
-const DECIDING: [&str; 9] = [
+const DECIDING: [&str; 11] = [
     "proxy/core/src/principal.rs",
+    "proxy/core/src/directory/account.rs",
+    "proxy/core/src/directory/entry.rs",
     "proxy/core/src/directory/identifier.rs",
     "proxy/core/src/login_name.rs",
     "proxy/core/src/mapping.rs",

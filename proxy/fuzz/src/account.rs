@@ -21,14 +21,14 @@ const SECONDS_MAX: u64 = 910_692_730_085;
 const INSTANT: Duration = Duration::from_nanos(1);
 /// In seconds.
 const WEEK: u64 = 604_800;
-/// What is longer is no value by itself: messages come to the same target, and are many.
+/// What is longer is no value by itself.
 const VALUE_BYTES_MAX: usize = 32;
 /// The times that are tried beside the one that comes.
 const TIMES: [u64; 4] = [0, 1_700_000_000, 253_402_300_799, SECONDS_MAX];
 
 /// One value of any attribute; or a time in seconds, the end of the password and a value of each
 /// other attribute, a line each, and the hours of the week.
-pub(crate) fn account(data: &[u8]) {
+pub fn account(data: &[u8]) {
     if data.len() <= VALUE_BYTES_MAX {
         check_value(data);
     }

@@ -1,5 +1,5 @@
-//! What a directory says: messages, elements, the values that tell of changes, of pages and of
-//! accounts, and identifiers.
+//! What a directory says: messages, elements, the values that tell of changes and of pages, and
+//! identifiers.
 
 use postern_core::directory::ber::{
     INTEGER, OCTET_STRING, SEQUENCE, element, number, take, take_any,
@@ -10,7 +10,6 @@ use postern_core::directory::paging::next_page;
 use postern_core::directory::sync_message::{self, InfoKind, sync_info, sync_state};
 use postern_core::principal::EntryId;
 
-use crate::account::account;
 use crate::ldap::ldap;
 
 /// The attributes that identifiers are read from.
@@ -21,7 +20,6 @@ const RID: u32 = 513;
 /// Messages or a value from a server.
 pub fn directory(data: &[u8]) {
     ldap(data);
-    account(data);
     check_elements(data);
     check_changes(data);
     check_pages(data);

@@ -24,6 +24,7 @@ mod scram;
 mod settings;
 mod startup;
 
+pub use account::account;
 pub use backend::backend;
 pub use console::console;
 pub use directory::directory;
@@ -40,7 +41,7 @@ pub use startup::startup;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("startup", startup),
     ("frontend", frontend),
     ("scram_server", scram_server),
@@ -49,6 +50,7 @@ pub const TARGETS: [Target; 12] = [
     ("console", console),
     ("proxy_header", proxy_header),
     ("directory", directory),
+    ("account", account),
     ("login_name", login_name),
     ("mapping", mapping),
     ("settings", settings),

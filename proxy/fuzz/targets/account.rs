@@ -1,0 +1,4 @@
+//! The target of that name.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| postern_fuzz::account(data));
