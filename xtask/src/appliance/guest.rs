@@ -53,8 +53,6 @@ pub(super) enum Settings {
     CdRom(&'static str, PathBuf),
     /// Credentials in SMBIOS: a name and a text.
     Credentials(Vec<(String, String)>),
-    /// The same by QEMU's own way to a guest, fw_cfg.
-    FwCfg(Vec<(String, String)>),
 }
 
 /// A running machine.
@@ -426,17 +424,6 @@ fn given(folder: &Path, settings: &Settings) -> Result<Vec<String>> {
                 fs::write(&file, format!("io.systemd.credential:{name}={text}"))?;
                 arguments.push("-smbios".to_owned());
                 arguments.push(format!("type=11,path={}", file.display()));
-            }
-        }
-        Settings::FwCfg(credentials) => {
-            for (name, text) in credentials {
-                let file = folder.join(name);
-                fs::write(&file, text)?;
-                arguments.push("-fw_cfg".to_owned());
-                arguments.push(format!(
-                    "name=opt/io.systemd.credentials/{name},file={}",
-                    file.display()
-                ));
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::appliance::stage::OUTSIDE;
 type Check = (&'static str, fn(&mut World) -> Result<()>);
 
 /// All of them, in the order in which they are run.
-pub(super) const ALL: [Check; 30] = [
+pub(super) const ALL: [Check; 29] = [
     ("every unit has come up", units_are_up),
     (
         "psql through the machine reads as the person",
@@ -120,12 +120,8 @@ pub(super) const ALL: [Check; 30] = [
         settings::unreadable,
     ),
     (
-        "settings come from credentials of the machine as well",
+        "settings come from credentials of the machine as well, and a changed root is not read",
         settings::credentials,
-    ),
-    (
-        "settings come from fw_cfg as well, and what was changed of the root is not read",
-        settings::fw_cfg,
     ),
     (
         "settings come from a cloud's user-data as well, and a shell has its terminal for itself",
