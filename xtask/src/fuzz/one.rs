@@ -19,6 +19,8 @@ const INPUT_BYTES_MAX: u64 = 16_384;
 const KEPT_BYTES_MAX: u64 = 512;
 /// How often a long run says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+/// What libFuzzer says when a signal ends it. That is no find.
+const INTERRUPTED: &str = "libFuzzer: run interrupted";
 
 /// A target that has been built.
 pub(super) struct Target {
@@ -96,6 +98,9 @@ impl Target {
                     "{} ended without having tried anything",
                     self.program.display()
                 );
+            }
+            if lines.iter().any(|it| it.contains(INTERRUPTED)) {
+                bail!("{} was ended from outside", self.program.display());
             }
             all.executions += found.executions;
             all.features = all.features.max(found.features);
